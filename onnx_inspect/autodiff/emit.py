@@ -1,0 +1,220 @@
+"""`Op`: writes nodes at the end of a graph. Rules and targets emit through it and nothing else.
+
+    op.Mul(dy, op.Cast(op.Greater(y, 0), to=y.dtype))
+
+emits three nodes. While `with op:` is open, values understand + - * / as well. Operands may be values, Python
+scalars (they take the type of the first value beside them), lists (int64: shapes, axes) or arrays (kept as they are).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+Operand = ir.Value | float | Sequence[int] | np.ndarray[Any, Any] | None
+
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+_BOOL = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor", "IsNaN", "IsInf"})
+_INT64 = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero"})
+_SECOND = frozenset({"Where"})  # the operand whose type the result has
+_MAGIC = threading.RLock()  # onnx_ir keeps the handler of + - * / in one global place
+
+
+def is_float(value: ir.Value) -> bool:
+    """True if a value carries a gradient: a float tensor, or one whose type nobody knows."""
+    return value.dtype is None or value.dtype in FLOATS
+
+
+class Op:
+    """An emitter of standard operators at the end of `graph`; `op.Relu(x)` appends a node and returns its value.
+
+    Attributes:
+        graph: where nodes go.
+        node: the node whose rule is running; errors name it.
+    """
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.graph = graph
+        self.node: ir.Node | None = None
+        self.wanted: frozenset[ir.Value] | set[ir.Value] | None = None
+        self._names = {v.name for n in graph.all_nodes() for v in n.outputs} | {v.name for v in graph.inputs}
+        self._names |= set(graph.initializers)
+        self._count = 0
+        self._constants: dict[tuple[Any, ...], ir.Value] = {}
+        self._outer: Any = None
+
+    def __enter__(self) -> Op:
+        _MAGIC.acquire()
+        self._outer = ir.set_value_magic_handler(self)  # type: ignore[arg-type]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        ir.set_value_magic_handler(self._outer)
+        _MAGIC.release()
+
+    def __getattr__(self, op_type: str) -> Any:
+        if not op_type[:1].isupper():
+            raise AttributeError(op_type)
+        return lambda *inputs, **attributes: self._emit(op_type, inputs, **attributes)
+
+    def _emit(
+        self, op_type: str, inputs: Sequence[Operand], *, outputs: int = 1, dtype: ir.DataType | None = None,
+        name: str | None = None, **attributes: Any,
+    ) -> Any:
+        values = self._operands(inputs)
+        attributes = {k: v for k, v in attributes.items() if v is not None}
+        results = [ir.Value(name=name if name and i == 0 else self.fresh(op_type)) for i in range(outputs)]
+        node = ir.node(op_type, values, attributes, outputs=results, name=self.fresh(op_type))
+        self.graph.append(node)
+        kind = dtype or self._dtype(op_type, values, attributes)
+        for result in results:
+            result.type = ir.TensorType(kind) if kind is not None else None
+            kind = ir.DataType.INT64 if op_type in ("TopK", "MaxPool") else kind
+        return results[0] if outputs == 1 else tuple(results)
+
+    def _operands(self, inputs: Sequence[Operand]) -> list[ir.Value | None]:
+        like = next((v.dtype for v in inputs if isinstance(v, ir.Value) and v.dtype is not None), ir.DataType.FLOAT)
+        return [v if isinstance(v, ir.Value) or v is None else self.const(v, like) for v in inputs]
+
+    @staticmethod
+    def _dtype(op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any]) -> ir.DataType | None:
+        if op_type == "Cast":
+            return ir.DataType(attributes["to"])
+        if op_type in _BOOL:
+            return ir.DataType.BOOL
+        if op_type in _INT64:
+            return ir.DataType.INT64
+        if op_type == "ConstantOfShape":
+            return attributes["value"].dtype  # type: ignore[no-any-return]
+        if op_type == "OneHot":
+            return inputs[2].dtype if inputs[2] is not None else None
+        values = inputs[1:] if op_type in _SECOND else inputs
+        return next((v.dtype for v in values if v is not None and v.dtype is not None), None)
+
+    def fresh(self, hint: str) -> str:
+        """A name that the graph does not have yet."""
+        while True:
+            self._count += 1
+            name = f"inspect/{hint}_{self._count}"
+            if name not in self._names:
+                self._names.add(name)
+                return name
+
+    # Constants, shapes and sums: what nearly every rule needs.
+
+    def const(self, data: float | Sequence[int] | NDArray[Any], dtype: ir.DataType | None = None) -> ir.Value:
+        """A constant; equal ones are shared. Lists are int64, arrays keep their type, scalars get `dtype`."""
+        if isinstance(data, np.ndarray):
+            array = data
+        elif isinstance(data, int | float | np.generic):
+            array = np.asarray(data, dtype=(dtype or ir.DataType.FLOAT).numpy())
+        else:
+            array = np.asarray(data, dtype=np.int64)
+        key = (array.tobytes(), array.dtype.str, str(array.dtype), array.shape)
+        if key not in self._constants:
+            name = self.fresh("const")
+            tensor = ir.Tensor(array, dtype=None, name=name)
+            value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+            self.graph.register_initializer(value)
+            self._constants[key] = value
+        return self._constants[key]
+
+    def wants(self, value: ir.Value | None) -> bool:
+        """True if the cotangent of this input is needed: rules skip costly ones that are not."""
+        return value is not None and (self.wanted is None or value in self.wanted)
+
+    def rank(self, value: ir.Value) -> int:
+        """The number of axes of a value.
+
+        Raises:
+            UnsupportedError: shape inference could not tell.
+        """
+        if value.shape is None:
+            raise self.unsupported(f"the rank of '{value.name}' is not known")
+        return len(value.shape)
+
+    def static_shape(self, value: ir.Value) -> list[int] | None:
+        """The sizes of a value if all are known before it runs, else None."""
+        if value.shape is None or not value.shape.is_static():
+            return None
+        return [int(d) for d in value.shape.numpy()]
+
+    def dim(self, value: ir.Value, axis: int) -> int | None:
+        """One size, None where it is only known at run time."""
+        size = value.shape[axis] if value.shape is not None else None
+        return size if isinstance(size, int) else None
+
+    def shape(self, value: ir.Value) -> ir.Value:
+        """The shape as an int64 vector: a constant where it is known, a Shape node otherwise."""
+        static = self.static_shape(value)
+        return self.const(static) if static is not None else self.Shape(value)  # type: ignore[no-any-return]
+
+    def size(self, value: ir.Value, axis: int) -> ir.Value:
+        """One size of a value as an int64 vector of length 1."""
+        static = self.dim(value, axis)
+        if static is not None:
+            return self.const([static])
+        axis %= self.rank(value)
+        return self.Shape(value, start=axis, end=axis + 1)  # type: ignore[no-any-return]
+
+    def zeros_like(self, value: ir.Value) -> ir.Value:
+        """Zeros of the shape and type of a value."""
+        return self.full_like(value, 0)
+
+    def full_like(self, value: ir.Value, fill: float) -> ir.Value:
+        """A constant tensor of the shape and type of a value."""
+        dtype = value.dtype or ir.DataType.FLOAT
+        return self.full(self.shape(value), fill, dtype)
+
+    def full(self, shape: Operand, fill: float, dtype: ir.DataType) -> ir.Value:
+        """A constant tensor of a shape that may be known only at run time."""
+        return self.ConstantOfShape(shape, value=ir.Tensor(np.array([fill], dtype=dtype.numpy())))  # type: ignore[no-any-return]
+
+    def like(self, value: ir.Value, x: ir.Value) -> ir.Value:
+        """`value` with the shape of `x` (same number of elements)."""
+        return self.Reshape(value, self.shape(x), allowzero=1)  # type: ignore[no-any-return]
+
+    def mask(self, condition: ir.Value, like: ir.Value) -> ir.Value:
+        """A condition as zeros and ones of the type of `like`."""
+        return self.Cast(condition, to=like.dtype or ir.DataType.FLOAT)  # type: ignore[no-any-return]
+
+    def sum_to(self, value: ir.Value, like: ir.Value, of: ir.Value | None = None) -> ir.Value:
+        """Undo broadcasting: sum `value`, which has the shape of `of`, down to the shape of `like`."""
+        source = (of or value).shape
+        target = like.shape
+        if source is None or target is None:
+            return self._sum_to_runtime(value, like)
+        lead = len(source) - len(target)
+        pairs = list(zip(list(source)[lead:], target, strict=True))
+        if not all(isinstance(b, int) or (not isinstance(a, int) and a == b and a.value is not None) for a, b in pairs):
+            return self._sum_to_runtime(value, like)
+        kept = [i + lead for i, (a, b) in enumerate(pairs) if b == 1 and a != 1]
+        if lead:
+            value = self.ReduceSum(value, list(range(lead)), keepdims=0)
+            kept = [i - lead for i in kept]
+        return self.ReduceSum(value, kept, keepdims=1) if kept else value
+
+    def _sum_to_runtime(self, value: ir.Value, like: ir.Value) -> ir.Value:
+        # Axes of size 1 in `like`, aligned to the right, are summed; where nothing was broadcast this is a no-op.
+        shape = self.shape(like)
+        ones = self.Expand([1], self.Sub(self.Shape(self.Shape(value)), self.Shape(shape)))
+        padded = self.Concat(ones, shape, axis=0)
+        axes = self.Reshape(self.NonZero(self.Equal(padded, 1)), [-1])
+        summed = self.ReduceSum(value, axes, keepdims=1, noop_with_empty_axes=1)
+        return self.Reshape(summed, shape, allowzero=1)  # type: ignore[no-any-return]
+
+    def unsupported(self, reason: str) -> UnsupportedError:
+        """An error that names the node whose rule is running."""
+        where = f"Node '{self.node.name}' ({self.node.op_type})" if self.node is not None else "The graph"
+        return UnsupportedError(f"{where} cannot be differentiated: {reason}.")

@@ -1,0 +1,204 @@
+"""The table of rules, and the walk from cotangents of outputs back to cotangents of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import onnx_ir as ir
+
+from ..errors import LayerError, MissingRule, TargetError
+from ..model import Model, prune
+from .emit import Op, is_float
+
+Cotangents = Sequence[ir.Value | None] | ir.Value | None
+Rule = Callable[..., Cotangents]
+Rules = Mapping[str, Rule] | Callable[[ir.Node], Rule | None]
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*op_types: str, broadcast: bool = False) -> Callable[[Rule], Rule]:
+    """Register `rule(op, node, *cotangents of the outputs) -> cotangents of the inputs`.
+
+    Args:
+        op_types: operators, as "Conv" or, outside the standard domain, "domain::Op".
+        broadcast: the operator broadcasts its inputs: sum each cotangent back to its input's shape.
+
+    The rule returns one cotangent per input, None where there is none; a single value stands for the first input.
+    A missing output's cotangent arrives as zeros if it is a float, as None otherwise.
+    """
+
+    def register(function: Rule) -> Rule:
+        def summed(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
+            dxs = _as_list(function(op, node, *dys))
+            y = node.outputs[0]
+            return [dx and x and op.sum_to(dx, x, of=y) for x, dx in zip(node.inputs, dxs, strict=False)]
+
+        for op_type in op_types:
+            RULES[op_type] = summed if broadcast else function
+        return function
+
+    return register
+
+
+def constant(*op_types: str) -> None:
+    """Register operators whose outputs do not vary smoothly with any input: no cotangent passes them."""
+    for op_type in op_types:
+        RULES[op_type] = lambda op, node, *dys: None
+
+
+class Emits(Protocol):
+    """What a target must be able to do: write its score, one number per sample, into the graph."""
+
+    def emit(self, op: Op, model: Model) -> ir.Value:
+        """Emit the nodes of the score and return it, shape (N,)."""
+
+
+def vjp(model: Model, wrt: Iterable[str], outputs: Iterable[str], *, rules: Rules = RULES) -> Model:
+    """The vector-Jacobian product as a model of its own.
+
+    Args:
+        model: the model; unchanged.
+        wrt: tensors to differentiate with respect to: inputs, initializers or intermediate tensors, by name.
+        outputs: tensors to differentiate, by name.
+        rules: the table of rules; another one gives guided backprop, LRP and the like.
+
+    Returns:
+        A model with the inputs of `model` and one input `cotangent.<output>` per output, of its shape; its outputs
+        are `gradient.<tensor>` per tensor of `wrt`, of its shape: zeros where no output depends on it.
+
+    Raises:
+        LayerError: no such tensor.
+        MissingRule: an operator in between has no rule.
+    """
+    new = model.clone()
+    graph = new.ir.graph
+    ys, xs = [_float(new, n) for n in outputs], [_float(new, n) for n in wrt]
+    op = Op(graph)
+    seeds: dict[ir.Value, ir.Value] = {}
+    for y in dict.fromkeys(ys):
+        seeds[y] = ir.Value(name=f"cotangent.{y.name}", shape=y.shape, type=y.type)
+    with op:
+        gradients = backward(op, seeds, xs, rules)
+        found = {x: gradients.get(x) or op.zeros_like(x) for x in xs}
+    graph.inputs.extend(seeds.values())
+    graph.outputs[:] = [_named(op, f"gradient.{x.name}", g, x) for x, g in found.items()]
+    prune(new.ir)
+    return new.derived("vjp", *(y.name for y in ys), "wrt", *(x.name for x in xs), _name(rules))
+
+
+def gradient(model: Model, target: Emits, wrt: Iterable[str], *, rules: Rules = RULES) -> Model:
+    """The model with the gradient of a target's score added: one run gives prediction, score and gradients.
+
+    Args:
+        model: the model; unchanged. Expose tensors first if their values are wanted too.
+        target: what is explained; emits one score per sample.
+        wrt: tensors to differentiate with respect to, by name.
+        rules: the table of rules.
+
+    Returns:
+        A model with the outputs of `model`, `score` of shape (N,), and `gradient.<tensor>` per tensor of `wrt`.
+        Targets that vary per sample add an input of their own.
+
+    Raises:
+        LayerError: no such tensor.
+        TargetError: the score does not depend on one of the tensors.
+        MissingRule: an operator in between has no rule.
+    """
+    new = model.clone()
+    graph = new.ir.graph
+    xs = [_float(new, n) for n in wrt]
+    op = Op(graph)
+    with op:
+        score = target.emit(op, new)
+        gradients = backward(op, {score: op.full_like(score, 1)}, xs, rules)
+    for x in xs:
+        if x not in gradients:
+            raise TargetError(f"The target {target} does not depend on '{x.name}': there is no gradient to show.")
+    graph.outputs.append(_named(op, "score", score, score))
+    graph.outputs.extend(_named(op, f"gradient.{x.name}", gradients[x], x) for x in xs)
+    prune(new.ir)
+    return new.derived("gradient", str(target), "wrt", *(x.name for x in xs), _name(rules))
+
+
+def backward(
+    op: Op, seeds: Mapping[ir.Value, ir.Value], wrt: Iterable[ir.Value], rules: Rules = RULES
+) -> dict[ir.Value, ir.Value]:
+    """One reverse sweep over the graph of `op`: from the cotangents of some values to those of others.
+
+    Only nodes between the two are visited, so nothing is computed that the result does not need.
+    """
+    wrt = set(wrt)
+    nodes = list(op.graph)
+    op.wanted = varying = _varying(nodes, wrt)
+    cotangents: dict[ir.Value, ir.Value] = {y: dy for y, dy in seeds.items() if y in varying}
+    for node in reversed(nodes):
+        if not any(y in cotangents for y in node.outputs) or not any(x in varying for x in _inputs(node)):
+            continue
+        op.node = node
+        dys = [_cotangent(op, cotangents, y) for y in node.outputs]
+        dxs = _as_list(_lookup(rules, node)(op, node, *dys))
+        for x, dx in zip(node.inputs, dxs, strict=False):
+            if x is not None and dx is not None and x in varying:
+                cotangents[x] = op.Add(cotangents[x], dx) if x in cotangents else dx
+    op.node = None
+    return {x: cotangents[x] for x in wrt if x in cotangents}
+
+
+def _varying(nodes: Iterable[ir.Node], wrt: set[ir.Value]) -> set[ir.Value]:
+    varying = set(wrt)
+    for node in nodes:
+        if any(x in varying for x in _inputs(node)):
+            varying.update(y for y in node.outputs if is_float(y))
+    return varying
+
+
+def _inputs(node: ir.Node) -> Iterable[ir.Value]:
+    """The inputs of a node, with what its subgraphs take from outside."""
+    yield from (x for x in node.inputs if x is not None)
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in attribute.as_graph():
+                yield from _inputs(inner)
+
+
+def _cotangent(op: Op, cotangents: Mapping[ir.Value, ir.Value], y: ir.Value) -> ir.Value | None:
+    if y in cotangents:
+        return cotangents[y]
+    return op.zeros_like(y) if y.name and y.dtype is not None and is_float(y) else None
+
+
+def _lookup(rules: Rules, node: ir.Node) -> Rule:
+    key = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+    found = rules(node) if callable(rules) else rules.get(key)
+    if found is None:
+        raise MissingRule(
+            f"Node '{node.name or node.outputs[0].name}' has the operator {key}, which has no gradient rule. "
+            f'Write one: @onnx_inspect.rule("{key}") over a function (op, node, dy) that returns the cotangents of '
+            "its inputs; or choose a layer behind this node."
+        )
+    return found
+
+
+def _as_list(dxs: Cotangents) -> Sequence[ir.Value | None]:
+    return [dxs] if isinstance(dxs, ir.Value) else dxs or []
+
+
+def _float(model: Model, name: str) -> ir.Value:
+    value = model.value(name)
+    if not is_float(value):
+        raise LayerError(f"'{name}' holds {value.dtype} numbers: only float tensors have gradients.")
+    return value
+
+
+def _named(op: Op, name: str, value: ir.Value, like: ir.Value) -> ir.Value:
+    """The value under a name of its own, typed and shaped as a graph output must be."""
+    output: Any = op.Identity(value, name=name)
+    output.type = like.type or ir.TensorType(ir.DataType.FLOAT)
+    output.shape = like.shape
+    return output  # type: ignore[no-any-return]
+
+
+def _name(rules: Rules) -> str:
+    return "RULES" if rules is RULES else getattr(rules, "name", None) or f"rules@{id(rules):x}"

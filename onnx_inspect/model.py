@@ -1,0 +1,236 @@
+"""`Model`: a loaded, canonical ONNX model. It is never changed after it was made; rewriting makes a new one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from . import canonical, naming, structure
+from .errors import LayerError, ModelError
+from .source import Source, read
+
+if TYPE_CHECKING:
+    import onnx
+
+_LIMIT = 2**31 - 1
+_SMALL = 1024
+
+
+class Model:
+    """An ONNX model in canonical form (see `onnx_inspect.canonical`).
+
+    Attributes:
+        ir: the graph, as an onnx_ir model. Treat it as read-only.
+        source: the file as it was: path, digest, producer, opset.
+        notes: what was changed at load that a user should know.
+        batch_relaxed: the file fixed the batch at 1; the canonical graph takes any.
+    """
+
+    def __init__(self, graph: ir.Model, source: Source, notes: Iterable[str] = (), history: tuple[str, ...] = ()) -> None:
+        self.ir = graph
+        self.source = source
+        self.notes = tuple(notes)
+        self.history = history
+        self.batch_relaxed = any("batch size was fixed" in n for n in self.notes)
+
+    @classmethod
+    def load(cls, source: str | Path | bytes | onnx.ModelProto) -> Model:
+        """Load a model from a path, from bytes or from a ModelProto.
+
+        External data stays on disk until it is needed.
+
+        Raises:
+            ModelError: the file is missing, is not ONNX, is truncated, or needs data that is not there.
+            UnsupportedError: its operators cannot be brought to opset 21.
+        """
+        proto, origin = read(source)
+        folder = origin.path.parent if origin.path else None
+        try:
+            graph, notes = canonical.canonicalise(proto, folder)
+        except ModelError:
+            raise
+        except Exception as error:  # onnx_ir and onnx raise many kinds for graphs that contradict themselves
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(f"'{origin.name}' cannot be interpreted as an ONNX graph: {reason}") from error
+        return cls(graph, origin, notes)
+
+    def clone(self) -> Model:
+        """A copy whose graph may be changed; weights are shared."""
+        return Model(self.ir.clone(), self.source, self.notes, self.history)
+
+    def derived(self, *step: str | None) -> Model:
+        """This model, with a step of rewriting written into its history."""
+        return Model(self.ir, self.source, self.notes, (*self.history, " ".join(s or "" for s in step)))
+
+    # What is in it.
+
+    @property
+    def inputs(self) -> list[structure.Spec]:
+        """The inputs that need a value."""
+        return [self.spec(v) for v in self.ir.graph.inputs]
+
+    @property
+    def outputs(self) -> list[structure.Spec]:
+        """The outputs."""
+        return [self.spec(v) for v in self.ir.graph.outputs]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """metadata_props of the file."""
+        return dict(self.ir.metadata_props)
+
+    @cached_property
+    def opset(self) -> int:
+        """The standard opset of the canonical graph."""
+        return canonical.require_opset(self.ir)
+
+    @cached_property
+    def values(self) -> dict[str, ir.Value]:
+        """All tensors of the graph by name: inputs, weights, and outputs of nodes."""
+        graph = self.ir.graph
+        found = {v.name or "": v for v in [*graph.inputs, *graph.initializers.values()]}
+        found.update({v.name: v for n in graph for v in n.outputs if v.name})
+        return found
+
+    def value(self, name: str) -> ir.Value:
+        """A tensor by its exact name or by a layer's readable one.
+
+        Raises:
+            LayerError: there is none; says which are near.
+        """
+        if name in self.values:
+            return self.values[name]
+        return self.values[self.layer(name).tensor]
+
+    @cached_property
+    def layouts(self) -> dict[ir.Value, str]:
+        """What the axes of a tensor mean, "NCHW" or "NHWC" for maps, where the graph tells."""
+        return structure.layouts(self.ir.graph)
+
+    def spec(self, value: ir.Value) -> structure.Spec:
+        """Name, shape, type and layout of a tensor."""
+        return structure.spec(value, self.layouts.get(value))
+
+    @cached_property
+    def layers(self) -> list[naming.Layer]:
+        """Every float tensor that depends on an input, in the order of computation, with its readable name."""
+        return naming.layers(self.ir.graph, self.layouts)
+
+    def layer(self, name: str) -> naming.Layer:
+        """One layer by readable name, exact tensor name or glob.
+
+        Raises:
+            LayerError: none, or several, are meant.
+        """
+        found = self.find_layers(name)
+        if len(found) > 1:
+            names = ", ".join(f"'{f.name}'" for f in found[:5])
+            raise LayerError(f"'{name}' means {len(found)} layers ({names}{', ...' if len(found) > 5 else ''}): name one.")
+        return found[0]
+
+    def find_layers(self, pattern: str) -> list[naming.Layer]:
+        """All layers that a name or glob means, in order.
+
+        Raises:
+            LayerError: none; says which are near.
+        """
+        return naming.find(self.layers, pattern)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies this graph with its weights: equal digests compute the same function."""
+        graph = self.ir.clone()
+        for value in graph.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and tensor.nbytes > _SMALL:
+                # Large weights are never rewritten, so the source's digest and their name identify them.
+                value.const_value = ir.StringTensor([f"{tensor.shape} {tensor.dtype}".encode()], name=value.name)
+        data = ir.serde.serialize_model(graph).SerializeToString(deterministic=True)
+        return hashlib.sha256(self.source.sha256.encode() + data).hexdigest()
+
+    # Out again.
+
+    def to_proto(self) -> onnx.ModelProto:
+        """The model as a ModelProto; external weights are named, not included."""
+        return ir.serde.serialize_model(self.ir)
+
+    def to_bytes(self) -> bytes:
+        """The model as one message, weights included.
+
+        Raises:
+            ModelError: it is larger than the 2 GB that ONNX allows; `save` writes external data instead.
+        """
+        if self.nbytes > _LIMIT:
+            raise ModelError(f"'{self.source.name}' has {self.nbytes:,} bytes of weights, more than ONNX puts in one file: save it.")
+        return ir.serde.serialize_model(_in_memory(self.ir)).SerializeToString()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights."""
+        return sum(v.const_value.nbytes for v in self.ir.graph.initializers.values() if v.const_value is not None)
+
+    @property
+    def external(self) -> bool:
+        """True if weights lie in files of their own."""
+        return any(isinstance(v.const_value, ir.ExternalTensor) for v in self.ir.graph.initializers.values())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model; weights beyond 2 GB go to `<path>.data` beside it. Returns the path.
+
+        Raises:
+            OutputError: it cannot be written; nothing is left behind.
+        """
+        from .files import atomic
+
+        path = Path(path)
+        if self.nbytes <= _LIMIT:
+            with atomic(path) as temporary:
+                temporary.write_bytes(self.to_bytes())
+            return path
+        with atomic(path) as temporary, atomic(path.with_name(path.name + ".data")) as data:
+            ir.save(self.ir.clone(), temporary, external_data=data.name)
+            _rename_external(temporary, data.name, path.name + ".data")
+        return path
+
+    def __repr__(self) -> str:
+        steps = f", {'; '.join(self.history)}" if self.history else ""
+        return f"Model('{self.source.name}', {len(self.ir.graph)} nodes{steps})"
+
+
+def prune(model: ir.Model) -> None:
+    """Drop nodes and weights that no output needs. Inputs stay."""
+    graph = model.graph
+    outputs = set(graph.outputs)
+    for node in reversed(list(graph)):
+        if all(not y.uses() and y not in outputs for y in node.outputs):
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and value not in outputs:
+            del graph.initializers[name]
+
+
+def _in_memory(model: ir.Model) -> ir.Model:
+    if not any(isinstance(v.const_value, ir.ExternalTensor) for v in model.graph.initializers.values()):
+        return model
+    return ir.external_data.load_to_model(model.clone())
+
+
+def _rename_external(file: Path, old: str, new: str) -> None:
+    import onnx
+
+    proto = onnx.load(file, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and entry.value == old:
+                entry.value = new
+    file.write_bytes(proto.SerializeToString())
+
+
+def load(source: str | Path | bytes | Any) -> Model:
+    """Load a model from a path, bytes or a ModelProto: see `Model.load`."""
+    return Model.load(source)

@@ -1,0 +1,167 @@
+"""Reading model files that come from somebody else: from a path, bytes or a ModelProto to a checked ModelProto."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+_LFS = b"version https://git-lfs"
+_LIMIT = 2**31 - 1  # protobuf refuses larger messages
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model came from, as the file says it.
+
+    Attributes:
+        path: the file, or None for bytes and protos.
+        sha256: of the file's bytes, followed by those of its external data files in the order of their names.
+        size: bytes of the file and of its external data.
+        producer: name and version of the exporter, "" when the file does not say.
+        ir_version: of the file.
+        opset: version per operator domain, "ai.onnx" being the standard one.
+        functions: names of the model-local functions.
+    """
+
+    path: Path | None
+    sha256: str
+    size: int
+    producer: str
+    ir_version: int
+    opset: dict[str, int] = field(default_factory=dict)
+    functions: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's name, or a stand-in for a model that came from memory."""
+        return self.path.name if self.path else "(model in memory)"
+
+
+def read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Source]:
+    """Read and check a model; external data stays on disk.
+
+    Raises:
+        ModelError: not an ONNX model, truncated, a Git LFS pointer, unreadable, or with external data that is
+            missing, too short, or outside the model's folder.
+    """
+    import onnx
+
+    path = Path(source) if isinstance(source, str | Path) else None
+    where = f"'{path}'" if path else "the given bytes"
+    if isinstance(source, onnx.ModelProto):
+        proto, where = source, "the given ModelProto"
+        data = proto.SerializeToString(deterministic=True) if proto.ByteSize() < _LIMIT else b""
+    else:
+        data = _bytes(path) if path else bytes(source)  # type: ignore[arg-type]
+        proto = _parse(data, where)
+    _check(proto, where)
+    digest, size = hashlib.sha256(data), len(data)
+    for file in _external_files(proto, path.parent if path else None, where):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 24):
+                digest.update(block)
+                size += len(block)
+    opset: dict[str, int] = {}
+    for entry in proto.opset_import:
+        domain = entry.domain or "ai.onnx"
+        opset[domain] = max(entry.version, opset.get(domain, 0))
+    producer = f"{proto.producer_name} {proto.producer_version}".strip()
+    functions = tuple(f.name for f in proto.functions)
+    return proto, Source(path, digest.hexdigest(), size, producer, proto.ir_version, opset, functions)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise ModelError(f"'{path}' is a folder, not an ONNX file: name the .onnx file inside it.")
+        if path.stat().st_size > _LIMIT:
+            raise ModelError(
+                f"'{path}' is larger than 2 GB, which protobuf cannot read: export it with external data "
+                "(onnx.save(model, path, save_as_external_data=True))."
+            )
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no file '{path}'.") from error
+    except PermissionError as error:
+        raise ModelError(f"No permission to read '{path}'.") from error
+    except OSError as error:
+        raise ModelError(f"Cannot read '{path}': {error.strerror}.") from error
+
+
+def _parse(data: bytes, where: str) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not data:
+        raise ModelError(f"{where} is empty, not an ONNX model.")
+    if data.startswith(_LFS):
+        raise ModelError(f"{where} is a Git LFS pointer, not the model itself: run `git lfs pull` first.")
+    try:
+        return onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise ModelError(f"{where} is not an ONNX model, or is truncated ({len(data):,} bytes).") from error
+
+
+def _check(proto: onnx.ModelProto, where: str) -> None:
+    import onnx
+
+    # Protobuf reads many foreign files without complaint: a real model has a graph with outputs and an IR version.
+    if not proto.ir_version or not proto.graph.output or not (proto.graph.node or proto.graph.initializer):
+        raise ModelError(f"{where} is not an ONNX model: it has no graph.")
+    if not proto.opset_import:
+        raise ModelError(f"{where} names no operator set; it cannot be interpreted.")
+    local = {(f.domain, f.name) for f in proto.functions}
+    for node in _nodes(proto):
+        standard = node.domain in ("", "ai.onnx")
+        if standard and (node.domain, node.op_type) not in local and not onnx.defs.has(node.op_type, ""):
+            raise ModelError(
+                f"{where}: node '{node.name or node.output[0]}' has the operator {node.op_type}, which does not "
+                "exist in ONNX; the exporter wrote an illegal file. Export it again, with another exporter."
+            )
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    stack = [*proto.functions, proto.graph]
+    while stack:
+        for node in stack.pop().node:
+            yield node
+            for attribute in node.attribute:
+                stack.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+
+
+def _external_files(proto: onnx.ModelProto, folder: Path | None, where: str) -> list[Path]:
+    """The external data files, checked: inside the model's folder, there, and long enough."""
+    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
+    files: dict[Path, int] = {}
+    for tensor in _get_all_tensors(proto):
+        if not uses_external_data(tensor):
+            continue
+        entry = {e.key: e.value for e in tensor.external_data}
+        location = entry.get("location", "")
+        if folder is None:
+            raise ModelError(f"{where} keeps weights in '{location}': load it by path, so that they can be found.")
+        file = folder / location
+        root = folder.resolve()
+        if not location or not file.resolve().is_relative_to(root):
+            raise ModelError(f"{where} points outside its own folder for its weights ('{location}'): refused.")
+        if not file.is_file():
+            raise ModelError(f"{where} needs the file '{location}' with its weights beside it; it is missing.")
+        try:
+            end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+        except ValueError as error:
+            raise ModelError(f"{where}: the external data entry of '{tensor.name}' is not a number.") from error
+        files[file] = max(files.get(file, 0), end)
+    for file, end in files.items():
+        if file.stat().st_size < end:
+            raise ModelError(f"'{file}' is shorter than {where} says ({end:,} bytes): the download was cut off.")
+    return sorted(files)
