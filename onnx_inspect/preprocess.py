@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Protocol, get_args
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, NoReturn, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,14 +158,16 @@ class Preprocessing:
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
         """The inverse of ``to_json``; unknown names are passed over, InputError for what makes no sense."""
         known = {field.name for field in fields(cls)}
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known
+        }
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise InputError(f"This preprocessing cannot be read: {error}. Write it again.") from error
 
 
-def _refuse(name: str, value: object, wanted: str) -> None:
+def _refuse(name: str, value: object, wanted: str) -> NoReturn:
     flag = "--" + name.replace("_", "-")
     raise InputError(
         f"The {name.replace('_', ' ')} {value} is impossible: it has to be {wanted}; see {flag}."
@@ -211,7 +214,7 @@ class InputSpec(Protocol):
 
     @property
     def layout(self) -> str | None:
-        """"NCHW" or "NHWC" where the graph tells, else None."""
+        """ "NCHW" or "NHWC" where the graph tells, else None."""
 
 
 def resolve(
@@ -224,85 +227,168 @@ def resolve(
 ) -> tuple[Preprocessing, list[str]]:
     """The preprocessing of a model's input, and a sentence for each thing assumed, ending with its flag.
 
-    What ``overrides`` (fields of Preprocessing as values or text; None is unset) leave open comes from
+    What ``overrides`` (fields of Preprocessing, as values or as text; None is unset) leave open comes from
     ``preset``, a name in PRESETS; then from the model's ``metadata``: input_layout, color, scale, mean, std,
-    size, resize, crop_ratio, pad_value; then from a guess: nothing to normalise where the graph ``normalises``
+    size, resize, crop_ratio, pad_value; then from a guess: pixels as they are where the graph ``normalises``
     itself or takes whole numbers, [0, 1] for grey, else ImageNet's. Metadata that make no sense are noted and
     passed over. InputError for an input that takes no photos, and for overrides or a preset that do not fit it.
     """
     notes: list[str] = []
-    flags = {key: _parse(key, value) for key, value in overrides.items() if value is not None}
-    told = _told(metadata, notes)
-    axes, layout = _layout(spec, flags.get("layout") or told.pop("layout", None), notes)
-    channels = 1 if layout == "NHW" else axes[layout.index("C")]
-    if channels is None:
-        channels = 1 if "GREY" in (flags.get("color"), told.get("color")) else 3
-        notes.append(f"The model takes any number of channels; {channels} is assumed: change it with --color.")
+    flags = {field: parse(field, value) for field, value in overrides.items() if value is not None}
+    layout = _layout(spec, flags.pop("layout", None), metadata, notes)
+    axes = dict(zip(layout, spec.shape, strict=True))
+    channels = axes.get("C", 1)
+    if not isinstance(channels, int):
+        channels = 1 if flags.get("color") == "GREY" else 3
+        notes.append(f"The number of channels is free; {channels} is assumed: change it with --color.")
     if channels not in (1, 3):
         raise InputError(
-            f"The input {spec.name} {_shape(spec)} has {channels} channels; a photo has 3, or 1 when grey. "
+            f"The input {_say(spec)} has {channels} channels; a photo has 3, or 1 when grey. "
             "Feed it an array instead of a photo."
         )
-    grey = channels == 1
-    if grey != (told.get("color", "GREY" if grey else "RGB") == "GREY"):
-        notes.append(_ignored("color", told.pop("color"), f"the input has {channels} channels", "--color"))
-    for key in ("mean", "std"):
-        if len(told.get(key, (0,))) not in (1, channels):
-            notes.append(_ignored(key, told.pop(key), f"the input has {channels} channels", f"--{key}"))
+    size = (_side(axes["H"]), _side(axes["W"]))
+    color: Color = "GREY" if channels == 1 else "RGB"
+    plain = Preprocessing(size, color=color, layout=layout, dtype=spec.dtype)
 
-    chosen: dict[str, Any] = {"color": "GREY"} if grey else {}
-    sources = ["flags"] if flags else []
+    def fits(**values: Any) -> Preprocessing:
+        made = replace(plain, **values)
+        if made.channels != channels:
+            raise InputError(
+                f"The input {_say(spec)} has {channels} channels, not {made.color}; see --color."
+            )
+        for axis, side in zip("HW", made.size, strict=True):
+            if axes[axis] not in (side, None) and isinstance(axes[axis], int):
+                raise InputError(f"The input {_say(spec)} is of a fixed size; leave out --size.")
+        return made
+
+    told: dict[str, Any] = {}
+    for key, field in _METADATA.items():
+        if key in metadata:
+            try:
+                value = parse(field, metadata[key])
+                fits(**{field: value})
+                told[field] = value
+            except InputError:
+                notes.append(
+                    f"The model's metadata say {key} = {metadata[key]!r}, which is not possible here and "
+                    f"passed over: change it with --{field.replace('_', '-')}."
+                )
+    sources = [name for name, used in (("flags", flags), ("metadata", told)) if used]
     if preset is not None:
         if preset not in PRESETS:
-            raise InputError(f"There is no preset {preset}. Choose one of {', '.join(PRESETS)} for --preset.")
-        told = told | PRESETS[preset] | chosen
+            raise InputError(f"There is no preset {preset}; --preset is one of {', '.join(PRESETS)}.")
+        if len(PRESETS[preset]["mean"]) > channels:
+            raise InputError(f"The preset {preset} is for colours, the input {_say(spec)} is grey: try unit.")
+        told |= PRESETS[preset] | ({"color": "GREY"} if channels == 1 else {})
         sources.append(f"preset {preset}")
-    elif told:
-        sources.append("metadata")
-    if not (flags.keys() | told.keys()) & {"scale", "mean", "std"}:
-        name, why = _guess(spec.dtype, normalises, grey)
-        chosen = PRESETS[name] | ({"mean": (128.0,)} if spec.dtype == "int8" else {}) | chosen
+    guess: dict[str, Any] = {}
+    if not {"scale", "mean", "std"} & (told.keys() | flags.keys()):
+        guess, name, why = _guess(spec.dtype, normalises, channels)
         sources.append(f"guess: {name}")
         notes.append(f"{why}: change it with --preset.")
-    if not grey and "color" not in flags.keys() | told.keys():
-        notes.append("The order of colours is not known; RGB is assumed: change it with --color.")
-    fixed = axes[layout.index("H")], axes[layout.index("W")]
-    chosen["size"] = _size(spec, fixed, flags.pop("size", None), told.pop("size", None), notes)
-    chosen |= told | flags
-    if "resize" not in flags.keys() | told.keys():
-        notes.append("Photos are cropped to the centre, since nothing says otherwise: change it with --resize.")
-    made = Preprocessing(**chosen | {"layout": layout, "dtype": spec.dtype, "source": " + ".join(sources)})
-    if grey != (made.color == "GREY"):
-        raise InputError(f"The input {spec.name} has {channels} channels, which is not {made.color}; see --color.")
-    return made, notes
+    said = told.keys() | flags.keys()
+    if channels == 3 and "color" not in said:
+        notes.append("The order of colours is not known, RGB is assumed: change it with --color.")
+    if "size" not in said and not all(isinstance(axes[axis], int) for axis in "HW"):
+        notes.append(f"The input's size is free, {size[0]}x{size[1]} is assumed: change it with --size.")
+    if "resize" not in said:
+        notes.append(
+            "Photos are cropped to their centre, since nothing else is known: change it with --resize."
+        )
+    return fits(**guess | told | flags | {"source": " + ".join(sources)}), notes
 
 
-def _guess(dtype: str, normalises: bool, grey: bool) -> tuple[str, str]:
-    """The preset, and why."""
+_METADATA = {"input_size": "size"} | {
+    key: key for key in ("size", "color", "scale", "mean", "std", "resize", "crop_ratio", "pad_value")
+}
+
+
+def _guess(dtype: str, normalises: bool, channels: int) -> tuple[dict[str, Any], str, str]:
+    """Fields, the name of the preset they are, and why."""
     if normalises:
-        return "raw", "The graph begins by scaling its input itself, so pixels go in as 0 to 255"
+        return PRESETS["raw"], "raw", "The graph scales its input itself, so pixels go in as 0 to 255"
     if np.dtype(dtype).kind in "iu":
-        span = "-128 to 127" if dtype == "int8" else "0 to 255"
-        return "raw", f"The input is {dtype}, so pixels go in as {span}"
-    if grey:
-        return "unit", "The model does not say how it wants pixels; 0 to 1 is assumed for grey"
-    return "imagenet", "The model does not say how it wants pixels; ImageNet's mean and std are assumed"
+        # A quantised int8 input is uint8 with its zero in the middle.
+        span, mean = ("-128 to 127", (128.0,)) if dtype == "int8" else ("0 to 255", (0.0,))
+        return PRESETS["raw"] | {"mean": mean}, "raw", f"The input is {dtype}, so pixels go in as {span}"
+    name, span = ("unit", "0 to 1") if channels == 1 else ("imagenet", "ImageNet's mean and std")
+    return PRESETS[name], name, f"The model does not say how it wants its pixels, {span} is assumed"
 
 
-def _told(metadata: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
-    """The fields that metadata set; a note for each that makes no sense."""
-    names = {"input_layout": "layout", "input_size": "size"} | {
-        key: key for key in ("color", "scale", "mean", "std", "size", "resize", "crop_ratio", "pad_value")
-    }
-    told: dict[str, Any] = {}
-    for key, field in names.items():
-        if key in metadata:
-            flag = "--" + field.replace("_", "-")
-            try:
-                told[field] = _parse(field, metadata[key])
-                if field != "layout":
-                    Preprocessing(**{"size": (1, 1), "color": "GREY"} | _trial(field, told[field]))
-            except InputError as error:
-                told.pop(field, None)
-                notes.append(_ignored(key, metadata[key], str(error).split(":")[-1].split(";")[0].strip(), flag))
-    return told
+def _layout(spec: InputSpec, flag: Any, metadata: Mapping[str, str], notes: list[str]) -> Layout:
+    """By flag, by metadata, by the graph, or by the axis that looks like channels."""
+    possible: list[Layout] = ["NCHW", "NHWC"] if len(spec.shape) == 4 else []
+    if len(spec.shape) == 3 and not {spec.shape[0], spec.shape[2]} & {3, 4} and spec.shape[2] != 1:
+        possible = ["NHW"]
+    if not possible:
+        raise InputError(
+            f"The input {_say(spec)} takes no photos: those need the axes N,C,H,W or N,H,W,C, or N,H,W for grey. "
+            "Feed it an array, or export the model with a batch axis."
+        )
+    if flag is not None and flag not in possible:
+        raise InputError(f"The input {_say(spec)} cannot be {flag}; --layout is {' or '.join(possible)}.")
+    told = metadata.get("input_layout", "").strip().upper()
+    if told and told not in possible:
+        notes.append(
+            f"The metadata say input_layout = {told!r}, which is passed over: change it with --layout."
+        )
+    for layout in possible:
+        if layout in ((flag,) if flag else (told,) if told in possible else (spec.layout,)):
+            return layout
+    if len(possible) == 1:
+        return possible[0]
+    for channels in (3, 1, 4):
+        for layout in possible:
+            if spec.shape[layout.index("C")] == channels:
+                notes.append(
+                    f"The layout is taken as {layout} by its {channels} channels: change it with --layout."
+                )
+                return layout
+    raise InputError(
+        f"The input {_say(spec)} does not show which axis has the channels; say so with --layout."
+    )
+
+
+def _side(length: int | str | None) -> int:
+    return length if isinstance(length, int) else 224
+
+
+def _say(spec: InputSpec) -> str:
+    return f"{spec.name} ({', '.join('?' if side is None else str(side) for side in spec.shape)})"
+
+
+def parse(field: str, value: Any) -> Any:
+    """A field of Preprocessing from text as people and metadata write it; other values pass, lists as tuples.
+
+    ``"224"`` and ``"480x640"`` are sizes (height first), ``"1/255"`` is a number, numbers stand in JSON lists or
+    between commas, words are taken in any case. InputError for a name that is no field and for other text.
+    """
+    if field not in {known.name for known in fields(Preprocessing)}:
+        raise InputError(f"There is no preprocessing called {field}. Leave it out.")
+    if field == "size" and isinstance(value, int):
+        return value, value
+    if field in ("mean", "std") and isinstance(value, int | float):
+        return (float(value),)
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    word = value.strip().strip('"')
+    if field in ("color", "layout"):
+        return {"GRAY": "GREY", "GRAYSCALE": "GREY", "GREYSCALE": "GREY"}.get(word.upper(), word.upper())
+    if field in ("resize", "dtype", "source"):
+        return word.lower() if field == "resize" else word
+    parts = re.split(r"[\s,;x×]+" if field == "size" else r"[\s,;]+", word.strip("[](){} \t"))
+    try:
+        numbers = tuple(_number(part) for part in parts)
+        if field == "size":
+            return tuple(int(n) for n in numbers * 2)[:2] if len(numbers) == 1 else tuple(map(int, numbers))
+        if field in ("mean", "std"):
+            return numbers
+        (number,) = numbers
+    except (ValueError, ZeroDivisionError, OverflowError):
+        _refuse(field, value, "a number, or numbers between commas")
+    return number
+
+
+def _number(text: str) -> float:
+    above, _, below = text.partition("/")
+    return float(above) / float(below or 1)

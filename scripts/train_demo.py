@@ -11,6 +11,7 @@ The environment is described in scripts/README.md.
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import itertools
 import json
@@ -410,11 +411,14 @@ METADATA = {
     "resize": "squash",
     "output": "logits",
 }
+NODE_METADATA = ("namespace", "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
 
 
 def export(net: SignNet, path: Path) -> None:
+    # Channels-last weights would leave strided copies, a Gather among them, in the exported graph.
+    plain = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
     program = torch.onnx.export(
-        net,
+        plain,
         (torch.zeros(2, 3, SIDE, SIDE),),
         dynamo=True,
         input_names=["image"],
@@ -424,8 +428,8 @@ def export(net: SignNet, path: Path) -> None:
     )
     model = program.model_proto
     for node in model.graph.node:
-        # Stack traces hold file paths of the machine which trained the model.
-        kept = [entry for entry in node.metadata_props if "stack_trace" not in entry.key]
+        # The other entries are stack traces, with file paths of the machine that trained, and fx chatter.
+        kept = [entry for entry in node.metadata_props if entry.key in NODE_METADATA]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
     onnx.helper.set_model_props(model, METADATA)

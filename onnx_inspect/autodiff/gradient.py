@@ -16,6 +16,7 @@ Rule = Callable[..., Cotangents]
 Rules = Mapping[str, Rule] | Callable[[ir.Node], Rule | None]
 
 RULES: dict[str, Rule] = {}
+CONSTANTS: set[str] = set()
 
 
 def rule(*op_types: str, broadcast: bool = False) -> Callable[[Rule], Rule]:
@@ -46,6 +47,7 @@ def constant(*op_types: str) -> None:
     """Register operators whose outputs do not vary smoothly with any input: no cotangent passes them."""
     for op_type in op_types:
         RULES[op_type] = lambda op, node, *dys: None
+        CONSTANTS.add(op_type)
 
 
 class Emits(Protocol):
