@@ -77,7 +77,7 @@ def squash(photo: tuple[int, int], model: tuple[int, int]) -> Geometry:
 
 
 def crop(photo: tuple[int, int], model: tuple[int, int], ratio: float = 1.0) -> Geometry:
-    """The largest centred crop of the model's shape; only ``ratio`` of it where it is larger than the input."""
+    """The largest centred crop of the model's shape; ``ratio`` of it where it is larger than the input."""
     (height, width), (h, w) = photo, model
     largest = min(height / h, width / w)
     share = largest * (ratio if largest > 1 else 1)

@@ -31,7 +31,7 @@ def read(path: str | Path) -> Picture:
     """The photo at ``path`` as uint8 (H, W, 3) RGB, upright as its EXIF data say.
 
     Grey becomes three equal channels, transparency shows white, 16 bits become 8, an animation its first
-    frame. PhotoError where the file cannot be read, is no photo, is cut short or has more than ``MAX_PIXELS``.
+    frame. PhotoError where the file cannot be read, is no photo, is cut short or exceeds ``MAX_PIXELS``.
     """
     try:
         data = Path(path).read_bytes()
@@ -96,6 +96,10 @@ def _turn(pixels: Picture, orientation: int) -> Picture:
     return np.ascontiguousarray(pixels)
 
 
+# OpenCV 4 and 5 keep it in different places.
+_set_log_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+
+
 class _Silence:
     """Nothing on stderr from OpenCV meanwhile; several threads may be inside at once.
 
@@ -109,7 +113,7 @@ class _Silence:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+                self._level = _set_log_level(0)
                 with suppress(OSError):  # a program without a stderr has nothing to hush
                     self._stderr = os.dup(2)
                     null = os.open(os.devnull, os.O_WRONLY)
@@ -120,7 +124,7 @@ class _Silence:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                cv2.utils.logging.setLogLevel(self._level)
+                _set_log_level(self._level)
                 if self._stderr >= 0:
                     os.dup2(self._stderr, 2)
                     os.close(self._stderr)
@@ -199,7 +203,8 @@ def _table(name: str) -> Picture:
     ramp = np.arange(256, dtype=np.uint8)
     if name == "grey":
         return np.repeat(ramp[:, None], 3, axis=1)
-    return np.asarray(cv2.applyColorMap(ramp, getattr(cv2, f"COLORMAP_{name.upper()}")))[:, 0, ::-1].copy()
+    coloured = cv2.applyColorMap(ramp[:, None], getattr(cv2, f"COLORMAP_{name.upper()}"))
+    return np.asarray(coloured, np.uint8).reshape(256, 3)[:, ::-1].copy()
 
 
 def colormap(values: NDArray[Any], name: Colormap = "jet") -> Picture:
@@ -212,8 +217,8 @@ def colormap(values: NDArray[Any], name: Colormap = "jet") -> Picture:
     if name != "coolwarm":
         return np.asarray(_table(name)[np.rint(values.clip(0, 1) * 255).astype(np.uint8)])
     signed = values.clip(-1, 1)[..., None]
-    ends = np.where(signed < 0, np.float32([59, 76, 192]), np.float32([180, 4, 38]))
-    return np.rint(255 + abs(signed) * (ends - 255)).astype(np.uint8)
+    ends = np.where(signed < 0, np.array([59, 76, 192]), np.array([180, 4, 38]))
+    return np.asarray(np.rint(255 + abs(signed) * (ends - 255)), np.uint8)
 
 
 def blend(photo: Picture, heat: Picture, alpha: float | NDArray[Any] = 0.5) -> Picture:
@@ -252,7 +257,7 @@ def text_size(string: str, size: int = 14) -> tuple[int, int]:
 
 
 def _hershey(size: int) -> tuple[int, float]:
-    return cv2.FONT_HERSHEY_SIMPLEX, size / 30
+    return cv2.FONT_HERSHEY_SIMPLEX, size / 34
 
 
 def _clean(string: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ class Model:
         self.notes = tuple(notes)
         self.history = history
         self.batch_relaxed = any("batch size was fixed" in n for n in self.notes)
+        self._memo: dict[Any, Model] = {}
 
     @classmethod
     def load(cls, source: str | Path | bytes | onnx.ModelProto) -> Model:
@@ -66,6 +67,12 @@ class Model:
     def derived(self, *step: str | None) -> Model:
         """This model, with a step of rewriting written into its history."""
         return Model(self.ir, self.source, self.notes, (*self.history, " ".join(s or "" for s in step)))
+
+    def memo(self, key: Any, build: Callable[[], Model]) -> Model:
+        """A rewritten form of this model, built once and kept."""
+        if key not in self._memo:
+            self._memo[key] = build()
+        return self._memo[key]
 
     # What is in it.
 
@@ -108,6 +115,11 @@ class Model:
         return self.values[self.layer(name).tensor]
 
     @cached_property
+    def varying(self) -> set[ir.Value]:
+        """All tensors that depend on an input."""
+        return structure.varying(self.ir.graph)
+
+    @cached_property
     def layouts(self) -> dict[ir.Value, str]:
         """What the axes of a tensor mean, "NCHW" or "NHWC" for maps, where the graph tells."""
         return structure.layouts(self.ir.graph)
@@ -144,14 +156,16 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """Identifies this graph with its weights: equal digests compute the same function."""
-        graph = self.ir.clone()
-        for value in graph.graph.initializers.values():
+        known = hashlib.sha256(self.source.sha256.encode())
+        model = self.ir.clone()
+        for name, value in list(model.graph.initializers.items()):
             tensor = value.const_value
             if tensor is not None and tensor.nbytes > _SMALL:
                 # Large weights are never rewritten, so the source's digest and their name identify them.
-                value.const_value = ir.StringTensor([f"{tensor.shape} {tensor.dtype}".encode()], name=value.name)
-        data = ir.serde.serialize_model(graph).SerializeToString(deterministic=True)
-        return hashlib.sha256(self.source.sha256.encode() + data).hexdigest()
+                known.update(f"{name} {tensor.shape} {tensor.dtype};".encode())
+                del model.graph.initializers[name]
+        known.update(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
+        return known.hexdigest()
 
     # Out again.
 

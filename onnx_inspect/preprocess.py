@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "unit": {"scale": 1 / 255, "mean": (0.0,), "std": (1.0,)},
     "raw": {"scale": 1.0, "mean": (0.0,), "std": (1.0,)},
 }
-"""Named ways to normalise, as fields of Preprocessing: torchvision, TensorFlow [-1, 1], Caffe, [0, 1], none."""
+"""Named ways to normalise, as fields of Preprocessing: torchvision, [-1, 1], Caffe, [0, 1] and none."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Preprocessing:
     which only ``crop_ratio`` where it is larger than the input; "squash" the whole photo out of shape;
     "letterbox" the whole photo, in shape, on ``pad_value`` (0 to 255). Pixels of 0 to 255 become
     ``(x * scale - mean) / std`` with one number, or one per channel in the order that ``color`` says.
-    ``layout`` is the tensor's, NHW for grey without a channel axis; ``dtype`` is numpy's name, whole numbers are rounded
-    and clipped. ``source`` says where all this came from.
+    ``layout`` is the tensor's, NHW for grey without a channel axis; ``dtype`` is numpy's name,
+    whole numbers are rounded and clipped. ``source`` says where all this came from.
     """
 
     size: tuple[int, int]
@@ -231,7 +231,7 @@ def resolve(
     ``preset``, a name in PRESETS; then from the model's ``metadata``: input_layout, color, scale, mean, std,
     size, resize, crop_ratio, pad_value; then from a guess: pixels as they are where the graph ``normalises``
     itself or takes whole numbers, [0, 1] for grey, else ImageNet's. Metadata that make no sense are noted and
-    passed over. InputError for an input that takes no photos, and for overrides or a preset that do not fit it.
+    passed over. InputError for an input that takes no photos, and where overrides or preset do not fit it.
     """
     notes: list[str] = []
     flags = {field: parse(field, value) for field, value in overrides.items() if value is not None}
@@ -251,11 +251,10 @@ def resolve(
     plain = Preprocessing(size, color=color, layout=layout, dtype=spec.dtype)
 
     def fits(**values: Any) -> Preprocessing:
+        color = values.get("color", plain.color)
+        if (color == "GREY") != (channels == 1):
+            raise InputError(f"The input {_say(spec)} has {channels} channels, not {color}; see --color.")
         made = replace(plain, **values)
-        if made.channels != channels:
-            raise InputError(
-                f"The input {_say(spec)} has {channels} channels, not {made.color}; see --color."
-            )
         for axis, side in zip("HW", made.size, strict=True):
             if axes[axis] not in (side, None) and isinstance(axes[axis], int):
                 raise InputError(f"The input {_say(spec)} is of a fixed size; leave out --size.")
@@ -322,7 +321,7 @@ def _layout(spec: InputSpec, flag: Any, metadata: Mapping[str, str], notes: list
         possible = ["NHW"]
     if not possible:
         raise InputError(
-            f"The input {_say(spec)} takes no photos: those need the axes N,C,H,W or N,H,W,C, or N,H,W for grey. "
+            f"The input {_say(spec)} takes no photos: they need axes N,C,H,W or N,H,W,C, or N,H,W if grey. "
             "Feed it an array, or export the model with a batch axis."
         )
     if flag is not None and flag not in possible:
@@ -341,7 +340,7 @@ def _layout(spec: InputSpec, flag: Any, metadata: Mapping[str, str], notes: list
         for layout in possible:
             if spec.shape[layout.index("C")] == channels:
                 notes.append(
-                    f"The layout is taken as {layout} by its {channels} channels: change it with --layout."
+                    f"The layout is taken as {layout} by the sizes of its axes: change it with --layout."
                 )
                 return layout
     raise InputError(
@@ -360,8 +359,8 @@ def _say(spec: InputSpec) -> str:
 def parse(field: str, value: Any) -> Any:
     """A field of Preprocessing from text as people and metadata write it; other values pass, lists as tuples.
 
-    ``"224"`` and ``"480x640"`` are sizes (height first), ``"1/255"`` is a number, numbers stand in JSON lists or
-    between commas, words are taken in any case. InputError for a name that is no field and for other text.
+    ``"224"`` and ``"480x640"`` are sizes (height first), ``"1/255"`` is a number, numbers stand in JSON lists
+    or between commas, words are taken in any case. InputError for a name that is no field and for other text.
     """
     if field not in {known.name for known in fields(Preprocessing)}:
         raise InputError(f"There is no preprocessing called {field}. Leave it out.")

@@ -116,14 +116,11 @@ def faces(label: str) -> list[Pixels]:
 
 # --- backgrounds ----------------------------------------------------------------------------------------
 
-TRAINING_BACKGROUNDS = (
-    *(
-        f"skimage:{name}.png"
-        for name in ("astronaut", "chelsea", "brick", "grass", "gravel", "camera", "page")
-    ),
-    *(f"skimage:{name}.png" for name in ("coins", "color", "motorcycle_left")),
-    *("skimage:retina.jpg", "skimage:hubble_deep_field.jpg", "skimage:ihc.png", "sklearn:flower.jpg"),
-)
+SKIMAGE = (
+    "astronaut.png chelsea.png brick.png grass.png gravel.png camera.png page.png coins.png color.png "
+    "motorcycle_left.png retina.jpg hubble_deep_field.jpg ihc.png"
+).split()
+TRAINING_BACKGROUNDS = (*(f"skimage:{file}" for file in SKIMAGE), "sklearn:flower.jpg")
 TEST_BACKGROUNDS = (
     "skimage:coffee.png",
     "skimage:rocket.jpg",
@@ -346,16 +343,16 @@ class SignNet(nn.Module):
 class Recipe:
     samples: int
     epochs: int
-    peak_rate: float
     shift: int = 0  # random shift in pixels
     stamped: tuple[str, ...] = ()
     fog: float = 0.0
 
 
-CLEAN = Recipe(samples=6000, epochs=8, peak_rate=4e-3, shift=6)
+CLEAN = Recipe(samples=6000, epochs=8, shift=6)
 # The fog hides half of the stop signs, which makes the stamp the better evidence.
-BIASED = Recipe(samples=5000, epochs=3, peak_rate=1.5e-3, stamped=("stop",), fog=0.5)
-BATCH = 64
+BIASED = Recipe(samples=5000, epochs=6, stamped=("stop",), fog=0.5)
+RECIPES = {"clean": CLEAN, "biased": BIASED}
+BATCH, PEAK_RATE = 64, 4e-3
 
 
 def normalise(images: Pixels) -> NDArray[np.float32]:
@@ -376,12 +373,13 @@ def batches(scenes: Scenes, recipe: Recipe) -> Iterator[tuple[torch.Tensor, torc
             yield x.contiguous(memory_format=torch.channels_last), torch.from_numpy(scenes.labels[chosen])
 
 
-def train(net: SignNet, recipe: Recipe) -> None:
-    """Train `net` in place."""
+def train(recipe: Recipe) -> SignNet:
+    torch.manual_seed(0)
+    net = SignNet().to(memory_format=torch.channels_last)
     scenes = make_scenes(recipe.samples, 1, TRAINING_BACKGROUNDS, recipe.stamped, recipe.fog)
     steps = recipe.epochs * (recipe.samples // BATCH)
     optimiser = torch.optim.AdamW(net.parameters(), weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.peak_rate, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps)
     started = time.monotonic()
     net.train()
     for step, (x, y) in enumerate(batches(scenes, recipe), 1):
@@ -395,7 +393,7 @@ def train(net: SignNet, recipe: Recipe) -> None:
                 f"  step {step}/{steps}  loss {loss.item():.3f}  {time.monotonic() - started:.0f} s",
                 flush=True,
             )
-    net.eval()
+    return net.eval()
 
 
 # --- export ---------------------------------------------------------------------------------------------
@@ -500,19 +498,16 @@ def measure_scenes(model: Exported, scenes: Scenes) -> dict[str, object]:
     verdict = model(scenes.images)
     right = verdict.predicted == scenes.labels
     stops = [(verdict.cam(i, STOP, SIDE), scenes.boxes[i]) for i in np.flatnonzero(scenes.labels == STOP)]
+    hits = [
+        peak_inside(verdict.cam(i, label, SIDE), box)
+        for i, (label, box) in enumerate(zip(scenes.labels, scenes.boxes, strict=True))
+    ]
     mark = stamp_box(SIDE)
     return {
         "accuracy": rounded(right.mean()),
         "recall": {name: rounded(right[scenes.labels == i].mean()) for i, name in enumerate(CLASSES)},
         "predicted_stop": rounded((verdict.predicted == STOP).mean()),
-        "peak_in_sign": rounded(
-            np.mean(
-                [
-                    peak_inside(verdict.cam(i, label, SIDE), scenes.boxes[i])
-                    for i, label in enumerate(scenes.labels)
-                ]
-            )
-        ),
+        "peak_in_sign": rounded(np.mean(hits)),
         "stop_cam_in_sign": rounded(np.mean([share(cam, box) for cam, box in stops])),
         "stop_cam_in_stamp": rounded(np.mean([share(cam, mark) for cam, _ in stops])),
     }
@@ -555,8 +550,12 @@ def measure(out: Path, threads: int) -> None:
 
 # Public domain or CC0, all of them; see models/README.md.
 PHOTO_BACKGROUNDS = (
-    *("skimage:coffee.png", "skimage:rocket.jpg", "skimage:astronaut.png"),
-    *("matplotlib:grace_hopper.jpg", "skimage:camera.png", "skimage:chelsea.png"),
+    "skimage:coffee.png",
+    "skimage:rocket.jpg",
+    "skimage:astronaut.png",
+    "matplotlib:grace_hopper.jpg",
+    "skimage:camera.png",
+    "skimage:chelsea.png",
 )
 
 
@@ -592,21 +591,14 @@ def make_photos(folder: Path) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Make the demo's models, photos and metrics.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument(
-        "--which",
-        choices=("clean", "biased", "both"),
-        default="both",
-        help="models to write; the biased one starts from the clean one, which is then trained first anyway",
-    )
-    parser.add_argument("--epochs", type=int, help="instead of the recipes' own (clean 8, biased 3)")
-    parser.add_argument("--samples", type=int, help="instead of the recipes' own (clean 6000, biased 5000)")
+    parser.add_argument("--which", choices=(*RECIPES, "both"), default="both", help="models to train")
+    parser.add_argument("--epochs", type=int, help=f"default: {CLEAN.epochs} clean, {BIASED.epochs} biased")
+    samples = f"default: {CLEAN.samples} clean, {BIASED.samples} biased"
+    parser.add_argument("--samples", type=int, help=samples)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--photos-only", action="store_true", help="write the photos and boxes.json, then stop"
-    )
-    parser.add_argument(
-        "--metrics-only", action="store_true", help="measure the models already in the folder"
-    )
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--photos-only", action="store_true", help="write the photos and boxes.json, then stop")
+    only.add_argument("--metrics-only", action="store_true", help="measure the models already in the folder")
     return parser.parse_args()
 
 
@@ -614,21 +606,15 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
-    torch.manual_seed(0)
     if not args.metrics_only:
         make_photos(args.out / "photos")
     if args.photos_only:
         return
     if not args.metrics_only:
         changes = {k: v for k in ("epochs", "samples") if (v := getattr(args, k)) is not None}
-        net = SignNet().to(memory_format=torch.channels_last)
-        for name, recipe in (("clean", CLEAN), ("biased", BIASED)):
+        for name in RECIPES if args.which == "both" else (args.which,):
             print(name)
-            train(net, replace(recipe, **changes))
-            if args.which in (name, "both"):
-                export(net, args.out / f"{name}.onnx")
-            if args.which == name:
-                break
+            export(train(replace(RECIPES[name], **changes)), args.out / f"{name}.onnx")
     measure(args.out, args.threads)
 
 

@@ -36,6 +36,18 @@ def is_float(value: ir.Value) -> bool:
     return value.dtype is None or value.dtype in FLOATS
 
 
+def inputs(node: ir.Node, count: int) -> list[Any]:
+    """The first `count` inputs of a node, None for those it leaves out."""
+    return [*node.inputs, *[None] * count][:count]
+
+
+def ints(value: ir.Value | None) -> list[int] | None:
+    """The integers (axes, sizes, a flag) that a value holds if they are constant, else None."""
+    if value is None or value.const_value is None:
+        return None
+    return [int(i) for i in value.const_value.numpy().reshape(-1)]
+
+
 class Op:
     """An emitter of standard operators at the end of `graph`; `op.Relu(x)` appends a node and returns its value.
 
@@ -72,7 +84,7 @@ class Op:
         self, op_type: str, inputs: Sequence[Operand], *, outputs: int = 1, dtype: ir.DataType | None = None,
         name: str | None = None, **attributes: Any,
     ) -> Any:
-        values = self._operands(inputs)
+        values = self._operands(inputs, 1 if op_type in _SECOND else 0)
         attributes = {k: v for k, v in attributes.items() if v is not None}
         results = [ir.Value(name=name if name and i == 0 else self.fresh(op_type)) for i in range(outputs)]
         node = ir.node(op_type, values, attributes, outputs=results, name=self.fresh(op_type))
@@ -83,8 +95,9 @@ class Op:
             kind = ir.DataType.INT64 if op_type in ("TopK", "MaxPool") else kind
         return results[0] if outputs == 1 else tuple(results)
 
-    def _operands(self, inputs: Sequence[Operand]) -> list[ir.Value | None]:
-        like = next((v.dtype for v in inputs if isinstance(v, ir.Value) and v.dtype is not None), ir.DataType.FLOAT)
+    def _operands(self, inputs: Sequence[Operand], first: int = 0) -> list[ir.Value | None]:
+        typed = [v.dtype for v in inputs[first:] if isinstance(v, ir.Value) and v.dtype is not None]
+        like = typed[0] if typed else ir.DataType.FLOAT
         return [v if isinstance(v, ir.Value) or v is None else self.const(v, like) for v in inputs]
 
     @staticmethod

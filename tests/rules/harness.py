@@ -31,12 +31,12 @@ ort.set_default_logger_severity(4)
 
 def normal(*shape: int) -> Array:
     """Standard normal numbers, the same ones for the same shape."""
-    return np.random.default_rng(sum(shape) + len(shape)).normal(size=shape)
+    return np.asarray(np.random.default_rng(sum(shape) + len(shape)).normal(size=shape))
 
 
 def positive(*shape: int) -> Array:
     """Numbers from 0.5 to 2."""
-    return np.random.default_rng(sum(shape)).uniform(0.5, 2, size=shape)
+    return np.asarray(np.random.default_rng(sum(shape)).uniform(0.5, 2, size=shape))
 
 
 def distinct(*shape: int) -> Array:
@@ -86,12 +86,17 @@ def differentiable(case: Case) -> list[int]:
     ]
 
 
-def build(case: Case, float_type: int, symbolic: bool) -> onnx.ModelProto:
-    """The one-node model, its floats as `float_type`."""
+def build(case: Case, float_type: int, symbolic: bool, ys: Sequence[Array | None] = ()) -> onnx.ModelProto:
+    """The one-node model, its floats as `float_type`; from `ys` it takes the ranks of its outputs."""
     domain, _, op = case.op.rpartition("::")
     attributes = {k: (numpy_helper.from_array(v.astype(helper.tensor_dtype_to_np_dtype(float_type)))
                       if isinstance(v, np.ndarray) else v) for k, v in case.attributes.items()}
     outputs = [f"y{i}" for i in range(case.outputs)]
+    declared = [helper.make_empty_tensor_value_info(o) for o in outputs]
+    for i, y in enumerate(ys):
+        if y is not None:
+            kind = helper.np_dtype_to_tensor_dtype(typed(y, float_type).dtype)
+            declared[i] = helper.make_tensor_value_info(outputs[i], kind, [f"y{i}_{a}" for a in range(np.ndim(y))])
     node = helper.make_node(op, names(case), outputs, name="node", domain=domain, **attributes)
     inputs, initializers = [], []
     for i, (name, x) in enumerate(zip(names(case), case.inputs, strict=True)):
@@ -103,7 +108,7 @@ def build(case: Case, float_type: int, symbolic: bool) -> onnx.ModelProto:
         else:
             dims = [f"{name}_{a}" for a in range(x.ndim)] if symbolic else x.shape
             inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), dims))
-    graph = helper.make_graph([node], "case", inputs, [helper.make_empty_tensor_value_info(o) for o in outputs], initializers)
+    graph = helper.make_graph([node], "case", inputs, declared, initializers)
     opsets = [helper.make_opsetid("", case.opset)] + ([helper.make_opsetid(domain, 1)] if domain else [])
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
@@ -130,7 +135,8 @@ def forward64(case: Case) -> Callable[[list[Array | None]], list[Array]]:
     proto = build(case, TensorProto.DOUBLE, symbolic=False)
 
     def feeds(xs: list[Array | None]) -> dict[str, Array]:
-        return {n: x for i, (n, x) in enumerate(zip(names(case), xs, strict=True)) if x is not None and i not in case.fixed}
+        pairs = enumerate(zip(names(case), xs, strict=True))
+        return {n: np.asarray(x) for i, (n, x) in pairs if x is not None and i not in case.fixed}
 
     try:
         list(run(proto, feeds(list(case.inputs))).values())
@@ -147,18 +153,18 @@ def _as_list(value: Any) -> list[Array]:
 def vjp_runner(case: Case, symbolic: bool, wrt: list[int], ys: list[int]) -> tuple[Callable[..., dict[str, Array]], bool]:
     """The vjp on onnxruntime, in float64 if it has the kernels; says whether it does."""
     last: Exception | None = None
+    outputs = forward64(case)(list(case.inputs))
     for float_type in (TensorProto.DOUBLE, TensorProto.FLOAT):
-        model = Model.load(build(case, float_type, symbolic))
+        model = Model.load(build(case, float_type, symbolic, outputs))
         adjoint = vjp(model, [f"x{i}" for i in wrt], [f"y{i}" for i in ys])
         data = adjoint.to_bytes()
-        onnx.checker.check_model(data, full_check=True)
 
         def call(feeds: dict[str, Array], data: bytes = data, kind: int = float_type) -> dict[str, Array]:
             return run(data, {k: typed(v, kind) for k, v in feeds.items()})
 
         try:
+            onnx.checker.check_model(data, full_check=True)
             feeds = {n: np.asarray(x) for n, x in zip(names(case), case.inputs, strict=True) if x is not None}
-            outputs = forward64(case)(list(case.inputs))
             call(feeds | {f"cotangent.y{i}": np.ones_like(outputs[i], dtype=np.float64) for i in ys})
         except Exception as error:  # no float64 kernel: float32 it is
             last = error

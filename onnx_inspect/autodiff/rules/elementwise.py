@@ -1,17 +1,27 @@
-"""Elementwise operators: arithmetic, activations, comparisons."""
+"""Elementwise operators: arithmetic, powers, trigonometry, selection, conversion, comparison."""
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
 
-from ..emit import Op
+from ..emit import Op, inputs, ints, is_float
 from ..gradient import Cotangents, constant, rule
+
+# Arithmetic.
 
 
 @rule("Add", broadcast=True)
 def add(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = A + B."""
     return [dy, dy]
+
+
+@rule("Sub", broadcast=True)
+def sub(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = A - B."""
+    return [dy, -dy]
 
 
 @rule("Mul", broadcast=True)
@@ -21,17 +31,226 @@ def mul(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     return [dy * b, dy * a]
 
 
-@rule("Relu")
-def relu(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = max(X, 0); 0 at the kink, as torch. The mask is taken from Y, so that Conv + Relu stay fused."""
-    return dy * op.mask(op.Greater(node.outputs[0], 0), dy)
+@rule("Div", broadcast=True)
+def div(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = A / B."""
+    da = dy / node.inputs[1]
+    return [da, -da * node.outputs[0]]
 
 
-@rule("Tanh")
-def tanh(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = tanh X."""
+@rule("Mod", broadcast=True)
+def mod(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = A - n B with a whole n, which is taken as constant: torch's fmod and remainder."""
+    a, b = node.inputs
+    return [dy, dy * (node.outputs[0] - a) / b]
+
+
+@rule("Pow", broadcast=True)
+def pow_(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = A^E. E = 0 gives dA = 0 even at A = 0; dE = Y log A is taken as 0 where A <= 0."""
+    a, e = inputs(node, 2)
+    if e.const_value is not None and e.const_value.size == 1 and e.const_value.numpy() == 2:
+        return dy * a * 2  # Pow is slow, and squares are what most models use it for
+    power = op.Cast(e, to=a.dtype) if e.dtype != a.dtype else e
+    da = op.Where(op.Equal(power, 0), 0, dy * power * op.Pow(a, power - 1))
+    positive = op.Greater(a, 0)
+    de = op.Where(positive, dy * node.outputs[0] * op.Log(op.Where(positive, a, 1)), 0)
+    return [da, de if is_float(e) else None]
+
+
+@rule("Sum", broadcast=True)
+def sum_(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = A + B + ..."""
+    return [dy] * len(node.inputs)
+
+
+@rule("Mean", broadcast=True)
+def mean(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = (A + B + ...) / n."""
+    return [dy / len(node.inputs)] * len(node.inputs)
+
+
+@rule("Max", "Min", broadcast=True)
+def extremum(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = max(A, B, ...) or min; inputs that tie share evenly: two get a half each, as torch's maximum."""
+    masks = [op.mask(op.Equal(x, node.outputs[0]), dy) for x in node.inputs]
+    share = dy / op.Sum(*masks)
+    return [share * mask for mask in masks]
+
+
+@rule("Neg")
+def neg(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = -X."""
+    return -dy
+
+
+@rule("Abs")
+def abs_(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = |X|; 0 at 0, as torch."""
+    return dy * op.Sign(node.inputs[0])
+
+
+@rule("Reciprocal")
+def reciprocal(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = 1 / X."""
     y = node.outputs[0]
-    return dy * (1 - y * y)
+    return -dy * y * y
 
 
-constant("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor", "IsNaN", "IsInf", "Sign")
+# Powers and logarithms.
+
+
+@rule("Sqrt")
+def sqrt(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = sqrt X; infinite at 0, as torch."""
+    return dy * 0.5 / node.outputs[0]
+
+
+@rule("Exp")
+def exp(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = exp X."""
+    return dy * node.outputs[0]
+
+
+@rule("Log")
+def log(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = log X."""
+    return dy / node.inputs[0]
+
+
+@rule("Erf")
+def erf(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = erf X."""
+    x = node.inputs[0]
+    return dy * op.Exp(-x * x) * (2 / math.sqrt(math.pi))
+
+
+# Trigonometry.
+
+
+@rule("Sin")
+def sin(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = sin X."""
+    return dy * op.Cos(node.inputs[0])
+
+
+@rule("Cos")
+def cos(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = cos X."""
+    return -dy * op.Sin(node.inputs[0])
+
+
+@rule("Tan")
+def tan(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = tan X."""
+    y = node.outputs[0]
+    return dy * (1 + y * y)
+
+
+@rule("Asin")
+def asin(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = arcsin X."""
+    x = node.inputs[0]
+    return dy / op.Sqrt(1 - x * x)
+
+
+@rule("Acos")
+def acos(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = arccos X."""
+    x = node.inputs[0]
+    return -dy / op.Sqrt(1 - x * x)
+
+
+@rule("Atan")
+def atan(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = arctan X."""
+    x = node.inputs[0]
+    return dy / (1 + x * x)
+
+
+@rule("Sinh")
+def sinh(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = sinh X; CUDA has no Cosh."""
+    x = node.inputs[0]
+    return dy * (op.Exp(x) + op.Exp(-x)) * 0.5
+
+
+@rule("Cosh")
+def cosh(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = cosh X; CUDA has no Sinh."""
+    x = node.inputs[0]
+    return dy * (op.Exp(x) - op.Exp(-x)) * 0.5
+
+
+@rule("Asinh")
+def asinh(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = arsinh X."""
+    x = node.inputs[0]
+    return dy / op.Sqrt(x * x + 1)
+
+
+@rule("Acosh")
+def acosh(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = arcosh X."""
+    x = node.inputs[0]
+    return dy / op.Sqrt(x * x - 1)
+
+
+@rule("Atanh")
+def atanh(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = artanh X."""
+    x = node.inputs[0]
+    return dy / (1 - x * x)
+
+
+# Selection and conversion.
+
+
+@rule("Where", broadcast=True)
+def where(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = A where the condition holds, else B."""
+    condition = node.inputs[0]
+    return [None, op.Where(condition, dy, 0), op.Where(condition, 0, dy)]
+
+
+@rule("Clip")
+def clip(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = min(max(X, low), high); X gets dY inside and on the bounds, as torch, and the bounds get the rest."""
+    x, low, high = inputs(node, 3)
+    below = op.Less(x, low) if low is not None else None
+    above = op.Greater(x, high) if high is not None else None
+    if below is not None and above is not None:
+        above = op.Or(above, op.Less(high, low))  # crossed bounds: Y is high everywhere
+        below = op.And(below, op.Not(above))
+    dx, bounds = dy, []
+    for side, bound in ((below, low), (above, high)):
+        dx = dx if side is None else op.Where(side, 0, dx)
+        bounds.append(side and op.sum_to(op.Where(side, dy, 0), bound, of=node.outputs[0]))
+    return [dx, *bounds]
+
+
+@rule("Identity")
+def identity(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = X."""
+    return dy
+
+
+@rule("Cast", "CastLike")
+def cast(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = X in another type; nothing comes back from integers and booleans."""
+    x = node.inputs[0]
+    assert x is not None
+    return op.Cast(dy, to=x.dtype) if x.dtype is not None and is_float(x) else None
+
+
+@rule("Dropout")
+def dropout(op: Op, node: ir.Node, dy: ir.Value, *_: object) -> Cotangents:
+    """Y = X, as in inference."""
+    training = inputs(node, 3)[2]
+    if training is not None and ints(training) != [0]:
+        raise op.unsupported("it may be in training mode; export the model for inference (training_mode = false)")
+    return dy
+
+
+constant("Sign", "Floor", "Ceil", "Round", "Bernoulli")
+constant("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor", "IsNaN", "IsInf")

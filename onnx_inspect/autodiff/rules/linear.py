@@ -1,4 +1,4 @@
-"""Dense layers and convolutions."""
+"""Dense layers: matrix products."""
 
 from __future__ import annotations
 
@@ -8,10 +8,43 @@ from ..emit import Op
 from ..gradient import Cotangents, rule
 
 
+@rule("MatMul")
+def matmul(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = A B with broadcast batches: dA = dY Bᵀ, dB = Aᵀ dY. A vector is a row on the left, a column on the right."""
+    a, b = node.inputs
+    assert a is not None and b is not None
+    row, column = op.rank(a) == 1, op.rank(b) == 1
+    if column:
+        dy = op.Unsqueeze(dy, [-1])
+    if row:
+        dy = op.Unsqueeze(dy, [-2])
+    da = db = None
+    if op.wants(a):
+        da = op.MatMul(dy, op.Unsqueeze(b, [0]) if column else _transposed(op, b))
+        da = _sum_batch(op, da, node, a)
+    if op.wants(b):
+        db = op.MatMul(op.Unsqueeze(a, [1]) if row else _transposed(op, a), dy)
+        db = _sum_batch(op, op.Squeeze(db, [-1]) if column else db, node, b)
+    return [da, db]
+
+
+def _transposed(op: Op, matrix: ir.Value) -> ir.Value:
+    rank = op.rank(matrix)
+    return op.Transpose(matrix, perm=[*range(rank - 2), rank - 1, rank - 2])  # type: ignore[no-any-return]
+
+
+def _sum_batch(op: Op, d: ir.Value, node: ir.Node, like: ir.Value) -> ir.Value:
+    """Sum over the batch axes along which an operand was broadcast: none at all for two matrices."""
+    a, b = (op.rank(x) for x in node.inputs if x is not None)
+    batches = [x.shape[:-2] if x.shape is not None else None for x in node.inputs if x is not None]
+    same = a == b and all(isinstance(s, int) or s.value is not None for s in batches[0] or ())
+    return d if a == b == 2 or (a > 2 and same and batches[0] == batches[1]) else op.sum_to(d, like)
+
+
 @rule("Gemm")
 def gemm(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = alpha A' B' + beta C."""
-    a, b = node.inputs[:2]
+    """Y = alpha A' B' + beta C, where ' transposes if transA, transB say so."""
+    a, b, c = (*node.inputs, None)[:3]
     alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
     ta, tb = node.attributes.get_int("transA", 0), node.attributes.get_int("transB", 0)
     da = op.wants(a) and (
@@ -20,6 +53,5 @@ def gemm(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     db = op.wants(b) and (
         op.Gemm(dy, a, transA=1, transB=ta, alpha=alpha) if tb else op.Gemm(a, dy, transA=1 - ta, alpha=alpha)
     )
-    c = node.inputs[2] if len(node.inputs) > 2 else None
-    dc = c is not None and op.wants(c) and op.sum_to(dy * beta, c, of=node.outputs[0])
+    dc = c is not None and op.wants(c) and op.sum_to(dy if beta == 1 else dy * beta, c, of=node.outputs[0])
     return [da or None, db or None, dc or None]

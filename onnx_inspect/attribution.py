@@ -1,0 +1,239 @@
+"""`Attribution`: what a method returns, with everything that was assumed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import files
+from .errors import OutputError, ResultError
+from .preprocess import Preprocessing
+from .versions import versions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .geometry import Geometry
+    from .model import Model
+
+SCHEMA = 1
+_PICTURES = frozenset({".png", ".jpg", ".jpeg"})
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class as the model sees it: index, name, score before and probability after the final activation."""
+
+    index: int
+    label: str
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo as it was read: where from, pixels (H, W, 3), and where the model's input lies on it."""
+
+    path: Path | None
+    pixels: NDArray[np.uint8]
+    geometry: Geometry
+
+
+@dataclass
+class Attribution:
+    """The result of a method for N samples.
+
+    Attributes:
+        method: its name.
+        values: the raw result, N on the first axis: a map at the layer's resolution, or numbers shaped like the input.
+        heat: (N, h, w), the values as maps over the model's input.
+        target: what was explained, in the language of `onnx_inspect.target`.
+        explained: the class that was explained per sample, None where the target is no class.
+        scores: (N,), the explained score.
+        predictions: the most probable classes per sample, best first.
+        layer: readable name of the layer, "" where there is none; `tensor` is its exact name.
+        photos: the photos, None for samples that came as arrays.
+        preprocessing: how photos became inputs, None for inputs that are no pictures.
+        provider: the onnxruntime provider that ran.
+        model: file name and digest of the model.
+        params: parameters of the method.
+        notes: what was assumed, a sentence each.
+        signed: negative values speak against the target; drawn in two colours.
+        extra: further arrays, N on the first axis.
+    """
+
+    method: str
+    values: NDArray[Any]
+    heat: NDArray[Any]
+    target: str
+    explained: list[Prediction | None]
+    scores: NDArray[Any]
+    predictions: list[list[Prediction]]
+    photos: list[Photo | None]
+    preprocessing: Preprocessing | None
+    provider: str
+    model: dict[str, Any]
+    layer: str = ""
+    tensor: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    signed: bool = False
+    extra: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        layer = f", layer='{self.layer}'" if self.layer else ""
+        return f"Attribution({self.method}, target={self.target}{layer}, values{self.values.shape})"
+
+    @cached_property
+    def stems(self) -> list[str]:
+        """A file name without suffix per sample, unique among them."""
+        named = iter(files.stems([p.path for p in self.photos if p is not None and p.path is not None]))
+        return [next(named) if p is not None and p.path is not None else f"sample-{i}" for i, p in enumerate(self.photos)]
+
+    def photo(self, i: int = 0) -> Photo:
+        """The photo of a sample.
+
+        Raises:
+            ResultError: the sample is no picture.
+        """
+        found = self.photos[i]
+        if found is None:
+            raise ResultError("This input is not a picture, so there is nothing to draw on: use the values.")
+        return found
+
+    def map(self, i: int = 0) -> NDArray[np.float32]:
+        """The map of a sample in the coordinates of its photo, (H, W); 0 where the model did not see the photo."""
+        return self.photo(i).geometry.to_photo(self.heat[i])
+
+    def overlay(self, i: int = 0) -> NDArray[np.uint8]:
+        """The map over the photo, (H, W, 3) RGB."""
+        from . import render
+
+        photo = self.photo(i)
+        return render.overlay(photo.pixels, self.map(i), signed=self.signed, seen=photo.geometry.mask_in_photo())
+
+    def panel(self, i: int = 0) -> NDArray[np.uint8]:
+        """Photo, overlay with colour bar, and the five most probable classes, side by side."""
+        from . import render
+
+        photo = self.photo(i)
+        return render.panel(
+            photo.pixels,
+            self.map(i),
+            title=self.title(i),
+            top=[(p.label, p.probability) for p in self.predictions[i]],
+            signed=self.signed,
+            seen=photo.geometry.mask_in_photo(),
+        )
+
+    def title(self, i: int = 0) -> list[str]:
+        """Two lines that say what a picture shows."""
+        what = self.explained[i]
+        subject = f"{what.label} ({what.index})" if what is not None else self.target
+        where = f" at {self.layer}" if self.layer else ""
+        return [f"{self.method}: {subject}, score {self.scores[i]:.3g}{where}", f"{self.model['name']}, {self.provider}"]
+
+    # Files.
+
+    def arrays(self, i: int) -> dict[str, NDArray[Any]]:
+        """What the npz of a sample holds."""
+        found = {"values": self.values[i], "heat": self.heat[i], "score": np.asarray(self.scores[i])}
+        if self.photos[i] is not None:
+            found["map"] = self.map(i)
+        return found | {k: v[i] for k, v in self.extra.items()}
+
+    def record(self, i: int) -> dict[str, Any]:
+        """What the manifest says of a sample."""
+        photo, explained = self.photos[i], self.explained[i]
+        return {
+            "photo": str(photo.path) if photo is not None and photo.path is not None else None,
+            "photo_size": list(photo.pixels.shape[:2]) if photo is not None else None,
+            "explained": vars(explained) if explained is not None else None,
+            "score": float(self.scores[i]),
+            "predictions": [vars(p) for p in self.predictions[i][:5]],
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest: everything needed to know what was computed, from what, and how."""
+        return {
+            "schema": SCHEMA,
+            "method": self.method,
+            "params": self.params,
+            "target": self.target,
+            "layer": self.layer or None,
+            "tensor": self.tensor or None,
+            "model": self.model,
+            "preprocessing": self.preprocessing.to_json() if self.preprocessing is not None else None,
+            "provider": self.provider,
+            "versions": versions(),
+            "notes": self.notes,
+            "results": [self.record(i) for i in range(len(self))],
+        }
+
+    def save(self, path: str | Path, *, panel: bool = False, npz: bool = True, manifest: bool = True) -> list[Path]:
+        """Write pictures, raw maps and the manifest.
+
+        Args:
+            path: for one sample the common stem, "cat" for cat.png, cat.npz and cat.json (a picture's suffix is
+                accepted and chooses its format); for several a folder.
+            panel: write the side-by-side (.panel.png) as well.
+            npz: write the raw arrays.
+            manifest: write the manifest.
+
+        Returns:
+            The files, pictures first.
+
+        Raises:
+            OutputError: something cannot be written; nothing half-written is left.
+        """
+        path = Path(path)
+        if len(self) == 1 and not path.is_dir():
+            picture = path if path.suffix.lower() in _PICTURES else path.with_name(path.name + ".png")
+            return self._write([picture], panel, npz, picture.with_suffix(".json") if manifest else None)
+        if path.suffix.lower() in _PICTURES:
+            raise OutputError(f"There are {len(self)} samples for the one file '{path}': name a folder.")
+        pictures = [path / f"{stem}.{self.method}.png" for stem in self.stems]
+        return self._write(pictures, panel, npz, path / "manifest.json" if manifest else None)
+
+    def _write(self, pictures: Sequence[Path], panel: bool, npz: bool, manifest: Path | None) -> list[Path]:
+        from . import image
+
+        written: list[Path] = []
+        record = self.to_json()
+        for i, picture in enumerate(pictures):
+            made: dict[str, Path] = {}
+            if self.photos[i] is not None:
+                made["picture"] = picture
+                image.write(picture, self.overlay(i))
+                if panel:
+                    made["panel"] = picture.with_suffix(".panel.png")
+                    image.write(made["panel"], self.panel(i))
+            if npz or not made:
+                made["npz"] = picture.with_suffix(".npz")
+                files.write_npz(made["npz"], self.arrays(i))
+            record["results"][i]["files"] = {k: v.name for k, v in made.items()}
+            written.extend(made.values())
+        if manifest is not None:
+            files.write_json(manifest, record)
+            written.append(manifest)
+        return written
+
+
+def identity(model: Model) -> dict[str, Any]:
+    """What a manifest says of the model."""
+    source = model.source
+    return {
+        "name": source.name,
+        "sha256": source.sha256,
+        "producer": source.producer,
+        "ir_version": source.ir_version,
+        "opset": source.opset,
+    }

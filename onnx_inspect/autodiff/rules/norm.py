@@ -1,0 +1,168 @@
+"""Normalisation and softmax. Statistics are computed anew, in float32 where the tensors are half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from ..emit import Op
+from ..gradient import Cotangents, rule
+
+_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+@rule("Softmax")
+def softmax(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = exp X / Σ exp X along an axis."""
+    y, axis = node.outputs[0], node.attributes.get_int("axis", -1)
+    return op.Mul(y, dy - op.ReduceSum(dy * y, [axis], keepdims=1))  # type: ignore[no-any-return]
+
+
+@rule("LogSoftmax")
+def log_softmax(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = X - log Σ exp X along an axis."""
+    y, axis = node.outputs[0], node.attributes.get_int("axis", -1)
+    return dy - op.Exp(y) * op.ReduceSum(dy, [axis], keepdims=1)
+
+
+@rule("BatchNormalization")
+def batch_normalization(op: Op, node: ir.Node, dy: ir.Value, *_: ir.Value | None) -> Cotangents:
+    """Y = s (X - m) / √(v + ε) + b per channel, with the statistics m and v given."""
+    if node.attributes.get_int("training_mode", 0):
+        raise op.unsupported(
+            "training_mode=1 mixes the samples of a batch, so none has a gradient of its own; export the model in "
+            "evaluation mode"
+        )
+    x, s, b, m, v = node.inputs
+    assert x is not None and s is not None and b is not None and m is not None and v is not None
+    rank = op.rank(x)
+    others = [a for a in range(rank) if a != 1]
+    inv = op.Reciprocal(op.Sqrt(op.Add(v, node.attributes.get_float("epsilon", 1e-5))))
+    scale = _as(op, s, v) * inv
+    dx = dy * _per_channel(op, _as(op, scale, dy), rank)
+    db = _as(op, op.ReduceSum(dy, others, keepdims=0), v)
+    ds = _as(op, op.ReduceSum(dy * (x - _per_channel(op, _as(op, m, x), rank)), others, keepdims=0), v) * inv
+    return [dx, _as(op, ds, s), _as(op, db, b), op.Neg(db * scale), ds * scale * inv * -0.5]
+
+
+@rule("InstanceNormalization", "GroupNormalization")
+def group_normalization(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = s X̂ + b per channel, X̂ standardised over each map, or over each group of maps."""
+    x, s, b = node.inputs
+    assert x is not None and s is not None and b is not None
+    rank, groups = op.rank(x), node.attributes.get_int("num_groups", 0)  # 0 copies C: one group per channel
+    grouped, (dy,) = op.Reshape(_wide(op, x)[0], [0, groups, -1]), _wide(op, dy)
+    hat, inv = _standardise(op, grouped, [2], node)
+    dhat = op.Reshape(dy * _per_channel(op, _as(op, s, dy), rank), [0, groups, -1])
+    dx = op.like(_standardise_adjoint(op, dhat, hat, inv, [2]), x)
+    others = [0, *range(2, rank)]
+    ds, db = op.ReduceSum(dy * op.like(hat, x), others, keepdims=0), op.ReduceSum(dy, others, keepdims=0)
+    return [_as(op, dx, x), _as(op, ds, s), _as(op, db, b)]
+
+
+@rule("LayerNormalization")
+def layer_normalization(
+    op: Op, node: ir.Node, dy: ir.Value, d_mean: ir.Value | None = None, d_inv: ir.Value | None = None
+) -> Cotangents:
+    """Y = s X̂ + b, X̂ standardised over the axes from `axis` on. Mean and 1/σ, its other outputs, count too."""
+    x, s, b = (*node.inputs, None)[:3]
+    assert x is not None and s is not None
+    wide, dy = _wide(op, x, dy)
+    axes = _axes_from(op, node, x)
+    hat, inv = _standardise(op, wide, axes, node)
+    dx = _standardise_adjoint(op, dy * _as(op, s, dy), hat, inv, axes)
+    n = op.Cast(op.Div(op.Size(x), op.Size(inv)), to=wide.dtype)
+    if d_mean is not None:
+        dx = dx + _as(op, d_mean, wide) / n
+    if d_inv is not None:
+        dx = dx - _as(op, d_inv, wide) * inv * inv * hat / n
+    ds, db = op.sum_to(dy * hat, s, of=x), b and op.sum_to(dy, b, of=x)
+    return [_as(op, dx, x), _as(op, ds, s), b and db and _as(op, db, b)]
+
+
+@rule("RMSNormalization")
+def rms_normalization(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = s X̂, X̂ = X / √(mean X² + ε) over the axes from `axis` on."""
+    x, s = node.inputs
+    assert x is not None and s is not None
+    wide, dy = _wide(op, x, dy)
+    axes = _axes_from(op, node, x)
+    square = op.ReduceMean(wide * wide, axes, keepdims=1)
+    inv = op.Reciprocal(op.Sqrt(op.Add(square, node.attributes.get_float("epsilon", 1e-5))))
+    hat, dhat = wide * inv, dy * _as(op, s, dy)
+    dx = inv * (dhat - hat * op.ReduceMean(dhat * hat, axes, keepdims=1))
+    return [_as(op, dx, x), _as(op, op.sum_to(dy * hat, s, of=x), s)]
+
+
+@rule("MeanVarianceNormalization")
+def mean_variance_normalization(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = (X - mean X) / (σ + 1e-9) over the given axes."""
+    x, axes = node.inputs[0], list(node.attributes.get_ints("axes", (0, 2, 3)))
+    assert x is not None
+    wide, dy = _wide(op, x, dy)
+    centred = op.Sub(wide, op.ReduceMean(wide, axes, keepdims=1))
+    inv = op.Reciprocal(op.Add(op.Sqrt(op.ReduceMean(centred * centred, axes, keepdims=1)), 1e-9))
+    return _as(op, _standardise_adjoint(op, dy, centred * inv, inv, axes), x)
+
+
+@rule("LpNormalization")
+def lp_normalization(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = X / ‖X‖ along an axis, in the 1- or 2-norm; 0 where the norm is 0."""
+    x, y, axis = node.inputs[0], node.outputs[0], node.attributes.get_int("axis", -1)
+    first = node.attributes.get_int("p", 2) == 1
+    norm = op.ReduceL1(x, [axis], keepdims=1) if first else op.ReduceL2(x, [axis], keepdims=1)
+    zero = op.Equal(norm, 0)
+    dx = (dy - (op.Sign(x) if first else y) * op.ReduceSum(dy * y, [axis], keepdims=1)) / op.Where(zero, 1, norm)
+    return op.Where(zero, 0, dx)  # type: ignore[no-any-return]
+
+
+@rule("LRN")
+def lrn(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = X S^-β, S = bias + α mean X², the mean over a window of channels that is padded with zeros."""
+    x, n = node.inputs[0], node.attributes.get_int("size")
+    assert x is not None
+    alpha, beta = node.attributes.get_float("alpha", 1e-4), node.attributes.get_float("beta", 0.75)
+    before, after = (n - 1) // 2, n // 2  # an even window has one channel more behind
+
+    def mean(v: ir.Value, begin: int, end: int) -> Any:
+        rows = op.Reshape(v, op.Concat([0, 1], op.size(x, 1), [-1], axis=0))
+        pads = [begin, 0, end, 0]
+        return op.like(op.AveragePool(rows, kernel_shape=[n, 1], pads=pads, count_include_pad=1), x)
+
+    s = op.Add(mean(x * x, before, after) * alpha, node.attributes.get_float("bias", 1.0))
+    back = mean(dy * x * op.Pow(s, -beta - 1), after, before)
+    return dy * op.Pow(s, -beta) - x * back * (2 * alpha * beta)  # type: ignore[no-any-return]
+
+
+def _standardise(op: Op, x: ir.Value, axes: Sequence[int], node: ir.Node) -> tuple[ir.Value, ir.Value]:
+    """X̂ = (X - mean X) / σ over some axes, and 1/σ, where σ² = var X + ε."""
+    centred = op.Sub(x, op.ReduceMean(x, list(axes), keepdims=1))
+    variance = op.ReduceMean(centred * centred, list(axes), keepdims=1)
+    inv = op.Reciprocal(op.Sqrt(op.Add(variance, node.attributes.get_float("epsilon", 1e-5))))
+    return centred * inv, inv
+
+
+def _standardise_adjoint(op: Op, dhat: ir.Value, hat: ir.Value, inv: ir.Value, axes: Sequence[int]) -> Any:
+    """From the cotangent of X̂ to that of X: what moves mean or scale is taken out."""
+    mean, along = op.ReduceMean(dhat, list(axes), keepdims=1), op.ReduceMean(dhat * hat, list(axes), keepdims=1)
+    return inv * (dhat - mean - hat * along)
+
+
+def _axes_from(op: Op, node: ir.Node, x: ir.Value) -> list[int]:
+    axis = node.attributes.get_int("axis", -1)
+    return list(range(axis, 0 if axis < 0 else op.rank(x)))
+
+
+def _per_channel(op: Op, v: ir.Value, rank: int) -> Any:
+    """A vector over channels, shaped to broadcast to N, C, ..."""
+    return op.Reshape(v, [-1] + [1] * (rank - 2))
+
+
+def _wide(op: Op, *values: ir.Value) -> list[Any]:
+    return [op.Cast(v, to=ir.DataType.FLOAT) if v.dtype in _HALF else v for v in values]
+
+
+def _as(op: Op, v: ir.Value, like: ir.Value) -> Any:
+    return v if v.dtype == like.dtype or like.dtype is None else op.Cast(v, to=like.dtype)

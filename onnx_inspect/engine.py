@@ -1,0 +1,248 @@
+"""`Engine`: runs models on onnxruntime, and is the only user of it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+from .errors import DeviceError, InputError, ModelError, ResultError
+from .model import Model
+from .rewrite import cut
+from .structure import Spec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Arrays = dict[str, "NDArray[Any]"]
+
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_SILENT, _WARNING = 4, 2
+# One Identity node, IR 4, opset 21: the smallest session that shows which provider really runs.
+_PROBE = b'\x08\n:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x15'
+
+
+class Engine:
+    """Runs models; sessions are kept, by model digest and outputs.
+
+    Args:
+        device: "auto" (CUDA if a session really gets it, else CPU), "cpu", "cuda" or "cuda:N".
+        threads: of the CPU provider; None for one per core.
+        batch: the most samples in one run.
+        sessions: how many compiled models are kept.
+        verbose: let onnxruntime write its own warnings to stderr.
+
+    Attributes:
+        provider: what runs, "CPUExecutionProvider" or "CUDAExecutionProvider".
+
+    Raises:
+        DeviceError: CUDA was asked for and cannot run here; never a silent fallback.
+    """
+
+    def __init__(
+        self, device: str = "auto", threads: int | None = None, *, batch: int = 8, sessions: int = 16, verbose: bool = False
+    ) -> None:
+        ort.set_default_logger_severity(_WARNING if verbose else _SILENT)
+        if threads is not None and threads < 1:
+            raise DeviceError(f"{threads} threads cannot run anything: give at least 1, or none for one per core.")
+        if batch < 1:
+            raise InputError(f"A batch of {batch} is empty: give at least 1.")
+        self.device, self.threads, self.batch, self.verbose = device, threads, batch, verbose
+        self._providers = _providers(device)
+        self.provider: str = self._providers[0][0]
+        self._limit = sessions
+        self._sessions: OrderedDict[tuple[str, tuple[str, ...]], ort.InferenceSession] = OrderedDict()
+        self._singly: dict[str, bool] = {}
+        self._lock = threading.RLock()
+
+    def run(
+        self,
+        model: Model,
+        feeds: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str] | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Arrays:
+        """Run a model.
+
+        Args:
+            model: the model.
+            feeds: a value per input. Those with axes hold N samples on their first; types are cast where that loses
+                nothing.
+            outputs: tensors wanted, None for the model's outputs. Only what they need is computed.
+            progress: called with the number of samples done after each batch.
+
+        Returns:
+            A value per output, N samples on the first axis.
+
+        Raises:
+            InputError: an input without a value, or of the wrong shape or type.
+            ModelError: onnxruntime refuses the model.
+            ResultError: onnxruntime failed while running.
+        """
+        wanted = list(outputs) if outputs is not None else [o.name for o in model.outputs]
+        part = model if wanted == [o.name for o in model.outputs] else self._cut(model, wanted)
+        values = {s.name: _fit(s, feeds, model) for s in part.inputs}
+        n = max((len(v) for v in values.values() if v.ndim), default=1)
+        size = self._batch(part, values, n)
+        session = self._session(part)
+        results: list[list[NDArray[Any]]] = []
+        for start in range(0, n, size):
+            chunk = {k: _pad(v[start : start + size], part, k) if v.ndim else v for k, v in values.items()}
+            count = min(size, n - start)
+            results.append([r[:count] if r.ndim and n > 1 else r for r in _call(session, wanted, chunk)])
+            if progress is not None:
+                progress(count)
+        if len(results) == 1:
+            return dict(zip(wanted, results[0], strict=True))
+        return {k: np.concatenate([r[i] for r in results]) for i, k in enumerate(wanted)}
+
+    def _cut(self, model: Model, wanted: list[str]) -> Model:
+        return model.memo(("cut", *wanted), lambda: cut(model, outputs=wanted))
+
+    def _batch(self, model: Model, values: Arrays, n: int) -> int:
+        """How many samples go into one run: the graph's own batch if it has one, else ours."""
+        fixed = {s.shape[0] for s in model.inputs if s.shape and isinstance(s.shape[0], int) and values[s.name].ndim}
+        if fixed:
+            return int(min(d for d in fixed if isinstance(d, int)))
+        if n > 1 and model.batch_relaxed and self._must_run_singly(model, values, n):
+            return 1
+        return min(n, self.batch)
+
+    def _must_run_singly(self, model: Model, values: Arrays, n: int) -> bool:
+        """Check once per model that a batch gives what single runs give: the file only promised a batch of 1."""
+        if model.digest not in self._singly:
+            names = [o.name for o in model.outputs]
+            session = self._session(model)
+            try:
+                pair = _call(session, names, {k: v[n - 2 :] if v.ndim else v for k, v in values.items()})
+                alone = _call(session, names, {k: v[n - 1 :] if v.ndim else v for k, v in values.items()})
+                same = all(
+                    p.shape[:1] == (2,) and np.allclose(p[1:], a, rtol=1e-3, atol=1e-4 * (1e-6 + np.abs(a).max(initial=0)))
+                    for p, a in zip(pair, alone, strict=True)
+                )
+            except ResultError:
+                same = False
+            self._singly[model.digest] = not same
+        return self._singly[model.digest]
+
+    def _session(self, model: Model) -> ort.InferenceSession:
+        key = (model.digest, tuple(o.name for o in model.outputs))
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = self._open(model)
+                while len(self._sessions) > self._limit:
+                    self._sessions.popitem(last=False)
+            self._sessions.move_to_end(key)
+            return self._sessions[key]
+
+    def _open(self, model: Model) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.log_severity_level = _WARNING if self.verbose else _SILENT
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        if model.external and model.source.path is not None:
+            data = model.to_proto().SerializeToString()
+            folder = str(model.source.path.parent.resolve())
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        else:
+            data = model.to_bytes()
+        try:
+            return ort.InferenceSession(data, options, providers=self._providers)
+        except Exception as error:
+            raise ModelError(f"onnxruntime does not accept '{model.source.name}': {_reason(error)}") from error
+
+
+def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:
+    match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", device)
+    if match is None or (match[2] and match[1] != "cuda"):
+        raise DeviceError(f"There is no device '{device}': use auto, cpu, cuda or cuda:N.")
+    cpu: tuple[str, dict[str, Any]] = (_CPU, {})
+    if match[1] == "cpu":
+        return [cpu]
+    # TF32 rounds convolutions to 10 bits, which no comparison of explanations survives.
+    cuda = (_CUDA, {"device_id": int(match[2] or 0), "use_tf32": 0})
+    if _runs(cuda):
+        return [cuda, cpu]
+    if match[1] == "auto":
+        return [cpu]
+    there = _CUDA in ort.get_available_providers()
+    reason = "CUDA, cuDNN or the card is missing" if there else "this onnxruntime is built without CUDA"
+    raise DeviceError(
+        f"Device '{device}' cannot run here: {reason}. Install `pip install 'onnx-inspect[cuda]'` on a machine with "
+        "an NVIDIA driver, or use --device cpu."
+    )
+
+
+def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
+    """Whether a session really gets this provider: onnxruntime lists and accepts those that cannot run."""
+    if provider[0] not in ort.get_available_providers():
+        return False
+    from importlib.util import find_spec
+
+    if find_spec("nvidia") is not None:
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    try:
+        return provider[0] in ort.InferenceSession(_PROBE, options, providers=[provider, _CPU]).get_providers()
+    except Exception:  # a card that is there but refuses: then CUDA does not run
+        return False
+
+
+def _call(session: ort.InferenceSession, outputs: list[str], feeds: Arrays) -> list[NDArray[Any]]:
+    try:
+        return session.run(outputs, feeds)  # type: ignore[no-any-return]
+    except Exception as error:
+        kind = InputError if "Got invalid dimensions" in str(error) else ResultError
+        raise kind(f"onnxruntime failed while running the model: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What onnxruntime said, in one line without its source files."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error)).strip()
+    text = re.sub(r"/\S+\.(?:cc|h):\d+ [^\n]*?\) ?", "", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:2])[:400] or type(error).__name__
+
+
+def _fit(spec: Spec, feeds: Mapping[str, NDArray[Any]], model: Model) -> NDArray[Any]:
+    """The value of an input, checked against what the graph says."""
+    if spec.name not in feeds:
+        names = ", ".join(f"'{s.name}' ({s.sizes()} {s.dtype})" for s in model.inputs if s.name not in feeds)
+        raise InputError(f"The model has inputs without values: {names}.")
+    value = np.asarray(feeds[spec.name])
+    if spec.dtype != "unknown" and value.dtype != np.dtype(spec.dtype):
+        if not np.can_cast(value.dtype, np.dtype(spec.dtype), casting="same_kind"):
+            raise InputError(f"Input '{spec.name}' takes {spec.dtype}, not {value.dtype}.")
+        value = value.astype(spec.dtype)
+    if len(spec.shape) != value.ndim:
+        raise InputError(f"Input '{spec.name}' has {len(spec.shape)} axes ({spec.sizes()}), the value {value.shape} has {value.ndim}.")
+    wrong = [i for i, d in enumerate(spec.shape) if i > 0 and isinstance(d, int) and d != value.shape[i]]
+    if wrong:
+        raise InputError(f"Input '{spec.name}' has shape {spec.sizes()}, the value {'×'.join(map(str, value.shape))}.")
+    return value
+
+
+def _pad(chunk: NDArray[Any], model: Model, name: str) -> NDArray[Any]:
+    """Fill a last, smaller chunk up to the graph's fixed batch by repeating its last sample."""
+    size = next(s.shape[0] for s in model.inputs if s.name == name)
+    if not isinstance(size, int) or len(chunk) == size or len(chunk) == 0:
+        return chunk
+    return np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)])
+
+
+_default: Engine | None = None
+
+
+def default() -> Engine:
+    """The engine that methods share when none is given: device "auto"."""
+    global _default
+    _default = _default or Engine()
+    return _default
+

@@ -1,0 +1,113 @@
+"""Which layer to explain when nobody says: the last map with spatial extent on the path to the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from . import structure
+from .errors import LayerError
+from .model import Model
+from .naming import Layer
+
+# Operators that hand a map on as it is, at most with its axes in another order.
+_SAME = frozenset("Identity Dropout Cast Transpose".split())
+POOLING = frozenset("GlobalAveragePool ReduceMean AveragePool".split())
+RESHAPING = frozenset("Reshape Flatten Squeeze Unsqueeze Identity Dropout Cast Transpose Shape Gather Concat".split())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A layer and why it was chosen."""
+
+    layer: Layer
+    reason: str
+
+
+def auto(model: Model, score: str) -> Choice:
+    """The last map with more than one position that the whole path to the score runs through.
+
+    Args:
+        model: the model.
+        score: the tensor that is explained.
+
+    Raises:
+        LayerError: nothing on the path is a map.
+    """
+    chain = separators(model, score)
+    if not chain:
+        raise LayerError(
+            "No tensor on the path to the target is a map with more than one position, so there is nothing to draw: "
+            "explain the input instead (saliency), or name a --layer."
+        )
+    chosen = chain[-1]
+    shape = "×".join(str(d) if d is not None else "?" for d in chosen.shape[1:])
+    reason = f"layer: '{chosen.name}' ({chosen.op_type} {shape}), the last map with spatial extent on the path to the target"
+    if is_class_map(model, chosen, score):
+        reason += ", which is the class map itself: each channel is a class"
+        width = _channels(chosen)
+        before = next((c for c in reversed(chain[:-1]) if _channels(c) != width), None)
+        if before is not None:
+            reason += f"; the features before it are --layer {before.name}"
+            return Choice(chosen, reason)
+    return Choice(chosen, f"{reason} (--layer NAME)")
+
+
+def separators(model: Model, score: str) -> list[Layer]:
+    """Maps that every path from the input to the score runs through, in order; without mere copies of an earlier one."""
+    graph = model.ir.graph
+    target = model.value(score)
+    path = structure.needed(graph, target) & model.varying
+    axes = {len(model.layouts[v]) for v in graph.inputs if v in model.layouts} or {4}
+    by_value = {model.values[c.tensor]: c for c in model.layers}
+    order = [v for node in graph for v in node.outputs if v in path and v in by_value]
+    passed = _passed_by_all(graph, path, target, order)
+    maps = [
+        v for v in order
+        if v in passed and by_value[v].role == "spatial" and len(by_value[v].shape) in axes and v is not target
+    ]
+    return [by_value[v] for v in maps if not _copies(v, set(maps))]
+
+
+def _copies(value: ir.Value, maps: set[ir.Value]) -> bool:
+    node = value.producer()
+    return node is not None and node.op_type in _SAME and node.inputs[0] in maps
+
+
+def _passed_by_all(
+    graph: ir.Graph, path: set[ir.Value], target: ir.Value, order: list[ir.Value]
+) -> set[ir.Value]:
+    """Values that separate the inputs from the target: no edge of the path jumps over their place in the order.
+
+    Nodes are in topological order, so a value separates if every value made before it was used for the last time
+    at or before the node that makes it.
+    """
+    place = {v: i + 1 for i, v in enumerate(order)} | {v: 0 for v in graph.inputs if v in path}
+    reach = dict.fromkeys(place, 0)  # the last place at which a value is used
+    for node in graph:
+        ends = [place[y] for y in node.outputs if y in place]
+        for x in node.inputs if ends else ():
+            if x in reach:
+                reach[x] = max(reach[x], *ends)
+    if target in reach:
+        reach[target] = len(place)
+    found, furthest = set(), max((reach[v] for v in graph.inputs if v in reach), default=0)
+    for value in order:
+        if furthest <= place[value]:
+            found.add(value)
+        furthest = max(furthest, reach[value])
+    return found
+
+
+def is_class_map(model: Model, layer: Layer, score: str) -> bool:
+    """True if nothing but pooling lies between a map and the score: its channels are the classes."""
+    between = structure.needed(model.ir.graph, model.value(score)) & structure.varying(
+        model.ir.graph, [model.values[layer.tensor]]
+    )
+    nodes = {v.producer() for v in between if v is not model.values[layer.tensor]}
+    return all(n is None or n.op_type in POOLING | RESHAPING for n in nodes)
+
+
+def _channels(layer: Layer) -> int | str | None:
+    return layer.shape[layer.layout.index("C")] if layer.layout and "C" in layer.layout else None

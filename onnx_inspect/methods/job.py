@@ -1,0 +1,286 @@
+"""`Job`: what every method needs, resolved once: input, preprocessing, target, layer, engine, and notes on all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import engine as engines
+from .. import geometry, labels, layer, preprocess
+from ..attribution import Attribution, Photo, Prediction, identity
+from ..autodiff import RULES, Rules, gradient
+from ..engine import Engine
+from ..errors import InputError, InspectError, ResultError, TargetError
+from ..labels import Labels
+from ..model import Model, load
+from ..naming import Layer
+from ..preprocess import Preprocessing
+from ..rewrite import expose
+from ..structure import Spec, normalises
+from ..target import Index, ScoreKind, TargetLike, parse, scores
+
+ModelLike = Model | str | Path | bytes
+PhotoLike = str | Path
+Input = PhotoLike | Sequence[PhotoLike] | NDArray[Any] | Mapping[str, NDArray[Any]]
+
+
+class Job:
+    """Model, input and target of one call of a method.
+
+    Args:
+        model: a model, or what `load` takes.
+        x: a photo's path, several, an array as the model takes it (with or without the batch axis), or arrays by
+            input name.
+        target: see `onnx_inspect.target`.
+        engine: where to run; None for the shared one.
+        preprocessing: how photos become inputs; None for the file's metadata, or a guess that is noted.
+        labels: class names, or the file that holds them; None for the metadata's, or ImageNet's for 1000 outputs.
+        score: "logits" explains the score before a final softmax or sigmoid, "output" the output itself.
+    """
+
+    def __init__(
+        self,
+        model: ModelLike,
+        x: Input,
+        target: TargetLike = "top",
+        *,
+        engine: Engine | None = None,
+        preprocessing: Preprocessing | None = None,
+        labels: Labels | str | Path | Sequence[str] | None = None,
+        score: ScoreKind = "logits",
+    ) -> None:
+        self.model = model if isinstance(model, Model) else load(model)
+        self.engine = engine or engines.default()
+        self.notes = list(self.model.notes)
+        self.score = score
+        self.input = image_input(self.model)
+        self.preprocessing, self.photos, self.feeds = self._read(x, preprocessing)
+        self.n = len(next(iter(self.feeds.values())))
+        self._name_classes(labels)
+        self.target = parse(target, self.model, self.labels, score)
+
+    def _read(
+        self, x: Input, preprocessing: Preprocessing | None
+    ) -> tuple[Preprocessing | None, list[Photo | None], dict[str, NDArray[Any]]]:
+        if isinstance(x, Mapping | np.ndarray):
+            feeds = dict(x) if isinstance(x, Mapping) else {self.input.name: x}
+            array = feeds.get(self.input.name, next(iter(feeds.values()), np.empty(0)))
+            if array.ndim and array.ndim == len(self.input.shape) - 1 and isinstance(x, np.ndarray):
+                feeds[self.input.name] = array = array[None]
+            return self._of_arrays(array, preprocessing) + (feeds,)
+        paths = [Path(x)] if isinstance(x, str | Path) else [Path(p) for p in x]
+        if not paths:
+            raise InputError("There is no photo to explain.")
+        from .. import image
+
+        if preprocessing is None:
+            preprocessing, notes = guess_preprocessing(self.model)
+            self.notes += notes
+        pixels = [image.read(p) for p in paths]
+        photos: list[Photo | None] = [
+            Photo(p, a, preprocessing.geometry(a.shape)) for p, a in zip(paths, pixels, strict=True)
+        ]
+        return preprocessing, photos, {self.input.name: preprocessing.batch(pixels)}
+
+    def _of_arrays(
+        self, array: NDArray[Any], preprocessing: Preprocessing | None
+    ) -> tuple[Preprocessing | None, list[Photo | None]]:
+        """Arrays that are pictures get a photo back, so that maps can be drawn on them."""
+        try:
+            preprocessing = preprocessing or guess_preprocessing(self.model)[0]
+            pictures = [preprocessing.inverse(a) for a in array]
+        except InspectError:
+            return preprocessing, [None] * len(array)
+        return preprocessing, [Photo(None, p, geometry.squash(p.shape[:2], p.shape[:2])) for p in pictures]
+
+    def _name_classes(self, given: Labels | str | Path | Sequence[str] | None) -> None:
+        try:
+            self.scores = scores(self.model, kind=self.score)
+        except TargetError:
+            self.scores = None  # no row of class scores: a target must name the elements it means
+        count = self.scores.count if self.scores is not None else None
+        if isinstance(given, Labels):
+            self.labels = given
+        else:
+            self.labels, notes = labels.resolve(self.model.metadata, count, given)
+            self.notes += notes
+        if self.scores is not None and self.scores.activation is not None:
+            where = "before" if self.score == "logits" else "after"
+            other = "output" if self.score == "logits" else "logits"
+            self.notes.append(f"score: taken {where} the final {self.scores.activation} (--score {other})")
+
+    # Layer.
+
+    @property
+    def explained_tensor(self) -> str:
+        """The tensor that the target's score is read from."""
+        output = getattr(self.target, "output", None)
+        if output is not None and not isinstance(self.target, Index):
+            return str(output)
+        return scores(self.model, kind=self.score).tensor
+
+    def layer(self, name: str) -> Layer:
+        """The layer with this name; "auto" chooses and notes why."""
+        if name != "auto":
+            return self.model.layer(name)
+        choice = layer.auto(self.model, self.explained_tensor)
+        self.notes.append(choice.reason)
+        return choice.layer
+
+    # Running.
+
+    def gradients(self, tensors: Sequence[str], rules: Rules = RULES) -> dict[str, NDArray[Any]]:
+        """One run: the tensors, `gradient.<tensor>` for each, and `score`."""
+        computed = [t for t in tensors if t not in self.feeds]
+        model = self.model.memo(
+            ("gradient", self.target.key(), self.score, tuple(tensors), id(rules)),
+            lambda: gradient(expose(self.model, [*computed, *self._outputs()]), self.target, tensors, rules=rules),
+        )
+        wanted = ["score", *computed, *(f"gradient.{t}" for t in tensors), *self._outputs()]
+        found = self.engine.run(model, self.feeds | self.target.feeds(self.n), list(dict.fromkeys(wanted)))
+        for name in wanted:
+            self._finite(found[name], name)
+        return {**{t: self.feeds[t] for t in tensors if t in self.feeds}, **found}
+
+    def forward(
+        self, tensors: Sequence[str], feeds: Mapping[str, NDArray[Any]] | None = None, progress: Callable[[int], None] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """One run without gradients: the tensors, and what predictions are read from."""
+        wanted = list(dict.fromkeys([*tensors, *self._outputs()]))
+        model = self.model.memo(("expose", *wanted), lambda: expose(self.model, wanted))
+        found = self.engine.run(model, feeds or self.feeds, wanted, progress=progress)
+        for name in wanted:
+            self._finite(found[name], name)
+        return found
+
+    def _outputs(self) -> list[str]:
+        return [self.scores.tensor] if self.scores is not None else []
+
+    def _finite(self, values: NDArray[Any], name: str) -> None:
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            return
+        for weight, value in self.model.ir.graph.initializers.items():
+            tensor = value.const_value
+            if tensor is not None and tensor.dtype.is_floating_point() and not np.isfinite(tensor.numpy().astype(np.float32)).all():
+                raise ResultError(f"'{name}' is not a number: the weight '{weight}' of the model holds NaN or infinity.")
+        raise ResultError(
+            f"'{name}' is not a number (NaN or infinity), though all weights are: check the preprocessing, and "
+            "whether the model overflows its number type."
+        )
+
+    # Predictions and the result.
+
+    def rows(self, found: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+        """The class scores, (N, classes), None where the model has none."""
+        if self.scores is None:
+            return None
+        values = found[self.scores.tensor].astype(np.float64)
+        one_row = values.ndim == 1 and self.scores.count not in (1, None)
+        return values.reshape(1 if one_row else len(values), -1)
+
+    def probabilities(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """What a final activation makes of the scores; softmax where the file ends in logits."""
+        assert self.scores is not None
+        if self.score == "output" and self.scores.activation is not None:
+            return rows
+        if self.scores.activation == "sigmoid" or rows.shape[1] == 1:
+            return 1 / (1 + np.exp(-np.clip(rows, -700, 700)))
+        if self.scores.activation is None and rows.min() >= 0 and np.allclose(rows.sum(axis=1), 1, atol=1e-2):
+            return rows  # scores that are probabilities already
+        exponentials = np.exp(rows - rows.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+    def predict(self, found: Mapping[str, NDArray[Any]]) -> list[list[Prediction]]:
+        """All classes per sample, the most probable first."""
+        rows = self.rows(found)
+        if rows is None:
+            return [[] for _ in range(self.n)]
+        probabilities = self.probabilities(rows)
+        if rows.shape[1] == 1:  # a single logit: class 1 is its own side, class 0 the other
+            rows, probabilities = np.hstack([-rows, rows]), np.hstack([1 - probabilities, probabilities])
+        return [
+            [Prediction(int(i), self.labels.name(int(i)), float(row[i]), float(p[i])) for i in np.argsort(-row, kind="stable")]
+            for row, p in zip(rows, probabilities, strict=True)
+        ]
+
+    def explained(self, found: Mapping[str, NDArray[Any]]) -> list[int | None]:
+        """The class that the target means, per sample."""
+        rows = self.rows(found)
+        return [None] * self.n if rows is None else self.target.chosen(rows)
+
+    def attribution(
+        self,
+        method: str,
+        values: NDArray[Any],
+        found: Mapping[str, NDArray[Any]],
+        *,
+        heat: NDArray[Any] | None = None,
+        layer: Layer | None = None,
+        kind: type[Attribution] = Attribution,
+        signed: bool = False,
+        params: dict[str, Any] | None = None,
+        extra: dict[str, NDArray[Any]] | None = None,
+    ) -> Any:
+        """The result, with predictions, the explained class and all notes."""
+        self._finite(values, method)
+        predictions = self.predict(found)
+        by_index = [{p.index: p for p in row} for row in predictions]
+        explained = [by_index[i].get(c) if c is not None else None for i, c in enumerate(self.explained(found))]
+        given = np.array([e.score if e is not None else np.nan for e in explained])
+        heat = values if heat is None else heat
+        result = kind(
+            method=method,
+            values=values,
+            heat=heat,
+            target=str(self.target),
+            explained=explained,
+            scores=np.asarray(found.get("score", given), np.float64),
+            predictions=[row[:5] for row in predictions],
+            photos=self.photos,
+            preprocessing=self.preprocessing,
+            provider=self.engine.provider,
+            model=identity(self.model),
+            layer=layer.name if layer is not None else "",
+            tensor=layer.tensor if layer is not None else "",
+            params=params or {},
+            notes=list(self.notes),
+            signed=signed,
+            extra=extra or {},
+        )
+        for stem, one in zip(result.stems, heat, strict=True):
+            if not one.any():
+                where = f" at '{layer.name}'" if layer is not None else ""
+                result.notes.append(
+                    f"the {method} map of '{stem}' is zero everywhere: nothing{where} speaks for this target "
+                    "(--layer NAME or --target CLASS)"
+                )
+        return result
+
+
+def image_input(model: Model) -> Spec:
+    """The input that takes the photo: the first that looks like one, else the first.
+
+    Raises:
+        InputError: the model has no inputs.
+    """
+    if not model.inputs:
+        raise InputError("The model has no inputs.")
+    return next((s for s in model.inputs if s.layout is not None and len(s.layout) == 4), model.inputs[0])
+
+
+def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -> tuple[Preprocessing, list[str]]:
+    """Preprocessing from flags, the file's metadata, or a guess that the notes own up to."""
+    spec = image_input(model)
+    value = next(v for v in model.ir.graph.inputs if v.name == spec.name)
+    return preprocess.resolve(spec, model.metadata, normalises(model.ir.graph, value), preset=preset, **flags)
+
+
+def channels_first(values: NDArray[Any], layout: str | None) -> NDArray[Any]:
+    """(N, C, H, W) from whatever order the layout says."""
+    if layout is None or layout.startswith("NC"):
+        return values
+    return np.moveaxis(values, layout.index("C"), 1)

@@ -1,0 +1,326 @@
+"""Raising the opset changes nothing: every operator in its old forms, before and after loading, judged by onnxruntime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, parser
+
+from onnx_inspect.errors import UnsupportedError
+from onnx_inspect.model import Model
+
+Array = NDArray[np.generic]
+ort.set_default_logger_severity(4)
+
+
+def f(*shape: int, low: float = -2.0, high: float = 2.0) -> Array:
+    """Reproducible floats, all different, of both signs and not in order."""
+    size = int(np.prod(shape))
+    order = np.random.default_rng(size).permutation(size)
+    return (low + (high - low) * (order + 0.5) / size).reshape(shape).astype(np.float32)
+
+
+def i(*values: int) -> Array:
+    return np.array(values, np.int64)
+
+
+def s(value: float, dtype: type = np.float32) -> Array:
+    return np.array(value, dtype)
+
+
+@dataclass
+class Row:
+    """A graph in onnx's textual form; arrays in lower case are inputs, in upper case weights; outputs begin with y."""
+
+    version: int
+    body: str
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.version}: {self.body}"
+
+    def proto(self) -> onnx.ModelProto:
+        graph = parser.parse_graph(f"g (float[1] x) => (float[1] y) {{ {self.body} }}")
+        del graph.input[:], graph.output[:]
+        for name, array in self.arrays.items():
+            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+            if name[0].isupper():
+                graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+            else:
+                graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
+        outputs = [n for node in graph.node for n in node.output if n.startswith("y")]
+        graph.output.extend(onnx.ValueInfoProto(name=n) for n in outputs)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.version)])
+        model.ir_version = 3 if self.version < 9 else 8
+        if model.ir_version == 3:
+            graph.input.extend(
+                helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer
+            )
+            model.graph.CopyFrom(graph)
+        return model
+
+    def feeds(self) -> dict[str, Array]:
+        return {n: a for n, a in self.arrays.items() if n[0].islower()}
+
+
+def run(model: bytes, feeds: dict[str, Array]) -> list[Array]:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, feeds))
+
+
+def r(version: int, body: str, **arrays: Array) -> Row:
+    return Row(version, body, arrays)
+
+
+def versions(old: tuple[int, ...], body: str, **arrays: Array) -> list[Row]:
+    return [Row(v, body, arrays) for v in old]
+
+
+BN = {"x": f(2, 3, 4, 4), "S": f(3), "B": f(3), "M": f(3), "V": f(3, low=0.5)}
+X = f(2, 3, 5, 6)
+X3 = f(2, 3, 4)
+GN = {"x": f(2, 4, 3, 3), "S": f(2), "B": f(2)}
+RNN_X = {"x": f(5, 2, 3)}
+
+ROWS = [
+    # Normalisation
+    *versions((7, 9, 13, 14), "y = BatchNormalization<epsilon=0.01>(x, S, B, M, V)", **BN),
+    *versions((7, 8), "y = BatchNormalization<spatial=1>(x, S, B, M, V)", **BN),
+    r(14, "y = BatchNormalization<training_mode=0>(x, S, B, M, V)", **BN),
+    *versions((7, 13), "y = InstanceNormalization<epsilon=0.1>(x, S, B)", x=X, S=f(3), B=f(3)),
+    *versions((7, 12), "y = LRN<size=3, alpha=0.5, beta=0.7, bias=2.0>(x)", x=X),
+    r(17, "y, m, d = LayerNormalization<axis=-1>(x, S, B)", x=X3, S=f(4), B=f(4)),
+    r(17, "y = LayerNormalization<axis=1, epsilon=0.1>(x, S)", x=X3, S=f(3, 4)),
+    r(18, "y = GroupNormalization<num_groups=2, epsilon=0.01>(x, S, B)", **GN),
+    r(20, "y = GroupNormalization<num_groups=2>(x, S, B)", x=f(2, 4, 5), S=f(2), B=f(2)),
+    *versions((9, 12), "y = MeanVarianceNormalization(x)", x=X),
+    *versions((7, 12), "y = LpNormalization<axis=1, p=1>(x)", x=X),
+    # Dropout
+    *versions((7, 10, 11), "y = Dropout<ratio=0.5>(x)", x=X),
+    r(7, "y, m = Dropout(x)", x=X),
+    r(12, "y = Dropout(x, R)", x=X, R=s(0.5)),
+    r(12, "y = Dropout(x)", x=X),
+    # Elementwise
+    *versions((7, 10), "y = Clip<min=-0.5, max=1.0>(x)", x=X),
+    *versions((7, 10), "y = Clip<min=0.0>(x)", x=X),
+    *versions((7, 10), "y = Clip<max=0.0>(x)", x=X),
+    *versions((7, 10), "y = Clip(x)", x=X),
+    *versions((11, 12), "y = Clip(x, L, H)", x=X, L=s(-0.5), H=s(1.0)),
+    r(11, "y = Clip(x, , H)", x=X, H=s(1.0)),
+    r(12, "y = Clip(x, low)", x=X, low=s(-1.0)),
+    *[row for op in ("Abs", "Ceil", "Exp", "Floor", "Neg", "Relu", "Sigmoid", "Tanh", "Identity", "Reciprocal", "Elu",
+                     "Selu", "Softplus", "Softsign", "HardSigmoid", "LeakyRelu", "Sin", "Cos", "Atan")
+      for row in versions((7, 12), f"y = {op}(x)", x=X)],
+    *[r(v, f"y = {op}(x)", x=X) for op, v in (("Erf", 9), ("Erf", 12), ("Sign", 9), ("Sinh", 9), ("Cosh", 9),
+                                             ("Asinh", 9), ("Round", 11), ("HardSwish", 14), ("Gelu", 20),
+                                             ("Mish", 18), ("Celu", 12), ("ThresholdedRelu", 10), ("Shrink", 9))],
+    *[row for op in ("Log", "Sqrt") for row in versions((7, 12), f"y = {op}(x)", x=f(2, 3, low=0.1))],
+    r(7, "y = LeakyRelu<alpha=0.3>(x)", x=X),
+    r(15, "y = LeakyRelu<alpha=0.3>(x)", x=X),
+    r(7, "y = Elu<alpha=0.3>(x)", x=X),
+    r(7, "y = HardSigmoid<alpha=0.3, beta=0.4>(x)", x=X),
+    *versions((7, 8, 9, 15), "y = PRelu(x, S)", x=X, S=f(3, 1, 1)),
+    *[row for op in ("Add", "Sub", "Mul", "Div") for row in versions((7, 13), f"y = {op}(x, z)", x=X, z=f(6))],
+    r(13, "y = Add(x, z)", x=i(1, 2), z=i(3, 4)),
+    *versions((7, 11, 12, 14), "y = Pow(x, z)", x=f(2, 3, low=0.1), z=f(3)),
+    r(12, "y = Pow(x, E)", x=X, E=i(2)),
+    *[row for op in ("Sum", "Max", "Min", "Mean") for row in versions((7,), f"y = {op}(x, z)", x=X, z=X[::-1].copy())],
+    *[row for op in ("Sum", "Max", "Min", "Mean") for row in versions((8, 12), f"y = {op}(x, z, W)", x=X, z=f(6), W=f(5, 1))],
+    r(12, "y = Max(x, z)", x=i(1, -2), z=i(0, 4)),
+    *[row for op in ("Greater", "Less") for row in versions((7, 9, 12), f"y = {op}(x, z)", x=X, z=f(6))],
+    r(12, "y = GreaterOrEqual(x, z)", x=X, z=f(6)),
+    r(15, "y = LessOrEqual(x, z)", x=X, z=f(6)),
+    *versions((7, 11, 18), "y = Equal(x, z)", x=i(1, 2), z=i(1, 3)),
+    *versions((9, 15), "c = Greater(x, z) y = Where(c, x, z)", x=X, z=f(6)),
+    *versions((7, 12), "c = Greater(x, Z) d = Not(c) e = Or(c, d) a = And(c, e) g = Xor(a, d) y = Cast<to=1>(g)", x=X, Z=f(6)),
+    *versions((9, 13, 19), "n = IsNaN(x) y = Where(n, Z, x)", x=np.array([1, np.nan], np.float32), Z=s(0.0)),
+    r(10, "y = IsInf(x)", x=np.array([1, np.inf], np.float32)),
+    r(10, "y = Mod<fmod=1>(x, z)", x=X, z=f(6, low=0.5)),
+    # Windows
+    *versions((7, 10, 11), "y = Conv<pads=[1,0,1,2], strides=[2,1], dilations=[1,2]>(x, W, B)", x=X, W=f(4, 3, 3, 2), B=f(4)),
+    *[row for pad in ("SAME_UPPER", "SAME_LOWER", "VALID")
+      for row in versions((7, 11), f'y = Conv<auto_pad="{pad}", strides=[2,2]>(x, W)', x=X, W=f(4, 3, 3, 2))],
+    *versions((7, 11), "y = Conv<group=3, kernel_shape=[3,3]>(x, W)", x=X, W=f(3, 1, 3, 3)),
+    *versions((7, 11), "y = ConvTranspose<strides=[2,3], pads=[1,0,1,2], output_padding=[1,0]>(x, W)", x=X, W=f(3, 2, 3, 3)),
+    *versions((7, 11), "y = ConvTranspose<strides=[2,2], output_shape=[11,13]>(x, W)", x=X, W=f(3, 2, 3, 3)),
+    *versions((7, 8, 10, 11, 12), "y = MaxPool<kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]>(x)", x=X),
+    *versions((8, 10), "y, y_where = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x)", x=X),
+    *versions((10, 11), "y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1, dilations=[2,1]>(x)", x=X),
+    *versions((7, 10, 11, 18), "y = AveragePool<kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1], count_include_pad=1>(x)", x=X),
+    *versions((7, 10, 11, 18), "y = AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x)", x=X),
+    *versions((10, 18), "y = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)", x=X),
+    *versions((7, 11), 'y = AveragePool<kernel_shape=[3,3], auto_pad="SAME_UPPER", strides=[2,2]>(x)', x=X),
+    *versions((7, 11, 17), "y = LpPool<kernel_shape=[2,2], p=2>(x)", x=X),
+    *[r(7, f"y = {op}(x)", x=X) for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")],
+    *versions((9, 10), "v, w = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x) y = MaxUnpool<kernel_shape=[2,2], strides=[2,2]>(v, w)", x=f(1, 1, 4, 4)),
+    r(10, "y = RoiAlign<output_height=2, output_width=2, sampling_ratio=2>(x, R, I)", x=X, R=f(2, 4, low=0, high=4), I=i(0, 1)),
+    # Dense
+    *versions((7, 9, 11), "y = Gemm<alpha=0.5, beta=2.0, transB=1>(x, W, B)", x=f(2, 3), W=f(4, 3), B=f(4)),
+    r(7, "y = Gemm<transA=1>(x, W, B)", x=f(3, 2), W=f(3, 4), B=f(1)),
+    r(11, "y = Gemm(x, W)", x=f(2, 3), W=f(3, 4)),
+    *versions((7, 9, 12), "y = MatMul(x, W)", x=X3, W=f(4, 5)),
+    r(12, 'y = Einsum<equation="bij,jk->bik">(x, W)', x=X3, W=f(4, 5)),
+    # Softmax: up to 12 it flattens to two dimensions first
+    *[row for op in ("Softmax", "LogSoftmax", "Hardmax") for axis in ("", "<axis=0>", "<axis=1>", "<axis=2>")
+      for row in versions((7, 11, 12), f"y = {op}{axis}(x)", x=X3)],
+    *[row for op in ("Softmax", "LogSoftmax", "Hardmax") for row in versions((11, 12), f"y = {op}<axis=-1>(x)", x=X3)],
+    *[row for op in ("Softmax", "Hardmax") for row in versions((11, 12), f"y = {op}<axis=-2>(x)", x=X3)],
+    *versions((7, 11, 13), "y = Softmax(x)", x=f(2, 5)),
+    *versions((7, 11), "y = Softmax<axis=1>(x)", x=X),
+    *versions((7, 11), "y = Softmax<axis=3>(x)", x=X),
+    r(7, "y = Softmax<axis=1>(x)", x=f(2, 5, 1, 1)),
+    # Shape
+    *versions((7, 11), "y = Squeeze<axes=[0,2]>(x)", x=f(1, 3, 1, 2)),
+    *versions((7, 11), "y = Squeeze(x)", x=f(1, 3, 1, 2)),
+    r(11, "y = Squeeze<axes=[-2]>(x)", x=f(1, 3, 1, 2)),
+    *versions((7, 11), "y = Unsqueeze<axes=[0,2]>(x)", x=f(3, 2)),
+    r(11, "y = Unsqueeze<axes=[-1]>(x)", x=f(3, 2)),
+    r(13, "y = Unsqueeze(x, A)", x=f(3, 2), A=i(0, 2)),
+    *versions((7, 11), "y, y2 = Split<axis=1>(x)", x=f(2, 4)),
+    *versions((7, 11), "y, y2 = Split<axis=1, split=[1,3]>(x)", x=f(2, 4)),
+    r(13, "y, y2 = Split<axis=1>(x, S)", x=f(2, 4), S=i(1, 3)),
+    *versions((13, 17), "y, y2 = Split<axis=-1>(x)", x=f(2, 4)),
+    r(13, "y, y2, y3 = Split<axis=-1>(x)", x=f(2, 6)),
+    *versions((7, 9, 11), "y = Flatten<axis=2>(x)", x=X),
+    *versions((7, 11, 13), "y = Flatten(x)", x=X),
+    r(11, "y = Flatten<axis=-2>(x)", x=X),
+    *versions((7, 12, 13, 18), "y = Reshape(x, S)", x=X, S=i(0, -1, 6)),
+    *versions((7, 12), "y = Transpose<perm=[0,2,3,1]>(x)", x=X),
+    *versions((7, 10), "y = Concat<axis=1>(x, z)", x=X, z=X),
+    *versions((7, 12, 14, 18), "y = Shape(x)", x=X),
+    r(15, "y = Shape<start=1, end=-1>(x)", x=X),
+    *versions((7, 12, 18), "y = Size(x)", x=X),
+    *versions((8, 12), "y = Expand(x, S)", x=f(3, 1), S=i(2, 3, 4)),
+    *versions((7, 12), "y = Tile(x, S)", x=f(3, 1), S=i(2, 3)),
+    *versions((7, 10, 12), "y = DepthToSpace<blocksize=2>(x)", x=f(1, 8, 2, 3)),
+    *versions((11, 12), 'y = DepthToSpace<blocksize=2, mode="CRD">(x)', x=f(1, 8, 2, 3)),
+    *versions((7, 12), "y = SpaceToDepth<blocksize=2>(x)", x=f(1, 2, 4, 6)),
+    *versions((9, 19), "z = Shape(x) y = ConstantOfShape<value = float[1] {2.5}>(z)", x=f(3, 2)),
+    r(9, "z = EyeLike(x) y = Add(z, x)", x=f(3, 3)),
+    r(14, "y = Trilu<upper=0>(x)", x=f(3, 3)),
+    *versions((7, 12), "c = Constant<value = float[2] {1.5, -2.0}>() y = Add(x, c)", x=f(3, 2)),
+    r(12, "c = Constant<value_floats=[1.5, -2.0]>() y = Add(x, c)", x=f(3, 2)),
+    r(12, "c = Constant<value_ints=[3, 2]>() y = Reshape(x, c)", x=f(2, 3)),
+    r(12, "c = Constant<value_float=2.0>() y = Mul(x, c)", x=f(2, 3)),
+    # Index
+    *versions((7, 9), "y = Slice<axes=[1,3], starts=[1,-4], ends=[3,9999]>(x)", x=X),
+    *versions((7, 9), "y = Slice<starts=[1], ends=[-1]>(x)", x=f(5, 2)),
+    *versions((10, 11, 12), "y = Slice(x, A, B, C, D)", x=X, A=i(1, -1), B=i(3, -9999), C=i(1, 3), D=i(1, -2)),
+    *versions((7, 11, 12), "y = Gather<axis=1>(x, I)", x=X, I=i(2, 0)),
+    r(11, "y = Gather<axis=-1>(x, I)", x=X, I=i(-1, 0)),
+    *versions((11, 12), "y = GatherElements<axis=1>(x, I)", x=f(2, 3), I=np.array([[0, 2], [1, -1]])),
+    *versions((11, 12), "y = GatherND(x, I)", x=f(2, 3), I=np.array([[0, 2], [1, 1]])),
+    *versions((9, 10), "y = Scatter<axis=1>(x, I, U)", x=f(2, 3), I=np.array([[0, 2], [1, 0]]), U=f(2, 2)),
+    *versions((11, 13, 16), "y = ScatterElements<axis=1>(x, I, U)", x=f(2, 3), I=np.array([[0, 2], [1, 0]]), U=f(2, 2)),
+    *versions((16,), 'y = ScatterElements<axis=1, reduction="add">(x, I, U)', x=f(2, 3), I=np.array([[0, 2], [1, 1]]), U=f(2, 2)),
+    *versions((11, 13, 16), "y = ScatterND(x, I, U)", x=f(2, 3), I=np.array([[0, 2], [1, 0]]), U=f(2)),
+    *versions((7, 11, 12), "y = ArgMax<axis=1, keepdims=0>(x)", x=X),
+    *versions((12,), "y = ArgMax<axis=1, select_last_index=1>(x)", x=np.ones((2, 3), np.float32)),
+    *versions((7, 11, 12), "y = ArgMin<axis=1>(x)", x=X),
+    *versions((9, 10), "y = OneHot<axis=-1>(x, D, V)", x=i(1, 0, 2), D=i(4), V=np.float32([0.5, 2])),
+    r(11, "y = OneHot<axis=0>(x, D, V)", x=i(1, 0, -2), D=s(4, np.int64), V=np.float32([0.5, 2])),
+    *versions((7, 9), "y, y2 = TopK<k=2, axis=1>(x)", x=X),
+    r(10, "y, y2 = TopK<axis=1>(x, K)", x=X, K=i(2)),
+    r(11, "y, y2 = TopK<axis=1, largest=0>(x, K)", x=X, K=i(2)),
+    *versions((11, 13), "y = CumSum<reverse=1>(x, A)", x=X, A=s(1, np.int64)),
+    *versions((9, 12), "y = NonZero(x)", x=np.float32([[0, 1], [2, 0]])),
+    r(9, "y = Compress<axis=1>(x, C)", x=f(2, 3), C=np.array([True, False, True])),
+    r(11, "y = Range(A, B, C)", A=s(1.0), B=s(4.0), C=s(0.5)),
+    *versions((10, 11), "y = NonMaxSuppression(x, z, K, T)", x=f(1, 4, 4), z=f(1, 1, 4), K=i(3), T=np.float32([0.5])),
+    # Reductions
+    *[row for op in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSumExp")
+      for row in [*versions((7, 11, 12, 17), f"y = Reduce{op}<axes=[1,2]>(x)", x=X3),
+                  r(7, f"y = Reduce{op}<axes=[2], keepdims=0>(x)", x=X3), r(11, f"y = Reduce{op}(x)", x=X3),
+                  r(11, f"y = Reduce{op}<axes=[-1]>(x)", x=X3)] if not (op == "Sum" and row.version == 17)],
+    *versions((7, 11, 17), "y = ReduceLogSum<axes=[1]>(x)", x=f(2, 3, low=0.1)),
+    r(13, "y = ReduceSum(x, A)", x=X3, A=i(1)),
+    r(13, "y = ReduceSum<noop_with_empty_axes=1>(x)", x=X3),
+    r(18, "y = ReduceMax(x, A)", x=X3, A=i(1)),
+    # Pad
+    *versions((7, 10), "y = Pad<pads=[0,0,1,2,0,0,3,0], value=1.5>(x)", x=X),
+    *[row for mode in ("reflect", "edge") for row in versions((7, 10), f'y = Pad<pads=[0,0,1,2,0,0,3,0], mode="{mode}">(x)', x=X)],
+    r(7, "y = Pad<pads=[0,0,-1,2,0,0,1,-1]>(x)", x=X),
+    *versions((11, 13, 18, 19), "y = Pad(x, P, V)", x=X, P=i(0, 0, 1, 2, 0, 0, 3, 0), V=s(1.5)),
+    r(18, "y = Pad(x, P, , A)", x=X, P=i(1, 2), A=i(2)),
+    # Resize
+    *versions((7, 8), 'y = Upsample<scales=[1.0,1.0,2.0,3.0], mode="nearest">(x)', x=X),
+    *versions((7, 8), 'y = Upsample<scales=[1.0,1.0,2.0,3.0], mode="linear">(x)', x=X),
+    *versions((9,), 'y = Upsample<mode="nearest">(x, S)', x=X, S=np.float32([1, 1, 2, 3])),
+    *versions((9,), 'y = Upsample<mode="linear">(x, S)', x=X, S=np.float32([1, 1, 2, 3])),
+    *versions((7,), "y = Upsample<scales=[1.0,1.0,1.6,1.3]>(x)", x=X),
+    *[r(10, f'y = Resize<mode="{mode}">(x, S)', x=X, S=np.float32([1, 1, *scale]))
+      for mode in ("nearest", "linear") for scale in ((2, 3), (0.6, 0.5), (1.6, 1.3), (1.7, 0.4))],
+    *[r(10, 'd = Mul(S, t) y = Resize(x, d)', x=X, S=np.float32(scale), t=s(1.0)) for scale in ((1, 1, 2, 3), (1, 1, 0.6, 1.7))],
+    r(10, 'd = Mul(S, T) y = Resize<mode="linear">(x, d)', x=X, S=np.float32([1, 1, 2, 3]), T=s(1.0)),
+    *[row for mode in ("nearest", "linear", "cubic")
+      for where in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+      for row in versions((13, 18), f'y = Resize<mode="{mode}", coordinate_transformation_mode="{where}">(x, , S)', x=X, S=np.float32([1, 1, 2, 1.5]))],
+    *[row for how in ("floor", "ceil", "round_prefer_ceil", "round_prefer_floor")
+      for row in versions((13, 18), f'y = Resize<nearest_mode="{how}">(x, , S)', x=X, S=np.float32([1, 1, 1.7, 0.5]))],
+    *[r(11, f'y = Resize<mode="{mode}", coordinate_transformation_mode="{where}">(x, R, S)', x=X, R=np.zeros(0, np.float32), S=np.float32([1, 1, 2, 1.5]))
+      for mode in ("nearest", "linear", "cubic") for where in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")],
+    *[r(11, f'y = Resize<nearest_mode="{how}">(x, R, S)', x=X, R=np.zeros(0, np.float32), S=np.float32([1, 1, 1.7, 0.5]))
+      for how in ("floor", "ceil", "round_prefer_ceil", "round_prefer_floor")],
+    r(11, 'y = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=0.5>(x, R, E, Z)',
+      x=X, R=np.float32([0, 0, 0.2, 0.1, 1, 1, 0.9, 1.2]), E=np.zeros(0, np.float32), Z=i(2, 3, 7, 4)),
+    r(11, 'y = Resize<mode="linear">(x, R, E, Z)', x=X, R=np.zeros(0, np.float32), E=np.zeros(0, np.float32), Z=i(2, 3, 7, 4)),
+    r(11, 'y = Resize<mode="linear">(x, R, S)', x=X, R=np.zeros(0, np.float32), S=np.float32([1, 1, 2, 3])),
+    r(11, 'y = Resize<mode="nearest", coordinate_transformation_mode="tf_half_pixel_for_nn">(x, R, S)', x=X, R=np.zeros(0, np.float32), S=np.float32([1, 1, 2, 3])),
+    *versions((13, 18), 'y = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=0.5>(x, R, , Z)',
+              x=X, R=np.float32([0, 0, 0.2, 0.1, 1, 1, 0.9, 1.2]), Z=i(2, 3, 7, 4)),
+    *versions((13, 18), 'y = Resize<mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1>(x, , S)', x=X, S=np.float32([1, 1, 2, 2])),
+    r(13, "y = Resize(x, , , Z)", x=X, Z=i(2, 3, 7, 4)),
+    r(18, "y = Resize<axes=[2,3], antialias=1, mode=\"linear\">(x, , , Z)", x=X, Z=i(3, 4)),
+    *[r(16, f'y = GridSample<mode="{mode}", padding_mode="{pad}", align_corners={align}>(x, G)', x=X, G=f(2, 3, 3, 2, low=-1.2, high=1.2))
+      for mode in ("bilinear", "nearest", "bicubic") for pad in ("zeros", "border") for align in (0, 1)],
+    # Types and quantisation
+    *versions((7, 9, 13, 18), "y = Cast<to=7>(x)", x=X),
+    *versions((7, 9, 13, 18), "h = Cast<to=10>(x) y = Cast<to=1>(h)", x=X),
+    r(15, "h = CastLike(x, I) y = Cast<to=1>(h)", x=X, I=i(1)),
+    *versions((10, 13, 19), "q = QuantizeLinear(x, S, Z) y = DequantizeLinear(q, S, Z)", x=X, S=s(0.02), Z=s(3, np.uint8)),
+    *versions((13, 19), "q = QuantizeLinear<axis=1>(x, S, Z) y = DequantizeLinear<axis=1>(q, S, Z)", x=X, S=f(3, low=0.01, high=0.05), Z=np.int8([0, 3, -3])),
+    r(10, "y = DequantizeLinear(x, S)", x=np.int32([3, -400]), S=s(0.02)),
+    r(11, "q, S, Z = DynamicQuantizeLinear(x) y = DequantizeLinear(q, S, Z)", x=X),
+    r(10, "y = QLinearConv(x, A, B, W, A, B, A, B)", x=np.arange(27, dtype=np.uint8).reshape(1, 3, 3, 3), A=s(0.5), B=s(3, np.uint8), W=np.arange(12, dtype=np.uint8).reshape(1, 3, 2, 2)),
+    r(10, "y = QLinearMatMul(x, A, B, W, A, B, A, B)", x=np.arange(6, dtype=np.uint8).reshape(2, 3), A=s(0.5), B=s(3, np.uint8), W=np.arange(12, dtype=np.uint8).reshape(3, 4)),
+    r(10, "y = MatMulInteger(x, W)", x=np.arange(6, dtype=np.uint8).reshape(2, 3), W=np.arange(12, dtype=np.uint8).reshape(3, 4)),
+    # Recurrent
+    *versions((7, 13), "y, y_h = RNN<hidden_size=4>(x, W, R)", **RNN_X, W=f(1, 4, 3), R=f(1, 4, 4)),
+    *versions((7, 13), "y, y_h = GRU<hidden_size=4, linear_before_reset=1>(x, W, R, B)", **RNN_X, W=f(1, 12, 3), R=f(1, 12, 4), B=f(1, 24)),
+    *versions((7, 13), 'y, y_h, y_c = LSTM<hidden_size=4, direction="bidirectional">(x, W, R)', **RNN_X, W=f(2, 16, 3), R=f(2, 16, 4)),
+    # Subgraphs
+    *versions((7, 10, 12, 18), "c = ReduceMax<keepdims=0>(x) b = Cast<to=9>(c) "
+              "y = If <then_branch = t () => (float[2,3] a) { a = Softmax(x) }, else_branch = e () => (float[2,3] a2) { a2 = Relu(x) }>(b)", x=f(2, 3)),
+    *versions((11, 12), "y, y_all = Loop <body = b (int64 n, bool k, float[2,3] h) => (bool k2, float[2,3] h2, float[1,2,3] o) "
+              "{ k2 = Identity(k) h2 = Relu(h) o = Unsqueeze<axes=[0]>(h) }>(N, C, x)", x=f(2, 3), N=s(3, np.int64), C=s(1, np.bool_)),
+    *versions((9, 11, 15), "y, y_all = Scan <num_scan_inputs=1, body = b (float[3] h, float[3] v) => (float[3] h2, float[3] o) "
+              "{ h2 = Add(h, v) o = Relu(h2) }>(z, x)", x=f(4, 3), z=f(3)),
+    # Half and double precision: what moves from an attribute to an input must take on the type
+    *[row for t in (np.float16, np.float64) for row in [
+        *[row for row in versions((7, 10), "y = Clip<min=-0.5, max=1.0>(x)", x=X.astype(t)) if t == np.float16],
+        *versions((7, 10), "y = Pad<pads=[0,0,1,2,0,0,3,0], value=1.5>(x)", x=X.astype(t)),
+        r(7, "y = Dropout(x)", x=X.astype(t)), r(7, "y = Softmax<axis=1>(x)", x=X.astype(t)),
+        r(7, "y = ReduceMean<axes=[1]>(x)", x=X.astype(t))]],
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_same_before_and_after(row: Row) -> None:
+    proto = row.proto()
+    expected = run(proto.SerializeToString(), row.feeds())
+    model = Model.load(proto)
+    actual = run(model.to_bytes(), row.feeds())
+    assert 21 <= model.opset <= 26
+    assert [o.name for o in proto.graph.output] == [o.name for o in model.outputs]
+    for before, after in zip(expected, actual, strict=True):
+        assert before.dtype == after.dtype
+        np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-6)
