@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 SCHEMA = 1
-_PICTURES = frozenset({".png", ".jpg", ".jpeg"})
+PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 
 
 @dataclass(frozen=True)
@@ -189,25 +189,37 @@ class Attribution:
             manifest: write the manifest.
 
         Returns:
-            The files, pictures first.
+            The files.
 
         Raises:
             OutputError: something cannot be written; nothing half-written is left.
         """
         path = Path(path)
+        named = path.suffix.lower() in PICTURES
         if len(self) == 1 and not path.is_dir():
-            picture = path if path.suffix.lower() in _PICTURES else path.with_name(path.name + ".png")
-            return self._write([picture], panel, npz, picture.with_suffix(".json") if manifest else None)
-        if path.suffix.lower() in _PICTURES:
+            pictures = [path if named else path.with_name(path.name + ".png")]
+            record = pictures[0].with_suffix(".json")
+        elif named:
             raise OutputError(f"There are {len(self)} samples for the one file '{path}': name a folder.")
-        pictures = [path / f"{stem}.{self.method}.png" for stem in self.stems]
-        return self._write(pictures, panel, npz, path / "manifest.json" if manifest else None)
+        else:
+            pictures = [path / f"{stem}.{self.method}.png" for stem in self.stems]
+            record = path / "manifest.json"
+        written = self.write(pictures, panel=panel, npz=npz)
+        if manifest:
+            content = self.to_json()
+            for entry, made in zip(content["results"], written, strict=True):
+                entry["files"] = {k: v.name for k, v in made.items()}
+            files.write_json(record, content)
+        return [f for made in written for f in made.values()] + ([record] if manifest else [])
 
-    def _write(self, pictures: Sequence[Path], panel: bool, npz: bool, manifest: Path | None) -> list[Path]:
+    def write(self, pictures: Sequence[Path], *, panel: bool = False, npz: bool = False) -> list[dict[str, Path]]:
+        """Write the files of every sample, given the name of each picture; says which were written.
+
+        A sample that is no picture gets an npz instead of one.
+        """
         from . import image
 
-        written: list[Path] = []
-        record = self.to_json()
+        written: list[dict[str, Path]] = []
         for i, picture in enumerate(pictures):
             made: dict[str, Path] = {}
             if self.photos[i] is not None:
@@ -219,11 +231,7 @@ class Attribution:
             if npz or not made:
                 made["npz"] = picture.with_suffix(".npz")
                 files.write_npz(made["npz"], self.arrays(i))
-            record["results"][i]["files"] = {k: v.name for k, v in made.items()}
-            written.extend(made.values())
-        if manifest is not None:
-            files.write_json(manifest, record)
-            written.append(manifest)
+            written.append(made)
         return written
 
 

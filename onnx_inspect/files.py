@@ -73,7 +73,7 @@ def write_json(path: str | Path, value: Any) -> None:
     NumPy scalars and arrays, tuples, sets and paths are accepted; NaN and infinity, which JSON cannot say,
     become null.
     """
-    write_text(path, json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    write_text(path, json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, Any]) -> None:
@@ -86,17 +86,18 @@ def write_npz(path: str | Path, arrays: Mapping[str, Any]) -> None:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getbuffer(), zipfile.ZIP_DEFLATED)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """``value`` as what JSON can say; NaN and infinity as None."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted(_plain(item) for item in value)
+        return sorted(plain(item) for item in value)
     return str(value) if isinstance(value, os.PathLike) else value
 
 

@@ -203,6 +203,10 @@ def _table(name: str) -> Picture:
     ramp = np.arange(256, dtype=np.uint8)
     if name == "grey":
         return np.repeat(ramp[:, None], 3, axis=1)
+    if name == "coolwarm":  # 511 steps, so that there is one for zero
+        share = np.linspace(-1, 1, 511)[:, None]
+        ends = np.where(share < 0, np.array([59, 76, 192]), np.array([180, 4, 38]))
+        return np.asarray(np.rint(255 + abs(share) * (ends - 255)), np.uint8)
     coloured = cv2.applyColorMap(ramp[:, None], getattr(cv2, f"COLORMAP_{name.upper()}"))
     return np.asarray(coloured, np.uint8).reshape(256, 3)[:, ::-1].copy()
 
@@ -214,11 +218,8 @@ def colormap(values: NDArray[Any], name: Colormap = "jet") -> Picture:
     clipped.
     """
     values = np.asarray(values, np.float32)
-    if name != "coolwarm":
-        return np.asarray(_table(name)[np.rint(values.clip(0, 1) * 255).astype(np.uint8)])
-    signed = values.clip(-1, 1)[..., None]
-    ends = np.where(signed < 0, np.array([59, 76, 192]), np.array([180, 4, 38]))
-    return np.asarray(np.rint(255 + abs(signed) * (ends - 255)), np.uint8)
+    steps = 255 * (values.clip(-1, 1) + 1) if name == "coolwarm" else 255 * values.clip(0, 1)
+    return np.asarray(_table(name)[np.rint(steps).astype(np.intp)])
 
 
 def blend(photo: Picture, heat: Picture, alpha: float | NDArray[Any] = 0.5) -> Picture:

@@ -214,7 +214,7 @@ class InputSpec(Protocol):
 
     @property
     def layout(self) -> str | None:
-        """ "NCHW" or "NHWC" where the graph tells, else None."""
+        """NCHW or NHWC where the graph tells, else None."""
 
 
 def resolve(
@@ -379,7 +379,9 @@ def parse(field: str, value: Any) -> Any:
     try:
         numbers = tuple(_number(part) for part in parts)
         if field == "size":
-            return tuple(int(n) for n in numbers * 2)[:2] if len(numbers) == 1 else tuple(map(int, numbers))
+            if any(number % 1 for number in numbers):
+                raise ValueError
+            return tuple(int(number) for number in (numbers * 2 if len(numbers) == 1 else numbers))
         if field in ("mean", "std"):
             return numbers
         (number,) = numbers

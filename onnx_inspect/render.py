@@ -28,18 +28,25 @@ def limits(
     where: NDArray[np.bool_] | None = None,
 ) -> tuple[float, float]:
     """The (low, high) that ``normalise`` sends to the ends of its range, for the same arguments."""
-    data = np.asarray(values, np.float64)
-    if not np.isfinite(data).all():
+    data = _floats(values)
+    if data.size and not np.isfinite((data.min(), data.max())).all():
         raise ResultError("The map has values that are not finite and cannot be drawn. Check the model.")
     seen = data.ravel() if where is None else data[where]
     if not seen.size:
         return 0.0, 0.0
-    share = 100.0 if percentile is None else percentile
+    low, high = float(seen.min()), float(seen.max())
     if signed:
-        high = float(np.percentile(abs(seen), share)) or float(abs(seen).max())
-        return -high, high
-    low, high = (float(end) for end in np.percentile(seen, (100 - share, share)))
-    return (low, high) if high > low else (float(seen.min()), float(seen.max()))
+        end = max(-low, high) if percentile is None else float(np.percentile(abs(seen), percentile))
+        end = end or max(-low, high)
+        return -end, end
+    if percentile is None:
+        return low, high
+    inner_low, inner_high = (float(end) for end in np.percentile(seen, (100 - percentile, percentile)))
+    return (inner_low, inner_high) if inner_high > inner_low else (low, high)
+
+
+def _floats(values: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(values, np.result_type(values, np.float32))
 
 
 def normalise(
@@ -54,7 +61,7 @@ def normalise(
     which values are clipped. ``where`` restricts what counts. ResultError for NaN and infinity.
     """
     low, high = limits(values, signed, percentile, where)
-    data = np.asarray(values, np.float64)
+    data = _floats(values)
     # What is left of a constant after float32 arithmetic is no pattern.
     if high - low <= 1e-6 * max(abs(low), abs(high)) or high - low < 1e-300:
         return np.zeros(data.shape, np.float32)

@@ -116,11 +116,22 @@ def faces(label: str) -> list[Pixels]:
 
 # --- backgrounds ----------------------------------------------------------------------------------------
 
-SKIMAGE = (
-    "astronaut.png chelsea.png brick.png grass.png gravel.png camera.png page.png coins.png color.png "
-    "motorcycle_left.png retina.jpg hubble_deep_field.jpg ihc.png"
-).split()
-TRAINING_BACKGROUNDS = (*(f"skimage:{file}" for file in SKIMAGE), "sklearn:flower.jpg")
+TRAINING_BACKGROUNDS = (
+    "skimage:astronaut.png",
+    "skimage:chelsea.png",
+    "skimage:brick.png",
+    "skimage:grass.png",
+    "skimage:gravel.png",
+    "skimage:camera.png",
+    "skimage:page.png",
+    "skimage:coins.png",
+    "skimage:color.png",
+    "skimage:motorcycle_left.png",
+    "skimage:retina.jpg",
+    "skimage:hubble_deep_field.jpg",
+    "skimage:ihc.png",
+    "sklearn:flower.jpg",
+)
 TEST_BACKGROUNDS = (
     "skimage:coffee.png",
     "skimage:rocket.jpg",

@@ -14,7 +14,6 @@ from onnx_inspect.errors import InputError, OutputError, PhotoError
 
 from .test_files import png
 
-
 GIF = [".gif"] if cv2.haveImageWriter("x.gif") else []  # OpenCV 4.11 and later
 SUFFIXES = [".jpg", ".png", ".webp", ".bmp", ".tif", *GIF]
 

@@ -336,6 +336,7 @@ def test_some_numbers_are_not_filled_up_by_imagenet():
         ("scale", "1,2"),
         ("size", "9x9"),
         ("size", "8x8x8"),
+        ("size", "8.5"),
         ("input_size", ""),
         ("size", "1e999"),
         ("color", "GREY"),

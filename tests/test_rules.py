@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
+from onnx import TensorProto
 
-from onnx_inspect.autodiff.gradient import CONSTANTS, RULES
+from onnx_inspect.autodiff.gradient import CONSTANTS, RULES, vjp
+from onnx_inspect.model import Model
 
 from . import rules
-from .rules.harness import Case, check
+from .rules.harness import Case, build, check, normal, positive, run
 
 CASES: list[Case] = [
     case
@@ -24,6 +27,21 @@ RUNS = [(c, symbolic) for c in CASES for symbolic in ((False, True) if c.dynamic
 @pytest.mark.parametrize(("case", "symbolic"), RUNS, ids=[f"{c}-{'symbolic' if s else 'static'}" for c, s in RUNS])
 def test_rule(case: Case, symbolic: bool) -> None:
     check(case, symbolic)
+
+
+FLAT = [
+    *(Case(op, [normal(3, 4)]) for op in ("Sign", "Floor", "Ceil", "Round", "Hardmax", "EyeLike")),
+    *(Case(op, [normal(3, 4)]) for op in ("RandomNormalLike", "RandomUniformLike")),
+    Case("Bernoulli", [positive(3, 4) / 2]),
+]
+
+
+@pytest.mark.parametrize("case", FLAT, ids=str)
+def test_constants_pass_nothing(case: Case) -> None:
+    adjoint = vjp(Model.load(build(case, TensorProto.FLOAT, symbolic=True)), ["x0"], ["y0"])
+    x = case.inputs[0].astype(np.float32)
+    got = run(adjoint.to_bytes(), {"x0": x, "cotangent.y0": x})
+    np.testing.assert_array_equal(got["gradient.x0"], np.zeros_like(x))
 
 
 def test_every_rule_has_a_row() -> None:

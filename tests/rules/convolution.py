@@ -17,8 +17,8 @@ def conv(x: Shape, w: Shape, bias: bool = True, dynamic: bool = True, **attribut
 
 def transpose(x: Shape, w: Shape, bias: bool = True, dynamic: bool = True, **attributes: Any) -> Case:
     inputs = [normal(*x), normal(*w)] + ([normal(w[1] * attributes.get("group", 1))] if bias else [])
-    forward = Transpose(**attributes)
-    return Case("ConvTranspose", inputs, dict(kernel_shape=w[2:], **attributes), dynamic=dynamic, forward=forward)
+    attributes = {"kernel_shape": w[2:], **attributes}
+    return Case("ConvTranspose", inputs, attributes, dynamic=dynamic, forward=Transpose(**attributes))
 
 
 class Transpose:
@@ -32,21 +32,27 @@ class Transpose:
         ones, zeros, kernel, size = [1] * rank, [0] * rank, w.shape[2:], x.shape[2:]
         strides, dilations, group = get("strides", ones), get("dilations", ones), get("group", 1)
         more, pads = get("output_padding", zeros), get("pads", zeros + zeros)
-        full = [s * (n - 1) + m + d * (k - 1) + 1 for s, n, m, d, k in zip(strides, size, more, dilations, kernel, strict=True)]
+        full = [
+            s * (n - 1) + m + d * (k - 1) + 1
+            for s, n, m, d, k in zip(strides, size, more, dilations, kernel, strict=True)
+        ]
         shape = get("output_shape")
-        if mode[:4] == "SAME" and shape is None:  # where the kernel is shorter than the stride, onnxruntime adds nothing
+        if mode[:4] == "SAME" and shape is None:  # onnxruntime does not fill up behind a short kernel
             shape = [min(f, s * n) for f, s, n in zip(full, strides, size, strict=True)]
         if shape is not None:
             total = [max(f - n, 0) for f, n in zip(full, shape, strict=True)]
             begin = [t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in total]
         else:
-            begin, shape = pads[:rank], [f - p - q for f, p, q in zip(full, pads[:rank], pads[rank:], strict=True)]
+            begin = pads[:rank]
+            shape = [f - p - q for f, p, q in zip(full, begin, pads[rank:], strict=True)]
         x = x.reshape(x.shape[0], group, -1, *size)
         w = w.reshape(group, -1, *w.shape[1:])
-        y = np.zeros((x.shape[0], group, w.shape[2], *(max(f, b + n) for f, b, n in zip(full, begin, shape, strict=True))))
+        room = (max(f, b + n) for f, b, n in zip(full, begin, shape, strict=True))
+        y = np.zeros((x.shape[0], group, w.shape[2], *room))
         for at in product(*map(range, kernel)):
             to = tuple(
-                slice(d * a, d * a + s * (n - 1) + 1, s) for a, d, s, n in zip(at, dilations, strides, size, strict=True)
+                slice(d * a, d * a + s * (n - 1) + 1, s)
+                for a, d, s, n in zip(at, dilations, strides, size, strict=True)
             )
             y[(..., *to)] += np.einsum("ngc...,gcm->ngm...", x, w[(..., *at)])
         y = y[(..., *(slice(b, b + n) for b, n in zip(begin, shape, strict=True)))]
@@ -71,11 +77,17 @@ CASES = [
     conv((1, 2, 5, 6), (3, 2, 3, 2), auto_pad="SAME_LOWER", dilations=[1, 2]),
     *(
         conv((1, 2, n, 9), (3, 2, 3, 4), dynamic=False, auto_pad=mode, strides=[2, 3])
-        for n in (7, 8) for mode in ("SAME_UPPER", "SAME_LOWER")
+        for n in (7, 8)
+        for mode in ("SAME_UPPER", "SAME_LOWER")
     ),
     transpose((2, 3, 4, 5), (3, 4, 3, 3)),
-    *(transpose((1, 2, 4, 3), (2, 3, 3, 2), strides=[2, 3], output_padding=p, pads=[1, 0, 0, 1]) for p in ([0, 0], [1, 2])),
-    transpose((1, 2, 4, 3), (2, 3, 3, 2), strides=[1, 2], dilations=[3, 4], output_padding=[2, 3], pads=[1, 0, 2, 1]),
+    *(
+        transpose((1, 2, 4, 3), (2, 3, 3, 2), strides=[2, 3], output_padding=p, pads=[1, 0, 0, 1])
+        for p in ([0, 0], [1, 2])
+    ),
+    transpose(
+        (1, 2, 4, 3), (2, 3, 3, 2), strides=[1, 2], dilations=[3, 4], output_padding=[2, 3], pads=[1, 0, 2, 1]
+    ),
     transpose((2, 4, 3, 4), (4, 3, 3, 3), group=2, strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1]),
     transpose((2, 3, 3, 4), (3, 1, 2, 2), group=3, strides=[2, 2]),
     transpose((2, 3, 5), (3, 2, 4), False, strides=[3], pads=[1, 2]),
@@ -87,6 +99,7 @@ CASES = [
     ),
     *(
         transpose((1, 2, 4, 3), (2, 3, 3, k), strides=[2, 3], auto_pad=mode)
-        for mode in ("SAME_UPPER", "SAME_LOWER") for k in (1, 2, 4)
+        for mode in ("SAME_UPPER", "SAME_LOWER")
+        for k in (1, 2, 4)
     ),
 ]

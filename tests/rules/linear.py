@@ -16,9 +16,13 @@ CASES = [
     Case("MatMul", [normal(1, 3, 4), normal(2, 6, 4, 5)]),
     Case("MatMul", [normal(1, 1, 4), normal(1, 4, 1)]),
     Case("Gemm", [normal(3, 4), normal(4, 5), normal(5)]),
-    Case("Gemm", [normal(4, 3), normal(5, 4), normal(3, 1)], dict(transA=1, transB=1, alpha=0.5, beta=2.0)),
-    Case("Gemm", [normal(4, 3), normal(4, 5), None], dict(transA=1)),
-    Case("Gemm", [normal(3, 4), normal(5, 4)], dict(transB=1, alpha=2.0)),
-    Case("Gemm", [normal(3, 4), normal(4, 5), normal(1)], dict(beta=3.0)),
+    Case(
+        "Gemm",
+        [normal(4, 3), normal(5, 4), normal(3, 1)],
+        {"transA": 1, "transB": 1, "alpha": 0.5, "beta": 2.0},
+    ),
+    Case("Gemm", [normal(4, 3), normal(4, 5), None], {"transA": 1}),
+    Case("Gemm", [normal(3, 4), normal(5, 4)], {"transB": 1, "alpha": 2.0}),
+    Case("Gemm", [normal(3, 4), normal(4, 5), normal(1)], {"beta": 3.0}),
     Case("Gemm", [normal(3, 4), normal(4, 5), normal(1, 5)]),
 ]

@@ -7,7 +7,9 @@ import numpy as np
 from .harness import Array, Case, distinct, normal, positive
 
 
-def layer_norm(x: Array, scale: Array, bias: Array | None = None, *, axis: int, epsilon: float = 1e-5) -> list[Array]:
+def layer_norm(
+    x: Array, scale: Array, bias: Array | None = None, *, axis: int, epsilon: float = 1e-5
+) -> list[Array]:
     """All three outputs, in float64."""
     axes = tuple(range(axis % x.ndim, x.ndim))
     mean = x.mean(axes, keepdims=True)
@@ -36,7 +38,7 @@ def lrn(x: Array, *, size: int, alpha: float, beta: float, bias: float) -> Array
 
 
 def lrn_row(*shape: int, **attributes: Any) -> Case:
-    attributes = dict(alpha=0.3, beta=0.6, bias=1.5) | attributes
+    attributes = {"alpha": 0.3, "beta": 0.6, "bias": 1.5} | attributes
     return Case("LRN", [normal(*shape)], attributes, forward=lambda x: lrn(x, **attributes))
 
 
@@ -45,26 +47,41 @@ def layer_row(axis: int, x: tuple[int, ...], *scale: tuple[int, ...], outputs: i
         return layer_norm(*xs, axis=axis, epsilon=1e-2)[:outputs]
 
     inputs = [normal(*x), *(normal(*s) for s in scale)]
-    return Case("LayerNormalization", inputs, dict(axis=axis, epsilon=1e-2), outputs=outputs, forward=forward)
+    return Case(
+        "LayerNormalization", inputs, {"axis": axis, "epsilon": 1e-2}, outputs=outputs, forward=forward
+    )
 
 
 CASES = [
-    *(Case(op, [normal(2, 3, 4)], dict(axis=axis)) for op in ("Softmax", "LogSoftmax") for axis in (0, 1, -1)),
+    *(Case(op, [normal(2, 3, 4)], {"axis": axis}) for op in ("Softmax", "LogSoftmax") for axis in (0, 1, -1)),
     Case("Softmax", [normal(3, 5)]),
     Case("LogSoftmax", [normal(3, 5)]),
     *(
-        Case("BatchNormalization", [normal(2, 3, *rest), normal(3), normal(3), normal(3), positive(3)], dict(epsilon=0.01))
+        Case(
+            "BatchNormalization",
+            [normal(2, 3, *rest), normal(3), normal(3), normal(3), positive(3)],
+            {"epsilon": 0.01},
+        )
         for rest in ((), (4,), (4, 5), (2, 3, 2))
     ),
     *(
-        Case("InstanceNormalization", [normal(2, 3, *rest), normal(3), normal(3)], dict(epsilon=0.01),
-             forward=lambda x, s, b: group_norm(x, s, b, groups=3, epsilon=0.01))
+        Case(
+            "InstanceNormalization",
+            [normal(2, 3, *rest), normal(3), normal(3)],
+            {"epsilon": 0.01},
+            forward=lambda x, s, b: group_norm(x, s, b, groups=3, epsilon=0.01),
+        )
         for rest in ((5,), (4, 5), (2, 3, 2))
     ),
     *(
-        Case("GroupNormalization", [normal(2, 6, *rest), normal(6), normal(6)], dict(num_groups=g, epsilon=0.01),
-             forward=lambda x, s, b, g=g: group_norm(x, s, b, groups=g, epsilon=0.01))
-        for rest in ((5,), (4, 5)) for g in (1, 2, 3, 6)
+        Case(
+            "GroupNormalization",
+            [normal(2, 6, *rest), normal(6), normal(6)],
+            {"num_groups": g, "epsilon": 0.01},
+            forward=lambda x, s, b, g=g: group_norm(x, s, b, groups=g, epsilon=0.01),
+        )
+        for rest in ((5,), (4, 5))
+        for g in (1, 2, 3, 6)
     ),
     layer_row(-1, (2, 3, 5), (5,), (5,)),
     layer_row(-1, (2, 3, 5), (5,)),
@@ -74,13 +91,31 @@ CASES = [
     layer_row(-1, (2, 3, 5), (5,), (5,), outputs=2),
     layer_row(1, (2, 3, 5), (3, 5), (3, 5), outputs=3),
     *(
-        Case("RMSNormalization", [normal(2, 3, 5), normal(*s)], dict(axis=a, epsilon=0.01), opset=23,
-             forward=lambda x, s, a=a: rms_norm(x, s, axis=a, epsilon=0.01))
+        Case(
+            "RMSNormalization",
+            [normal(2, 3, 5), normal(*s)],
+            {"axis": a, "epsilon": 0.01},
+            opset=23,
+            forward=lambda x, s, a=a: rms_norm(x, s, axis=a, epsilon=0.01),
+        )
         for a, s in ((-1, (5,)), (1, (3, 5)), (-2, (3, 1)))
     ),
-    Case("MeanVarianceNormalization", [normal(2, 3, 4, 5)]),
-    Case("MeanVarianceNormalization", [normal(2, 3, 4)], dict(axes=[1, 2])),
-    *(Case("LpNormalization", [distinct(2, 3, 4)], dict(p=p, axis=axis)) for p in (1, 2) for axis in (-1, 1)),
+    *(
+        Case(
+            "MeanVarianceNormalization",
+            [normal(*x)],
+            attributes,
+            forward=lambda x, axes=axes: (
+                (x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 1e-9)
+            ),
+        )
+        for x, axes, attributes in (((2, 3, 4, 5), (0, 2, 3), {}), ((2, 3, 4), (1, 2), {"axes": [1, 2]}))
+    ),
+    *(
+        Case("LpNormalization", [distinct(2, 3, 4)], {"p": p, "axis": axis})
+        for p in (1, 2)
+        for axis in (-1, 1)
+    ),
     *(lrn_row(2, 7, 3, 2, size=size) for size in (1, 2, 3, 4, 5, 9)),
     lrn_row(2, 6, 5, size=3),
     lrn_row(1, 5, 2, 3, 2, size=4, beta=1.5),

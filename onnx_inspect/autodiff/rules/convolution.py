@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from ..emit import Op
+from ..emit import Op, inputs
 from ..gradient import Cotangents, rule
 
 
@@ -36,7 +36,7 @@ class Window:
 @rule("Conv")
 def conv(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = W ⋆ X + B: dX is the transposed convolution of dY, dW the correlation of X with dY."""
-    x, w, b = (*node.inputs, None)[:3]
+    x, w, b = inputs(node, 3)
     assert x is not None and w is not None
     at, group = window(op, node), node.attributes.get_int("group", 1)
     dx = op.wants(x) and transposed(op, dy, w, at, of=node.outputs[0], like=x, group=group)
@@ -48,7 +48,7 @@ def conv(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 @rule("ConvTranspose")
 def conv_transpose(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = Wᵀ ⋆ X + B: dX is the convolution of dY, dW the correlation of dY with X."""
-    x, w, b = (*node.inputs, None)[:3]
+    x, w, b = inputs(node, 3)
     assert x is not None and w is not None
     at, group = _from_output_shape(op, node), node.attributes.get_int("group", 1)
     dx = dw = None
@@ -69,10 +69,10 @@ def transposed(
     begin, end, more = at.begin, at.end, [0] * len(at.strides)
     known = at.kernel is not None and None not in outs and None not in ins
     if known:
-        # The last window ends where the padded input does, or before it (a remainder), or behind it (ceil_mode).
+        # The last window ends with the padded input, or before it (a remainder), or behind it (ceil_mode).
         gaps = [
             i + b + e - (o - 1) * s - x
-            for i, o, b, e, s, x in zip(ins, outs, begin, end, at.strides, at.extent, strict=True)  # type: ignore[operator]
+            for i, o, b, e, s, x in zip(ins, outs, begin, end, at.strides, at.extent, strict=True)
         ]
         more = [max(g, 0) for g in gaps]
         end = [e + max(-g, 0) for e, g in zip(end, gaps, strict=True)]
@@ -81,11 +81,11 @@ def transposed(
     dx = op.ConvTranspose(
         dy, w, group=group, strides=at.strides, dilations=at.dilations, pads=begin + end, output_padding=more
     )
-    return dx if known else _crop(op, dx, like, at)  # type: ignore[no-any-return]
+    return dx if known else _crop(op, dx, like, at)
 
 
 def _correlation(op: Op, x: ir.Value, dy: ir.Value, w: ir.Value, at: Window, group: int) -> ir.Value:
-    """dW[o, c, k] = Σₙᵢ X[n, c, s i + d k] dY[n, o, i]: a convolution over n, with strides and dilations exchanged."""
+    """dW[o, c, k] = Σₙᵢ X[n, c, s i + d k] dY[n, o, i]: a convolution, strides and dilations exchanged."""
     rest = axes(at)
     if group == 1:
         x = op.Transpose(x, perm=[1, 0, *rest])
@@ -111,7 +111,7 @@ def axes(at: Window) -> list[int]:
 def sizes(op: Op, x: ir.Value, at: Window) -> ir.Value:
     """The sizes of the spatial axes, int64."""
     static = [op.dim(x, a) for a in axes(at)]
-    return op.Shape(x, start=2) if None in static else op.const(static)  # type: ignore[arg-type, no-any-return]
+    return op.Shape(x, start=2) if None in static else op.const(static)  # type: ignore[arg-type]
 
 
 def window(op: Op, node: ir.Node) -> Window:
@@ -128,15 +128,16 @@ def window(op: Op, node: ir.Node) -> Window:
     mode = node.attributes.get_string("auto_pad", "NOTSET")
     if mode != "NOTSET" and "output_shape" not in node.attributes:
         raise op.unsupported(
-            f"auto_pad={mode} with a stride pads by an amount that depends on the input's size, which is known only "
-            "at run time; fix the model's height and width"
+            f"auto_pad={mode} with a stride pads by an amount that depends on the input's size, which is "
+            "only known at run time; fix the model's height and width"
         )
     pads = list(node.attributes.get_ints("pads", ())) or [0] * (2 * rank)
     return Window(
         kernel=[k for k in kernel if k is not None] if None not in kernel else None,
         strides=list(node.attributes.get_ints("strides", ())) or [1] * rank,
         dilations=list(node.attributes.get_ints("dilations", ())) or [1] * rank,
-        begin=pads[:rank], end=pads[rank:],
+        begin=pads[:rank],
+        end=pads[rank:],
     )
 
 
@@ -150,8 +151,8 @@ def _from_output_shape(op: Op, node: ir.Node) -> Window:
     ins = [op.dim(x, a) for a in axes(at)]
     if at.kernel is None or None in ins:
         raise op.unsupported(
-            "output_shape pads by an amount that depends on the input's size, which is known only at run time; "
-            "fix the model's height and width"
+            "output_shape pads by an amount that depends on the input's size, which is only known at run "
+            "time; fix the model's height and width"
         )
     extra = node.attributes.get_ints("output_padding", ()) or [0] * rank
     totals = [

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..emit import Op
+from ..emit import Op, inputs
 from ..gradient import Cotangents, rule
 
 
 @rule("MatMul")
 def matmul(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = A B with broadcast batches: dA = dY Bᵀ, dB = Aᵀ dY. A vector is a row on the left, a column on the right."""
+    """Y = A B over broadcast batches: dA = dY Bᵀ, dB = Aᵀ dY. A vector is a row as A, a column as B."""
     a, b = node.inputs
     assert a is not None and b is not None
     row, column = op.rank(a) == 1, op.rank(b) == 1
@@ -44,7 +44,7 @@ def _sum_batch(op: Op, d: ir.Value, node: ir.Node, like: ir.Value) -> ir.Value:
 @rule("Gemm")
 def gemm(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = alpha A' B' + beta C, where ' transposes if transA, transB say so."""
-    a, b, c = (*node.inputs, None)[:3]
+    a, b, c = inputs(node, 3)
     alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
     ta, tb = node.attributes.get_int("transA", 0), node.attributes.get_int("transB", 0)
     da = op.wants(a) and (

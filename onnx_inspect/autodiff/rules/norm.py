@@ -1,4 +1,4 @@
-"""Normalisation and softmax. Statistics are computed anew, in float32 where the tensors are half precision."""
+"""Normalisation and softmax. Statistics are computed anew, in float32 where tensors are half precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ..emit import Op
+from ..emit import Op, inputs
 from ..gradient import Cotangents, rule
 
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -24,7 +24,7 @@ def softmax(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 def log_softmax(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X - log Σ exp X along an axis."""
     y, axis = node.outputs[0], node.attributes.get_int("axis", -1)
-    return dy - op.Exp(y) * op.ReduceSum(dy, [axis], keepdims=1)
+    return dy - op.Exp(y) * op.ReduceSum(dy, [axis], keepdims=1)  # type: ignore[no-any-return]
 
 
 @rule("BatchNormalization")
@@ -32,8 +32,8 @@ def batch_normalization(op: Op, node: ir.Node, dy: ir.Value, *_: ir.Value | None
     """Y = s (X - m) / √(v + ε) + b per channel, with the statistics m and v given."""
     if node.attributes.get_int("training_mode", 0):
         raise op.unsupported(
-            "training_mode=1 mixes the samples of a batch, so none has a gradient of its own; export the model in "
-            "evaluation mode"
+            "training_mode=1 mixes the samples of a batch, so none has a gradient of its own; export the "
+            "model in evaluation mode"
         )
     x, s, b, m, v = node.inputs
     assert x is not None and s is not None and b is not None and m is not None and v is not None
@@ -66,8 +66,8 @@ def group_normalization(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 def layer_normalization(
     op: Op, node: ir.Node, dy: ir.Value, d_mean: ir.Value | None = None, d_inv: ir.Value | None = None
 ) -> Cotangents:
-    """Y = s X̂ + b, X̂ standardised over the axes from `axis` on. Mean and 1/σ, its other outputs, count too."""
-    x, s, b = (*node.inputs, None)[:3]
+    """Y = s X̂ + b, X̂ standardised over the axes from `axis` on. Its outputs mean and 1/σ count too."""
+    x, s, b = inputs(node, 3)
     assert x is not None and s is not None
     wide, dy = _wide(op, x, dy)
     axes = _axes_from(op, node, x)
@@ -114,8 +114,8 @@ def lp_normalization(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     first = node.attributes.get_int("p", 2) == 1
     norm = op.ReduceL1(x, [axis], keepdims=1) if first else op.ReduceL2(x, [axis], keepdims=1)
     zero = op.Equal(norm, 0)
-    dx = (dy - (op.Sign(x) if first else y) * op.ReduceSum(dy * y, [axis], keepdims=1)) / op.Where(zero, 1, norm)
-    return op.Where(zero, 0, dx)  # type: ignore[no-any-return]
+    away = op.Mul(op.Sign(x) if first else y, op.ReduceSum(dy * y, [axis], keepdims=1))
+    return op.Where(zero, 0, (dy - away) / op.Where(zero, 1, norm))  # type: ignore[no-any-return]
 
 
 @rule("LRN")
@@ -146,8 +146,8 @@ def _standardise(op: Op, x: ir.Value, axes: Sequence[int], node: ir.Node) -> tup
 
 def _standardise_adjoint(op: Op, dhat: ir.Value, hat: ir.Value, inv: ir.Value, axes: Sequence[int]) -> Any:
     """From the cotangent of X̂ to that of X: what moves mean or scale is taken out."""
-    mean, along = op.ReduceMean(dhat, list(axes), keepdims=1), op.ReduceMean(dhat * hat, list(axes), keepdims=1)
-    return inv * (dhat - mean - hat * along)
+    mean = op.ReduceMean(dhat, list(axes), keepdims=1)
+    return inv * (dhat - mean - hat * op.ReduceMean(dhat * hat, list(axes), keepdims=1))
 
 
 def _axes_from(op: Op, node: ir.Node, x: ir.Value) -> list[int]:

@@ -14,23 +14,23 @@ from .convolution import Window, sizes, transposed, window
 
 @rule("MaxPool")
 def max_pool(op: Op, node: ir.Node, dy: ir.Value, _: ir.Value | None = None) -> Cotangents:
-    """Y = the maximum of each window; of equal ones the first takes all, as in torch. Overlapping windows add up."""
+    """Y = the maximum of each window; of equal ones the first takes all, as in torch."""
     x = node.inputs[0]
     assert x is not None
     attributes = {k: v.value for k, v in node.attributes.items() if k != "storage_order"}
-    _, index = op.MaxPool(x, outputs=2, **attributes)  # flat over the whole tensor; the forward node stays as it is
-    half = dy.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)  # which onnxruntime does not scatter on the CPU
+    _, index = op.MaxPool(x, outputs=2, **attributes)  # a second node: the forward one may stay fused
+    half = dy.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)  # no kernel adds these on the CPU
     if half:
         dy = op.Cast(dy, to=ir.DataType.FLOAT)
     zeros = op.full(op.Reshape(op.Size(x), [1]), 0, dy.dtype or ir.DataType.FLOAT)
     dx = op.ScatterElements(zeros, op.Reshape(index, [-1]), op.Reshape(dy, [-1]), axis=0, reduction="add")
     dx = op.like(dx, x)
-    return op.Cast(dx, to=x.dtype) if half else dx  # type: ignore[no-any-return]
+    return op.Cast(dx, to=x.dtype) if half else dx
 
 
 @rule("AveragePool")
 def average_pool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = the mean of each window; pads count if count_include_pad, what ceil_mode adds behind them never does."""
+    """Y = the mean of each window; pads count if count_include_pad, the overhang of ceil_mode never does."""
     return _spread(op, node, dy / _count(op, node))
 
 
@@ -43,7 +43,7 @@ def lp_pool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 @rule("GlobalLpPool")
 def global_lp_pool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = (Σ |X|^p)^(1/p) over each map; 0 where Y is 0."""
-    return dy * _lp_outer(op, node) * _lp_inner(op, node)
+    return op.Mul(dy * _lp_outer(op, node), _lp_inner(op, node))  # type: ignore[no-any-return]
 
 
 @rule("GlobalAveragePool")
@@ -67,7 +67,7 @@ def global_max_pool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 
 
 def _spread(op: Op, node: ir.Node, dy: ir.Value) -> ir.Value:
-    """The adjoint of summing each window: a transposed convolution with ones, all channels as samples of one."""
+    """The adjoint of summing each window: a transposed convolution with ones, each map on its own."""
     x, y, at = node.inputs[0], node.outputs[0], window(op, node)
     assert x is not None and at.kernel is not None
     flat = op.Reshape(dy, op.Concat([-1, 1], sizes(op, y, at), axis=0))
@@ -75,13 +75,13 @@ def _spread(op: Op, node: ir.Node, dy: ir.Value) -> ir.Value:
 
 
 def _count(op: Op, node: ir.Node) -> ir.Value | float:
-    """How many elements each window averages: a number, or a tensor of shape (1, 1, ...) if windows differ."""
+    """How many elements each window averages: a number, or shape (1, 1, ...) where windows differ."""
     x, y, at = node.inputs[0], node.outputs[0], window(op, node)
     assert x is not None and at.kernel is not None
     include = bool(node.attributes.get_int("count_include_pad", 0))
     if not node.attributes.get_int("ceil_mode", 0) and (include or not any(at.pads)):
         return float(math.prod(at.kernel))
-    # Ones where an element counts, zeros around them up to where the last window ends, summed by a convolution.
+    # Ones where an element counts, zeros up to the end of the last window, summed by a convolution.
     size, lead = sizes(op, x, at), at.begin
     if include:
         size, lead = op.Add(size, [b + e for b, e in zip(at.begin, at.end, strict=True)]), [0] * len(lead)

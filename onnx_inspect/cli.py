@@ -1,0 +1,113 @@
+"""The command line: a group whose commands are found by reading the source, so that help needs no imports.
+
+A method's command is made from its signature and docstring (`commands.of_method`); anything else is a module in
+`commands` with a click command named `command`. `onnx-inspect MODEL PHOTO` without a command is `gradcam`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .errors import InspectError
+
+_HERE = Path(__file__).parent
+DEFAULT = "gradcam"
+BAD_INPUT, BUG = 2, 70
+
+
+@cache
+def methods() -> dict[str, tuple[str, str]]:
+    """Name to (module, first line of help) of every function marked with @method, read without importing it."""
+    found = {}
+    for path in sorted((_HERE / "methods").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and any(isinstance(d, ast.Name) and d.id == "method" for d in node.decorator_list):
+                found[node.name] = (f"onnx_inspect.methods.{path.stem}", _summary(ast.get_docstring(node)))
+    return found
+
+
+@cache
+def commands() -> dict[str, tuple[str, str]]:
+    """Name to (module, first line of help) of every command that is no method."""
+    found = {}
+    for path in sorted((_HERE / "commands").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(n, ast.FunctionDef) and n.name == "command" for n in tree.body):
+            found[path.stem] = (f"onnx_inspect.commands.{path.stem}", _summary(ast.get_docstring(tree)))
+    return found
+
+
+def _summary(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0]
+
+
+class Inspector(click.Group):
+    """Finds commands by name, turns errors into one line, and takes a model without a command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands."""
+        return sorted({**methods(), **commands()})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and build one command."""
+        if name in methods():
+            from .commands.of_method import build
+
+            return build(getattr(importlib.import_module(methods()[name][0]), name))
+        if name in commands():
+            command: click.Command = importlib.import_module(commands()[name][0]).command
+            return command
+        return None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """A first word that is no command but a file is a model to explain."""
+        first = args[0]
+        if first not in self.list_commands(ctx) and (first.lower().endswith(".onnx") or Path(first).exists()):
+            args = [DEFAULT, *args]
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Methods and commands in sections of their own."""
+        for title, group in (("Methods", methods()), ("Commands", commands())):
+            if not group:
+                continue
+            with formatter.section(title):
+                width = formatter.width - max(map(len, group)) - 6
+                formatter.write_dl([(n, click.utils.make_default_short_help(h, width)) for n, (_, h) in group.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Errors are one line and an exit code, here and nowhere else."""
+        try:
+            return super().invoke(ctx)
+        except InspectError as error:
+            _fail(str(error), BAD_INPUT, error)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except MemoryError as error:
+            _fail("Out of memory: use a smaller --batch or --size.", BAD_INPUT, error)
+        except Exception as error:
+            _fail(f"Internal error: {type(error).__name__}: {error} (--debug shows where)", BUG, error)
+
+
+def _fail(message: str, code: int, error: BaseException) -> None:
+    if "--debug" in sys.argv[1:]:
+        raise error
+    click.echo(f"error: {message}", err=True)
+    raise click.exceptions.Exit(code)
+
+
+@click.command(
+    cls=Inspector,
+    epilog="onnx-inspect MODEL PHOTO, without a command, predicts and draws a Grad-CAM.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="onnx-inspect")
+def cli() -> None:
+    """Why did this ONNX model say that? Explanations for any exported model, on plain onnxruntime."""

@@ -1,0 +1,1 @@
+"""Commands that are not methods, and what all commands share."""

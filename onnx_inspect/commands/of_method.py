@@ -1,0 +1,225 @@
+"""From a method to its command: options from the signature, help from the docstring."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+
+from . import options
+
+if TYPE_CHECKING:
+    from ..attribution import Attribution
+
+    Method = Callable[..., Attribution]
+
+# Parameters that every method shares; the rest become options of their own.
+_SHARED = frozenset({"model", "x", "target", "engine", "preprocessing", "labels", "score", "progress"})
+_CHUNK = 16  # photos whose maps are in memory at the same time
+
+
+def build(method: Method) -> click.Command:
+    """The click command of a method."""
+    parameters = inspect.signature(method).parameters
+
+    def run(**values: Any) -> None:
+        _run(method, values)
+
+    run.__doc__ = _help(method)
+    run = options.output(options.engine(options.preprocessing(run)))
+    for option in reversed([*_target_options(parameters), *_own_options(method), *_output_options()]):
+        run = option(run)
+    run = click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")(run)
+    run = click.argument("model", metavar="MODEL")(run)
+    return click.command(method.__name__)(run)
+
+
+def _target_options(parameters: Any) -> Iterator[Callable[[Any], Any]]:
+    if "target" in parameters:
+        yield click.option(
+            "-t", "--target", default="top", show_default=True, metavar="TARGET",
+            help="What to explain: top, top:K, a class index or name, or elements of an output, OUTPUT[3,5:8].",
+        )
+    if "labels" in parameters:
+        yield click.option("--labels", metavar="FILE", help="Class names: one per line, or JSON.")
+    if "score" in parameters:
+        yield click.option(
+            "--score", type=click.Choice(["logits", "output"]), default="logits", show_default=True,
+            help="Explain the score before a final softmax or sigmoid, or the output itself.",
+        )
+
+
+def _own_options(method: Method) -> Iterator[Callable[[Any], Any]]:
+    hints, docs = get_type_hints(method), _arguments(method)
+    for name, parameter in inspect.signature(method).parameters.items():
+        if name not in _SHARED:
+            flag = "--" + name.replace("_", "-")
+            yield click.option(flag, name, help=docs[name], **_type(hints[name], parameter.default))
+
+
+def _output_options() -> Iterator[Callable[[Any], Any]]:
+    yield click.option(
+        "-o", "--out", default=".", show_default=True, metavar="OUT",
+        help="A picture's name (for one photo) or a folder, for PHOTO.METHOD.png.",
+    )
+    yield click.option("--panel", is_flag=True, help="Also write photo, map and the top five side by side.")
+    yield click.option("--npz", is_flag=True, help="Also write the raw maps.")
+    yield click.option("--manifest", is_flag=True, help="Also write manifest.json: how every result came about.")
+
+
+def _type(hint: Any, default: Any) -> dict[str, Any]:
+    if hint is bool:
+        return {"is_flag": True, "default": default}
+    if get_origin(hint) is Literal:
+        return {"type": click.Choice(list(get_args(hint))), "default": default, "show_default": True}
+    if get_origin(hint) in (Sequence, list, tuple):
+        return {"multiple": True, "type": get_args(hint)[0], "metavar": "NAME"}
+    return {"type": hint, "default": default, "show_default": True}
+
+
+def _help(method: Method) -> str:
+    """The docstring up to its sections."""
+    text = inspect.getdoc(method) or ""
+    return re.split(r"\n(?:Args|Raises|Returns|Example):\n", text)[0].strip()
+
+
+def _arguments(method: Method) -> dict[str, str]:
+    """Parameter to help, from the Args section."""
+    section = re.search(r"\nArgs:\n((?:[ ]{4}.*\n?|\n)+)", inspect.getdoc(method) or "")
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section[1] if section else "", re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text).strip() for name, text in entries}
+
+
+def _run(method: Method, values: dict[str, Any]) -> None:
+    from .. import files
+    from ..model import load
+
+    as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
+    kinds = {k: values.pop(k) for k in ("panel", "npz", "manifest")}
+    out, photos = Path(values.pop("out")), files.photos(values.pop("photos"))
+    model = load(values.pop("model"))
+    engine = options.make_engine(values)
+    preprocessing, notes = options.make_preprocessing(model, values)
+    shared = {"engine": engine, "preprocessing": preprocessing}
+    targets = _outputs(out, photos, method.__name__)
+
+    with _progress(quiet) as progress:
+        if "progress" in inspect.signature(method).parameters:
+            shared["progress"] = progress
+        report = _Report(notes, as_json, quiet)
+        advance = progress("photos", len(photos)) if len(photos) > _CHUNK else lambda n: None
+        for start in range(0, len(photos), _CHUNK):
+            chunk = report.readable(photos[start : start + _CHUNK])
+            if chunk:
+                result = method(model, chunk, **values, **shared)
+                report.add(result, result.write([targets[p] for p in chunk], panel=kinds["panel"], npz=kinds["npz"]))
+            advance(len(photos[start : start + _CHUNK]))
+    report.finish(_manifest(out, len(photos)) if kinds["manifest"] else None)
+
+
+def _outputs(out: Path, photos: Sequence[Path], method: str) -> dict[Path, Path]:
+    """Where each photo's picture goes."""
+    from ..attribution import PICTURES
+    from ..errors import OutputError
+    from ..files import stems
+
+    if out.suffix.lower() in PICTURES and not out.is_dir():
+        if len(photos) > 1:
+            raise OutputError(f"There are {len(photos)} photos for the one file '{out}': name a folder with -o.")
+        return {photos[0]: out}
+    return {p: out / f"{stem}.{method}.png" for p, stem in zip(photos, stems(photos), strict=True)}
+
+
+def _manifest(out: Path, n: int) -> Path:
+    return out.with_suffix(".json") if out.suffix and n == 1 and not out.is_dir() else out / "manifest.json"
+
+
+class _Report:
+    """Collects results over chunks of photos: notes and failures on stderr, results on stdout or as JSON."""
+
+    def __init__(self, notes: list[str], as_json: bool, quiet: bool) -> None:
+        self.notes, self.as_json, self.quiet = notes, as_json, quiet
+        self.record: dict[str, Any] = {}
+        self.failed: list[str] = []
+
+    def readable(self, photos: Sequence[Path]) -> list[Path]:
+        """The photos that can be read; the others are reported, and do not stop the rest."""
+        from .. import image
+        from ..errors import PhotoError
+
+        good = []
+        for photo in photos:
+            try:
+                image.read(photo)
+                good.append(photo)
+            except PhotoError as error:
+                click.echo(f"error: {error}", err=True)
+                self.failed.append(str(photo))
+        return good
+
+    def add(self, result: Attribution, written: list[dict[str, Path]]) -> None:
+        """Say what came out of a chunk."""
+        options.say([n for n in [*self.notes, *result.notes] if n not in self.record.get("notes", [])], self.quiet)
+        record = result.to_json()
+        record["notes"] = list(dict.fromkeys([*self.record.get("notes", []), *self.notes, *result.notes]))
+        for entry, made in zip(record["results"], written, strict=True):
+            entry["files"] = {k: str(v) for k, v in made.items()}
+        record["results"] = [*self.record.get("results", []), *record["results"]]
+        self.record = record
+        if not self.as_json:
+            for i, made in enumerate(written):
+                _print(result, i, made)
+
+    def finish(self, manifest: Path | None) -> None:
+        """Write the manifest, print JSON, and fail if photos could not be read."""
+        from ..files import write_json
+
+        if self.failed:
+            self.record["failed"] = self.failed
+        if manifest is not None and self.record.get("results"):
+            write_json(manifest, self.record)
+        if self.as_json and self.record.get("results"):
+            options.print_json(self.record)
+        if self.failed:
+            raise click.exceptions.Exit(2)
+
+
+def _print(result: Attribution, i: int, made: dict[str, Path]) -> None:
+    photo = result.photos[i]
+    name = photo.path.name if photo is not None and photo.path is not None else f"sample {i}"
+    click.echo(f"{name} -> {', '.join(str(v) for v in made.values())}")
+    explained = result.explained[i]
+    for p in result.predictions[i]:
+        mark = "*" if explained is not None and p.index == explained.index else " "
+        click.echo(f" {mark} {100 * p.probability:5.1f} %  {p.label} ({p.index})")
+    if explained is not None and all(p.index != explained.index for p in result.predictions[i]):
+        click.echo(f" * {100 * explained.probability:5.1f} %  {explained.label} ({explained.index})")
+
+
+class _progress:  # noqa: N801  (reads as a function: `with _progress(quiet) as progress`)
+    """Progress bars on stderr: progress("occlusion", total) gives a function that counts."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=console, transient=True, disable=quiet or not console.is_terminal,
+        )
+
+    def __enter__(self) -> Callable[[str, int], Callable[[int], None]]:
+        self._bar.start()
+        return self._task
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _task(self, name: str, total: int) -> Callable[[int], None]:
+        task = self._bar.add_task(name, total=total)
+        return lambda n: self._bar.advance(task, n)

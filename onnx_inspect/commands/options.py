@@ -1,0 +1,89 @@
+"""Options that commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..model import Model
+    from ..preprocess import Preprocessing
+
+F = TypeVar("F", bound=Callable[..., Any])
+PREPROCESSING = ("preset", "size", "resize", "crop_ratio", "color", "scale", "mean", "std", "layout")
+
+
+def _apply(options: list[Callable[[Any], Any]]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+output = _apply(
+    [
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
+        click.option("-q", "--quiet", is_flag=True, help="No notes, no progress bar."),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    ]
+)
+
+engine = _apply(
+    [
+        click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run.", show_default=True),
+        click.option("--threads", type=click.IntRange(1), help="Threads of the CPU provider [default: one per core]."),
+        click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="The most samples in one run."),
+        click.option("-v", "--verbose", is_flag=True, help="Let onnxruntime speak on stderr."),
+    ]
+)
+
+preprocessing = _apply(
+    [
+        click.option("--preset", metavar="NAME", help="How pixels become numbers: imagenet, caffe, tf, unit or raw."),
+        click.option("--size", metavar="HxW", help="Size of the input, where the graph leaves it open."),
+        click.option("--resize", metavar="RULE", help="crop, squash or letterbox."),
+        click.option("--crop-ratio", metavar="SHARE", help="Share of the shorter side that the crop keeps."),
+        click.option("--color", metavar="ORDER", help="RGB, BGR or GREY."),
+        click.option("--scale", metavar="NUMBER", help="(pixel * scale - mean) / std; fractions as 1/255."),
+        click.option("--mean", metavar="NUMBERS", help="One, or one per channel: 0.485,0.456,0.406."),
+        click.option("--std", metavar="NUMBERS", help="One, or one per channel."),
+        click.option("--layout", metavar="AXES", help="NCHW or NHWC."),
+    ]
+)
+
+
+def make_engine(values: dict[str, Any]) -> Engine:
+    """The engine that the options ask for; takes them out of `values`."""
+    from ..engine import Engine
+
+    device, threads = values.pop("device"), values.pop("threads")
+    return Engine(device, threads, batch=values.pop("batch"), verbose=values.pop("verbose"))
+
+
+def make_preprocessing(model: Model, values: dict[str, Any]) -> tuple[Preprocessing, list[str]]:
+    """The preprocessing that the options ask for; takes them out of `values`."""
+    from ..methods.job import guess_preprocessing
+    from ..preprocess import parse
+
+    flags = {k: values.pop(k) for k in PREPROCESSING}
+    preset = flags.pop("preset")
+    return guess_preprocessing(model, preset, **{k: parse(k, v) for k, v in flags.items() if v is not None})
+
+
+def say(notes: list[str], quiet: bool) -> None:
+    """Notes on stderr, each once."""
+    for note in dict.fromkeys(notes) if not quiet else ():
+        click.echo(click.style("note: ", dim=True) + note, err=True)
+
+
+def print_json(value: Any) -> None:
+    """A result for machines, on stdout."""
+    from ..files import plain
+
+    click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
