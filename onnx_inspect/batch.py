@@ -1,4 +1,4 @@
-"""Letting a batch that a file fixes at 1 vary, wherever the graph treats every sample by itself.
+"""Letting a batch that a file fixes vary, wherever the graph treats every sample by itself.
 
 Each operator has a rule that says on which axis of its outputs the batch comes out, given the axis on which it comes
 in. An operator without a rule, or one that mixes samples, keeps the batch fixed: that is always right.
@@ -6,65 +6,72 @@ in. An operator without a rule, or one that mixes samples, keeps the batch fixed
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from .batch_rules import RULES, SIZED, Axes, MixedError, Node
+
 if TYPE_CHECKING:
     import onnx
 
-_TRIAL = 10007  # a prime that is no size of any layer, so that the batch is known again wherever it appears
+_TRIAL = 10007  # a prime that is the size of no axis, so that the batch is known again wherever it appears
 
 Light = Callable[[ir.Model, "Callable[[onnx.ModelProto], onnx.ModelProto]"], "onnx.ModelProto"]
-Axes = list["int | None"]  # per input or output of a node: where the batch is, None without one
-Rule = Callable[[ir.Node, Axes, "Shapes"], Axes]
-Shapes = Mapping[str, "list[int | None]"]  # by name, with _TRIAL samples; None for sizes known only at run time
+Shapes = dict[str, list[int | None]]
 
 
-class _Mixed(Exception):
-    """The node mixes samples, or might."""
-
-
-def relax(model: ir.Model, light: Light) -> bool:
+def relax(model: ir.Model, light: Light) -> int | None:
     """Make the batch axis of all inputs symbolic if every output then carries it, sample by sample.
 
     Args:
-        model: in canonical form, with inferred shapes; changed only if the answer is True, shapes not inferred again.
+        model: in canonical form, with inferred shapes; shapes have to be inferred again after a change.
         light: calls a C++ pass without the big weights.
+
+    Returns:
+        The batch that the file had, None if the graph stays as it is.
     """
-    images = [v for v in model.graph.inputs if v.shape is None or len(v.shape) > 0]
-    if not images or any(v.shape is None or len(v.shape) < 2 or v.shape[0] != 1 for v in images):
-        return False
+    images = _images(model.graph)
+    fixed = {v.shape[0] for v in images if v.shape is not None and len(v.shape) > 1}
+    if len(fixed) != 1 or any(v.shape is None or len(v.shape) < 2 for v in images):
+        return None
+    size = fixed.pop()
+    if not isinstance(size, int):
+        return None
     trial = model.clone()
-    _free_reshapes(trial.graph)
+    _free_reshapes(trial.graph, size)
     shapes = _shapes(trial, light)
-    if shapes is None or not _follows(trial.graph, {v.name for v in images}, shapes):
-        return False
-    _free_reshapes(model.graph)
+    if shapes is None or not _follows(trial.graph, shapes):
+        return None
+    _free_reshapes(model.graph, size)
     for value in images:
         assert value.shape is not None
         value.shape = ir.Shape(["batch", *list(value.shape)[1:]])
     for output in model.graph.outputs:
         output.shape = None
-    return True
+    return size
 
 
-def _free_reshapes(graph: ir.Graph) -> None:
-    """Constant Reshape targets that spell a leading 1 copy it from their input instead (0), if it is 1 there."""
+def _images(graph: ir.Graph) -> list[ir.Value]:
+    """The inputs with a batch: all but scalars."""
+    return [v for v in graph.inputs if v.shape is None or len(v.shape) > 0]
+
+
+def _free_reshapes(graph: ir.Graph, size: int) -> None:
+    """Constant Reshape targets that begin with the batch copy it from their input instead (0), if it is there too."""
     for node in graph:
         if node.op_type != "Reshape" or node.domain != "" or node.attributes.get_int("allowzero", 0):
             continue
-        x, shape = node.inputs[0], node.inputs[1]
+        x, shape = node.inputs[:2]
         target = ir.convenience.get_const_tensor(shape) if shape is not None else None
-        if x is None or x.shape is None or len(x.shape) == 0 or x.shape[0] != 1 or target is None:
+        if target is None or x is None or x.shape is None or len(x.shape) == 0 or x.shape[0] != size:
             continue
         sizes = target.numpy().tolist()
-        if sizes and sizes[0] == 1:
+        if sizes and sizes[0] == size:
             name = f"{node.outputs[0].name}.any_batch"
-            new = ir.val(name, const_value=ir.tensor([0, *sizes[1:]], name=name, dtype=ir.DataType.INT64))
-            graph.register_initializer(new)
+            const = ir.tensor([0, *sizes[1:]], name=name, dtype=ir.DataType.INT64)
+            graph.register_initializer(new := ir.val(name, const_value=const))
             node.replace_input_with(1, new)
 
 
@@ -73,9 +80,9 @@ def _shapes(model: ir.Model, light: Light) -> Shapes | None:
     import onnx
 
     weights = {v.name or "": list(v.shape) for v in model.graph.initializers.values() if v.shape is not None}
-    for value in model.graph.inputs:
-        if value.shape is not None and len(value.shape) > 0:
-            value.shape = ir.Shape([_TRIAL, *list(value.shape)[1:]])
+    for value in _images(model.graph):
+        assert value.shape is not None
+        value.shape = ir.Shape([_TRIAL, *list(value.shape)[1:]])
     for node in model.graph:
         for value in node.outputs:
             value.shape = None
@@ -91,25 +98,25 @@ def _shapes(model: ir.Model, light: Light) -> Shapes | None:
     return found
 
 
-def _follows(graph: ir.Graph, images: set[str | None], shapes: Shapes) -> bool:
-    where: dict[ir.Value, int] = {v: 0 for v in graph.inputs if v.name in images}
-    try:
-        for node in graph:
-            axes: Axes = [where.get(x) if x is not None else None for x in node.inputs]
-            if all(a is None for a in axes) and not _captures(node):
-                continue
-            if node.op_type == "Shape":
-                _shape(node)
-                continue
-            rule = _RULES.get(node.op_type) if node.domain == "" else None
-            if rule is None:
+def _follows(graph: ir.Graph, shapes: Shapes) -> bool:
+    """True if every output carries the batch on its first axis, and no node on the way mixes samples."""
+    where: dict[ir.Value | None, int] = dict.fromkeys(_images(graph), 0)
+    sizes: set[ir.Value | None] = set()  # integers computed from shapes: they may say how many samples there are
+    for node in graph:
+        axes: Axes = [where.get(x) for x in node.inputs]
+        sized = [x in sizes for x in node.inputs]
+        if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+            return False
+        if node.domain == "" and (node.op_type == "Shape" or (any(sized) and node.op_type not in SIZED)):
+            if node.op_type != "Shape" and any(a is not None for a in axes):
                 return False
-            for y, axis in zip(node.outputs, rule(node, axes, shapes), strict=False):
-                if axis is None or not y.name:
-                    continue
-                if (sizes := shapes.get(y.name)) is None or not -1 < axis < len(sizes) or sizes[axis] != _TRIAL:
-                    return False
-                where[y] = axis
-    except _Mixed:
-        return False
+            sizes.update(node.outputs if any(sized) or any(a is not None for a in axes) else ())
+        elif any(sized) or any(a is not None for a in axes):
+            try:
+                found = RULES[node.domain, node.op_type](Node(node, shapes, _TRIAL), axes)
+            except (MixedError, KeyError):
+                return False
+            where.update((y, a) for y, a in zip(node.outputs, found, strict=False) if y.name and a is not None)
+            if any(shapes[y.name or ""][where[y]] != _TRIAL for y in node.outputs if y in where):
+                return False
     return all(where.get(y) == 0 for y in graph.outputs)

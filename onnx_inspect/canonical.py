@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from . import batch, pads
 from .errors import ModelError, UnsupportedError
+from .opsets import raise_opset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,15 +47,50 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
         _load_small(model.graph)
     passes.InlinePass()(model)
     passes.RemoveInitializersFromInputsPass()(model)
-    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _lift(model)
     model = _convert(model)
+    _lift(model)  # the converter has written constants of its own
     model.ir_version = min(max(model.ir_version or 0, IR_MIN), IR_MAX)
     model.graph.sort()
     infer_shapes(model)
-    _explicit_pads(model.graph)
-    if _relax_batch(model):
-        notes.append("the batch size was fixed at 1 in the file; the graph allows any, so any is accepted")
+    pads.explicit(model.graph)
+    if (size := batch.relax(model, _light)) is not None:
+        infer_shapes(model)
+        notes.append(f"the batch size was fixed at {size} in the file; the graph allows any, so any is accepted")
     return model, notes
+
+
+def _lift(model: ir.Model) -> None:
+    """Make all constants weights of the main graph."""
+    for node in list(model.graph.all_nodes()):
+        value = node.outputs[0] if node.op_type == "Constant" and node.domain == "" else None
+        if value is not None and value.is_graph_output():
+            assert node.graph is not None and value.name is not None
+            copy = ir.node("Identity", [value], outputs=[ir.Value(name=value.name)], name=node.name)
+            value.replace_all_uses_with(copy.outputs[0], replace_graph_outputs=True)
+            copy.replace_input_with(0, value)
+            value.name = f"{value.name}.constant"
+            node.graph.insert_after(node, copy)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _distinct_names(model)
+    passes.LiftSubgraphInitializersToMainGraphPass()(model)
+
+
+def _distinct_names(model: ir.Model) -> None:
+    """Rename tensors of subgraphs that are called like another: branches are written without regard to each other."""
+    graphs = list(model.graphs())
+    taken = {v.name for v in _values(model.graph)}
+    for graph in graphs:
+        for value in _values(graph) if graph is not model.graph else ():
+            name, number = value.name, 1
+            while value.name in taken:
+                value.name, number = f"{name}.{number}", number + 1
+            taken.add(value.name)
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    outputs = [y for node in graph for y in node.outputs if y.name]
+    return list(dict.fromkeys([*graph.inputs, *graph.initializers.values(), *outputs]))
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -136,8 +173,6 @@ def _convert(model: ir.Model) -> ir.Model:
     if version > OPSET_MAX:
         _relabel(model, version)
     elif version < OPSET_MIN:
-        from .opsets import raise_opset
-
         model = raise_opset(model, version, OPSET_MIN, _light)
     else:
         imports[""] = version
@@ -158,118 +193,6 @@ def _relabel(model: ir.Model, version: int) -> None:
                 f"knows opsets up to {OPSET_MAX}. Export the model with opset {OPSET_MAX} or lower."
             )
     model.graph.opset_imports[""] = OPSET_MAX
-
-
-def _explicit_pads(graph: ir.Graph) -> None:
-    """Replace auto_pad by pads wherever the sizes are known; SAME at stride 1 does not need them."""
-    for node in graph.all_nodes():
-        mode = node.attributes.get_string("auto_pad", "NOTSET")
-        if node.domain != "" or mode == "NOTSET":
-            continue
-        pads = _pads(node, mode)
-        if pads is not None:
-            del node.attributes["auto_pad"]
-            node.attributes["pads"] = ir.AttrInt64s("pads", pads)
-
-
-def _pads(node: ir.Node, mode: str) -> list[int] | None:
-    """Pads (all begins, then all ends) that auto_pad stands for, None where the input's size must be known first."""
-    x, y = node.inputs[0], node.outputs[0]
-    kernel = list(node.attributes.get_ints("kernel_shape", ()))
-    if not kernel and len(node.inputs) > 1 and node.inputs[1] is not None and node.inputs[1].shape is not None:
-        kernel = [d for d in node.inputs[1].shape.numpy()[2:]]
-    if not kernel:
-        return None
-    rank = len(kernel)
-    if mode == "VALID":
-        return [0] * (2 * rank)
-    stride = list(node.attributes.get_ints("strides", ())) or [1] * rank
-    dilation = list(node.attributes.get_ints("dilations", ())) or [1] * rank
-    extent = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    if node.op_type == "ConvTranspose":
-        extra = list(node.attributes.get_ints("output_padding", ())) or [0] * rank
-        # The output is input * stride: what the full output has beyond that is cut off.
-        totals: list[int | None] = [max(e + o - s, 0) for e, o, s in zip(extent, extra, stride, strict=True)]
-        if "output_shape" in node.attributes:
-            return None
-    else:
-        sizes = x.shape[2:] if x is not None and x.shape is not None else [None] * rank
-        totals = [
-            e - 1 if s == 1 else max((-(-n // s) - 1) * s + e - n, 0) if isinstance(n, int) else None
-            for n, s, e in zip(sizes, stride, extent, strict=True)
-        ]
-    if any(t is None for t in totals):
-        return None
-    small = [t // 2 for t in totals if t is not None]
-    large = [t - t // 2 for t in totals if t is not None]
-    begin, end = (small, large) if mode == "SAME_UPPER" else (large, small)
-    if y.shape is None:
-        return None
-    return begin + end
-
-
-def _relax_batch(model: ir.Model) -> bool:
-    """Let a batch that is fixed at 1 vary, if the whole graph then follows it; else leave the graph alone."""
-    graph = model.graph
-    images = [v for v in graph.inputs if v.shape is not None and len(v.shape) > 1]
-    if not images or any(v.shape is None or v.shape[0] != 1 for v in images):
-        return False
-    if any(o.shape is None or len(o.shape) == 0 or o.shape[0] != 1 for o in graph.outputs):
-        return False
-    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for n in graph for a in n.attributes.values()):
-        return False
-    trial = model.clone()
-    _free_reshapes(trial.graph)
-    if not all(_follows(trial, n) for n in (2, 3)):
-        return False
-    for name in [v.name for v in images]:
-        value = next(v for v in graph.inputs if v.name == name)
-        assert value.shape is not None
-        value.shape = ir.Shape(["batch", *list(value.shape)[1:]])
-    for output in graph.outputs:
-        output.shape = None
-    _free_reshapes(graph)
-    infer_shapes(model)
-    return True
-
-
-def _free_reshapes(graph: ir.Graph) -> None:
-    """Constant Reshape targets that spell the batch as 1 copy it from their input instead (0)."""
-    for node in graph:
-        if node.op_type != "Reshape" or node.domain != "" or node.attributes.get_int("allowzero", 0):
-            continue
-        x, shape = node.inputs[0], node.inputs[1]
-        target = ir.convenience.get_const_tensor(shape) if shape is not None else None
-        if x is None or x.shape is None or len(x.shape) == 0 or x.shape[0] != 1 or target is None or x.is_initializer():
-            continue
-        sizes = target.numpy().tolist()
-        if sizes and sizes[0] == 1:
-            name = f"{node.outputs[0].name}.any_batch"
-            new = ir.val(name, const_value=ir.tensor([0, *sizes[1:]], name=name, dtype=ir.DataType.INT64))
-            graph.register_initializer(new)
-            node.replace_input_with(1, new)
-
-
-def _follows(model: ir.Model, batch: int) -> bool:
-    """True if shape inference with this batch size finds no contradiction and every output carries it."""
-    import onnx
-
-    trial = model.clone()
-    for value in trial.graph.inputs:
-        if value.shape is not None and len(value.shape) > 1:
-            value.shape = ir.Shape([batch, *list(value.shape)[1:]])
-    for node in trial.graph:
-        for value in node.outputs:
-            value.shape = None
-    try:
-        inferred = _light(trial, lambda p: onnx.shape_inference.infer_shapes(p, strict_mode=True, data_prop=True))
-    except Exception:  # whatever onnx objects to: then the batch stays fixed, which is always right
-        return False
-    for output in inferred.graph.output:
-        dims = output.type.tensor_type.shape.dim
-        if not dims or dims[0].dim_value != batch:
-            return False
-    return True
 
 
 def require_opset(model: ir.Model) -> int:

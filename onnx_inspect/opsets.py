@@ -60,7 +60,8 @@ def raise_opset(model: ir.Model, version: int, target: int, light: Light) -> ir.
         ) from error
     converted = ir.serde.deserialize_model(proto)
     _restore_weights(model.graph, converted.graph)
-    for old, new, same in list(_origins(model.graph, converted.graph)):
+    changed = list(_origins(model.graph, converted.graph))
+    for old, new, same in changed:
         new.metadata_props.update(old.metadata_props)
         if not same:
             continue
@@ -69,6 +70,9 @@ def raise_opset(model: ir.Model, version: int, target: int, light: Light) -> ir.
         last, mend = _MENDS.get(old.op_type, (0, None))
         if mend is not None and old.domain == "" and version <= last:
             mend(old, new)
+    for _, new, same in changed:  # what the converter wrote for a node that was mended another way
+        if not same and new.graph is not None and not any(_used(y) for y in new.outputs):
+            new.graph.remove(new, safe=True)
     converted.metadata_props.update(model.metadata_props)
     converted.graph.metadata_props.update(model.graph.metadata_props)
     return converted
@@ -190,11 +194,21 @@ def _limits(old: ir.Node, new: ir.Node) -> None:
             new.graph.insert_before(new, like)
 
 
+@_mend("Softmax", 12)
+@_mend("LogSoftmax", 12)
 @_mend("Hardmax", 12)
-def _hardmax(old: ir.Node, new: ir.Node) -> None:
-    # Up to opset 12 all axes from `axis` on count as one; the converter knows that of Softmax and LogSoftmax only.
-    flat = _node(new, "Flatten", [new.inputs[0]], axis=old.attributes.get_int("axis", 1))
-    _reshaped(new, [flat, _node(new, "Hardmax", flat.outputs, axis=-1)])
+def _softmax(old: ir.Node, new: ir.Node) -> None:
+    # Up to opset 12 all axes from `axis` on count as one, which the converter does not know of Hardmax. Of the others
+    # it does, but spells out Shape, Flatten and Reshape also where there is but one such axis, or but one beside 1s.
+    flat = new.inputs[0].producer().inputs[0].producer() if new.op_type == "Reshape" else new  # type: ignore[union-attr]
+    x = flat.inputs[0]  # type: ignore[union-attr]
+    sizes = list(x.shape) if x is not None and x.shape is not None else []
+    axis = old.attributes.get_int("axis", 1)
+    if sizes and all(d == 1 for d in sizes[axis % len(sizes) + 1 :]):
+        _replace(new, [_node(new, old.op_type, [x], axis=axis % len(sizes))])
+    elif old.op_type == "Hardmax":
+        flat = _node(new, "Flatten", [x], axis=axis)
+        _reshaped(new, [flat, _node(new, "Hardmax", flat.outputs, axis=-1)])
 
 
 @_mend("GroupNormalization", 20)

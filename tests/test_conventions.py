@@ -1,4 +1,4 @@
-"""What the rules give where a difference quotient cannot tell: ties, kinks, extremes, half precision, refusals."""
+"""What rules give where a difference quotient cannot tell: ties, kinks, extremes, half precision, refusals."""
 
 from __future__ import annotations
 
@@ -28,25 +28,28 @@ def gradients(case: Case, wrt: int = 0, dy: Any = None, float_type: int = Tensor
     return run(adjoint, feeds | {"cotangent.y0": typed(np.asarray(dy), float_type)})[f"gradient.x{wrt}"]
 
 
-@pytest.mark.parametrize(("op", "attributes", "x", "expected"), [
-    ("Relu", {}, [-1, 0, 1], [0, 0, 1]),
-    ("Abs", {}, [-2, 0, 3], [-1, 0, 1]),
-    ("LeakyRelu", dict(alpha=0.25), [-1, 0, 1], [0.25, 0.25, 1]),
-    ("Elu", dict(alpha=0.5), [0], [0.5]),
-    ("Celu", dict(alpha=0.5), [0], [1]),
-    ("HardSigmoid", dict(alpha=0.5, beta=0.5), [-1, 0, 1], [0, 0.5, 0]),
-    ("HardSwish", {}, [-3, 3], [0, 1]),
-    ("ThresholdedRelu", {}, [1, 1.5], [0, 1]),
-    ("Shrink", {}, [-0.5, 0.5, 1], [0, 0, 1]),
-    ("ReduceMax", {}, [3, 1, 3, 2], [0.5, 0, 0.5, 0]),
-    ("ReduceMin", dict(keepdims=0), [1, 1, 1, 2], [1 / 3, 1 / 3, 1 / 3, 0]),
-    ("ReduceL1", {}, [-1, 0, 2], [-1, 0, 1]),
-    ("ReduceL2", {}, [0, 0], [0, 0]),
-    ("ReduceProd", {}, [0, 2, 3], [6, 0, 0]),
-    ("ReduceProd", {}, [0, 2, 0], [0, 0, 0]),
-    ("ReduceLogSumExp", {}, [-INF, 0, 0], [0, 0.5, 0.5]),
-    ("Sqrt", {}, [0, 4], [INF, 0.25]),
-])
+@pytest.mark.parametrize(
+    ("op", "attributes", "x", "expected"),
+    [
+        ("Relu", {}, [-1, 0, 1], [0, 0, 1]),
+        ("Abs", {}, [-2, 0, 3], [-1, 0, 1]),
+        ("LeakyRelu", {"alpha": 0.25}, [-1, 0, 1], [0.25, 0.25, 1]),
+        ("Elu", {"alpha": 0.5}, [0], [0.5]),
+        ("Celu", {"alpha": 0.5}, [0], [1]),
+        ("HardSigmoid", {"alpha": 0.5, "beta": 0.5}, [-1, 0, 1], [0, 0.5, 0]),
+        ("HardSwish", {}, [-3, 3], [0, 1]),
+        ("ThresholdedRelu", {}, [1, 1.5], [0, 1]),
+        ("Shrink", {}, [-0.5, 0.5, 1], [0, 0, 1]),
+        ("ReduceMax", {}, [3, 1, 3, 2], [0.5, 0, 0.5, 0]),
+        ("ReduceMin", {"keepdims": 0}, [1, 1, 1, 2], [1 / 3, 1 / 3, 1 / 3, 0]),
+        ("ReduceL1", {}, [-1, 0, 2], [-1, 0, 1]),
+        ("ReduceL2", {}, [0, 0], [0, 0]),
+        ("ReduceProd", {}, [0, 2, 3], [6, 0, 0]),
+        ("ReduceProd", {}, [0, 2, 0], [0, 0, 0]),
+        ("ReduceLogSumExp", {}, [-INF, 0, 0], [0, 0.5, 0.5]),
+        ("Sqrt", {}, [0, 4], [INF, 0.25]),
+    ],
+)
 def test_kinks(op: str, attributes: dict[str, Any], x: list[float], expected: list[float]) -> None:
     case = Case(op, [np.array(x, np.float64)], attributes)
     np.testing.assert_allclose(gradients(case), expected, rtol=1e-6)
@@ -75,15 +78,19 @@ def test_pow_at_zero_and_below() -> None:
 
 
 @pytest.mark.parametrize("op", [
-    "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Softsign",
-    "Gelu", "Mish", "ThresholdedRelu", "Shrink", "Erf", "Atan", "Asinh",
+    "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus",
+    "Softsign", "Gelu", "Mish", "ThresholdedRelu", "Shrink", "Erf", "Atan", "Asinh",
 ])  # fmt: skip
 def test_activations_stay_finite(op: str) -> None:
     assert np.isfinite(gradients(Case(op, [EXTREME]))).all()
 
 
 def test_gates_saturate() -> None:
-    for case in (Case("Mish", [EXTREME]), Case("Softplus", [EXTREME]), Case("Gelu", [EXTREME], dict(approximate="tanh"))):
+    for case in (
+        Case("Mish", [EXTREME]),
+        Case("Softplus", [EXTREME]),
+        Case("Gelu", [EXTREME], {"approximate": "tanh"}),
+    ):
         got = gradients(case)
         np.testing.assert_allclose(got[:3], 0, atol=1e-30)
         np.testing.assert_allclose(got[-3:], 1, rtol=1e-6)
@@ -94,7 +101,7 @@ def test_gates_saturate() -> None:
     Case("GatherElements", [normal(3, 4), np.array([[1, 1, -1, 0]])]),
     Case("GatherND", [normal(3, 4), np.array([[1], [1], [-1]])]),
     Case("Slice", [normal(5), np.array([4]), np.array([-9]), np.array([0]), np.array([-2])]),
-    Case("Pad", [normal(5), np.array([2, 3])], dict(mode="reflect")),
+    Case("Pad", [normal(5), np.array([2, 3])], {"mode": "reflect"}),
     Case("TopK", [distinct(3, 5), np.array([2])], outputs=2),
 ], ids=str)  # fmt: skip
 def test_half_precision(case: Case) -> None:
@@ -106,8 +113,8 @@ def test_half_precision(case: Case) -> None:
 @pytest.mark.parametrize(("case", "reason"), [
     (Case("Dropout", [normal(3), None, np.array(True)], fixed=[2]), "training_mode"),
     (Case("Dropout", [normal(3), None, np.array(False)]), "training_mode"),
-    (Case("ScatterND", [normal(3), np.array([[1]]), normal(1)], dict(reduction="mul")), "reduction='mul'"),
-    (Case("ScatterElements", [normal(3), np.array([1]), normal(1)], dict(reduction="max")), "reduction='max'"),
+    (Case("ScatterND", [normal(3), np.array([[1]]), normal(1)], {"reduction": "mul"}), "reduction='mul'"),
+    (Case("ScatterElements", [normal(3), np.array([1]), normal(1)], {"reduction": "max"}), "reduction='max'"),
 ], ids=str)  # fmt: skip
 def test_refusals_name_the_node(case: Case, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=rf"Node 'node' \({case.op}\).*{reason}"):

@@ -128,9 +128,9 @@ class Op:
 
     def const(self, data: float | Sequence[int] | NDArray[Any], dtype: ir.DataType | None = None) -> ir.Value:
         """A constant; equal ones are shared. Lists are int64, arrays keep their type, scalars get `dtype`."""
-        if isinstance(data, np.ndarray):
-            array = data
-        elif isinstance(data, int | float | np.generic):
+        if isinstance(data, np.ndarray | np.integer):
+            array = np.asarray(data)
+        elif isinstance(data, int | float | np.floating):
             array = np.asarray(data, dtype=(dtype or ir.DataType.FLOAT).numpy())
         else:
             array = np.asarray(data, dtype=np.int64)

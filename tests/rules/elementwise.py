@@ -7,7 +7,6 @@ from .harness import Case, distinct, normal, positive
 
 BOTH = [normal(2, 3, 1), normal(3, 4)]  # broadcast on both sides
 SCALAR = [normal(2, 3), normal()]
-FRACTION = np.tanh(normal(3, 5))  # between -1 and 1
 
 CASES = [
     *(
@@ -19,12 +18,13 @@ CASES = [
     Case("Div", [normal(2, 3, 1), positive(3, 4)]),
     Case("Div", [normal(), -positive(2, 3)]),
     Case("Div", [normal(2, 3), positive()]),
-    Case("Mod", [distinct(3, 5) * 3, positive(5)], dict(fmod=1), step=1e-7, forward=np.fmod),
-    Case("Mod", [distinct(3, 5) * 3, -positive(3, 1)], dict(fmod=1), step=1e-7, forward=np.fmod),
+    Case("Mod", [distinct(3, 5) * 3, positive(5)], {"fmod": 1}, step=1e-7, forward=np.fmod),
+    Case("Mod", [distinct(3, 5) * 3, -positive(3, 1)], {"fmod": 1}, step=1e-7, forward=np.fmod),
     Case("Pow", [positive(2, 3, 1), normal(3, 4)]),
     Case("Pow", [positive(2, 3), normal()]),
     Case("Pow", [positive(), normal(2, 3)]),
     Case("Pow", [distinct(2, 3), np.array(2.0)], fixed=[1]),
+    Case("Pow", [distinct(2, 3), np.array(3.0)], fixed=[1]),
     Case("Pow", [np.array([-1.0, 0, 2]), np.array([2])], label="int"),
     Case("Pow", [np.array([-1.0, 0, 2]), np.array(3, np.int32)], label="int32"),
     Case("Pow", [np.array([0.0, 0, 0, 3, -2]), np.array([0.0, 1, 2, 0, -3])], fixed=[1], label="zero"),
@@ -43,12 +43,9 @@ CASES = [
             [distinct(2, 3)],
         )
     ),
-    *(Case(op, [distinct(3, 5)]) for op in ("Neg", "Abs", "Reciprocal", "Exp", "Sin", "Cos", "Tan", "Atan")),
-    Case("Erf", [distinct(3, 5)], forward=erf),
-    *(Case(op, [distinct(3, 5)]) for op in ("Sinh", "Cosh", "Asinh", "Identity")),
+    *(Case(op, [distinct(3, 5)]) for op in ("Neg", "Abs", "Reciprocal", "Exp", "Identity")),
     *(Case(op, [positive(3, 5)]) for op in ("Sqrt", "Log")),
-    *(Case(op, [FRACTION]) for op in ("Asin", "Acos", "Atanh")),
-    Case("Acosh", [1 + positive(3, 5)]),
+    Case("Erf", [distinct(3, 5)], forward=erf),
     Case("Where", [normal(3, 1) > 0, normal(2, 1, 4), normal()]),
     Case("Where", [normal(2, 3, 4) > 0, normal(3, 1), normal(1, 4)]),
     Case("Where", [np.array(True), normal(3, 1), normal(1, 4)]),
@@ -60,8 +57,8 @@ CASES = [
     Case("Clip", [distinct(3, 5), np.array(0.9), np.array(-0.8)], label="crossed"),
     Case("Clip", [np.array(0.3), np.array(-0.8), np.array(0.9)]),
     Case("Clip", [distinct(3, 5)]),
-    Case("Cast", [normal(3, 5)], dict(to=1), step=1e-2, label="float32"),
-    Case("Cast", [normal(3, 5)], dict(to=11), label="float64"),
+    Case("Cast", [normal(3, 5)], {"to": 1}, step=1e-2, label="float32"),
+    Case("Cast", [normal(3, 5)], {"to": 11}, label="float64"),
     Case("CastLike", [normal(3, 5), np.array(1, np.float32)], step=1e-2),
     Case("Dropout", [normal(3, 5)]),
     Case("Dropout", [normal(3, 5), np.array(0.3)], outputs=2, fixed=[1]),

@@ -189,6 +189,7 @@ def check(case: Case, symbolic: bool = False, trials: int = 3) -> None:
         got = call(feeds | {f"cotangent.y{i}": c for i, c in cs.items()})
         for i in wrt:  # input by input, so that one wrong cotangent cannot hide behind another
             assert got[f"gradient.x{i}"].shape == xs[i].shape, f"shape of the cotangent of input {i}"
+            assert np.isfinite(got[f"gradient.x{i}"]).all(), f"input {i}: a cotangent is not finite"
             plus = f([x + case.step * us[i] if j == i else x for j, x in enumerate(xs)])
             minus = f([x - case.step * us[i] if j == i else x for j, x in enumerate(xs)])
             expected = sum(float(np.sum(cs[k] * (plus[k] - minus[k]))) for k in ys) / (2 * case.step)

@@ -1,12 +1,14 @@
 """Activations: elementwise functions of one input and constant attributes."""
 
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import math
 
 import onnx_ir as ir
 
-from ..emit import Op
+from ..emit import Op, inputs
 from ..gradient import Cotangents, constant, rule
 
 # Piecewise linear.
@@ -22,13 +24,13 @@ def relu(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 def leaky_relu(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X if X > 0 else alpha X; alpha at the kink, as torch."""
     alpha = node.attributes.get_float("alpha", 0.01)
-    return op.Where(op.Greater(node.inputs[0], 0), dy, dy * alpha)  # type: ignore[no-any-return]
+    return op.Where(op.Greater(node.inputs[0], 0), dy, dy * alpha)
 
 
 @rule("PRelu", broadcast=True)
 def prelu(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X if X > 0 else slope X; slope at the kink, as torch."""
-    x, slope = node.inputs
+    x, slope = inputs(node, 2)
     positive = op.Greater(x, 0)
     return [op.Where(positive, dy, dy * slope), op.Where(positive, 0, dy * x)]
 
@@ -49,15 +51,15 @@ def shrink(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 def hard_sigmoid(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = max(0, min(1, alpha X + beta)); 0 at both kinks, as torch."""
     y, alpha = node.outputs[0], node.attributes.get_float("alpha", 0.2)
-    return op.Where(op.And(op.Greater(y, 0), op.Less(y, 1)), dy * alpha, 0)  # type: ignore[no-any-return]
+    return op.Where(op.And(op.Greater(y, 0), op.Less(y, 1)), dy * alpha, 0)
 
 
 @rule("HardSwish")
 def hard_swish(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X max(0, min(1, X / 6 + 1 / 2)); 0 at -3 and 1 at 3, as torch."""
-    x = node.inputs[0]
+    (x,) = inputs(node, 1)
     rising = op.Where(op.Less(x, 3), dy * (x / 3 + 0.5), dy)
-    return op.Where(op.Greater(x, -3), rising, 0)  # type: ignore[no-any-return]
+    return op.Where(op.Greater(x, -3), rising, 0)
 
 
 # Exponential tails: their slope is Y plus a constant, so nothing can overflow.
@@ -80,12 +82,12 @@ def selu(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 def celu(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = max(0, X) + min(0, alpha (exp(X / alpha) - 1)); 1 at 0."""
     y, alpha = node.outputs[0], node.attributes.get_float("alpha", 1.0)
-    return op.Where(op.Greater(node.inputs[0], 0), dy, dy * (y / alpha + 1))  # type: ignore[no-any-return]
+    return op.Where(op.Greater(node.inputs[0], 0), dy, dy * (y / alpha + 1))
 
 
 def _tail(op: Op, node: ir.Node, dy: ir.Value, slope: float, height: float) -> ir.Value:
     positive = op.Greater(node.inputs[0], 0)
-    return op.Where(positive, dy * slope, dy * (node.outputs[0] + height))  # type: ignore[no-any-return]
+    return op.Where(positive, dy * slope, dy * (node.outputs[0] + height))
 
 
 # Sigmoids.
@@ -124,8 +126,7 @@ def softplus(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 @rule("Gelu")
 def gelu(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X Phi(X), with Phi the normal distribution or its tanh approximation."""
-    x = node.inputs[0]
-    assert x is not None
+    (x,) = inputs(node, 1)
     if node.attributes.get_string("approximate", "none") == "tanh":
         return dy * _gelu_tanh(op, x)
     phi = op.Exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
@@ -142,7 +143,7 @@ def _gelu_tanh(op: Op, x: ir.Value) -> ir.Value:
 @rule("Swish")
 def swish(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X sigmoid(alpha X)."""
-    x, alpha = node.inputs[0], node.attributes.get_float("alpha", 1.0)
+    (x,), alpha = inputs(node, 1), node.attributes.get_float("alpha", 1.0)
     s = op.Sigmoid(x * alpha)
     return dy * (s + x * alpha * s * (1 - s))
 
@@ -150,7 +151,7 @@ def swish(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 @rule("Mish")
 def mish(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X tanh(softplus X)."""
-    x = node.inputs[0]
+    (x,) = inputs(node, 1)
     t = op.Tanh(op.Softplus(x))
     return dy * (t + x * op.Sigmoid(x) * (1 - t * t))
 

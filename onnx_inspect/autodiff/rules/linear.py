@@ -35,10 +35,11 @@ def _transposed(op: Op, matrix: ir.Value) -> ir.Value:
 
 def _sum_batch(op: Op, d: ir.Value, node: ir.Node, like: ir.Value) -> ir.Value:
     """Sum over the batch axes along which an operand was broadcast: none at all for two matrices."""
-    a, b = (op.rank(x) for x in node.inputs if x is not None)
-    batches = [x.shape[:-2] if x.shape is not None else None for x in node.inputs if x is not None]
-    same = a == b and all(isinstance(s, int) or s.value is not None for s in batches[0] or ())
-    return d if a == b == 2 or (a > 2 and same and batches[0] == batches[1]) else op.sum_to(d, like)
+    a, b = (x.shape for x in node.inputs if x is not None)
+    if a is None or b is None or len(a) != len(b) or len(a) < 2 or a[:-2] != b[:-2]:
+        return op.sum_to(d, like)
+    named = all(isinstance(size, int) or size.value is not None for size in a[:-2])
+    return d if named else op.sum_to(d, like)
 
 
 @rule("Gemm")

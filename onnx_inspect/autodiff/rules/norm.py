@@ -104,7 +104,7 @@ def mean_variance_normalization(op: Op, node: ir.Node, dy: ir.Value) -> Cotangen
     wide, dy = _wide(op, x, dy)
     centred = op.Sub(wide, op.ReduceMean(wide, axes, keepdims=1))
     inv = op.Reciprocal(op.Add(op.Sqrt(op.ReduceMean(centred * centred, axes, keepdims=1)), 1e-9))
-    return _as(op, _standardise_adjoint(op, dy, centred * inv, inv, axes), x)
+    return _as(op, _standardise_adjoint(op, dy, centred * inv, inv, axes), x)  # type: ignore[no-any-return]
 
 
 @rule("LpNormalization")

@@ -37,7 +37,7 @@ def average_pool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 @rule("LpPool")
 def lp_pool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = (Σ |X|^p)^(1/p) over each window; 0 where Y is 0."""
-    return _spread(op, node, dy * _lp_outer(op, node)) * _lp_inner(op, node)
+    return op.Mul(_spread(op, node, dy * _lp_outer(op, node)), _lp_inner(op, node))  # type: ignore[no-any-return]
 
 
 @rule("GlobalLpPool")

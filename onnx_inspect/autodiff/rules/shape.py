@@ -1,5 +1,7 @@
 """Operators that move, cut, join and repeat elements without changing them."""
 
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import onnx_ir as ir
@@ -12,25 +14,25 @@ from .index import INT64, picked, positions
 @rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X in another shape."""
-    return op.like(dy, node.inputs[0])  # type: ignore[arg-type]
+    return op.like(dy, inputs(node, 1)[0])
 
 
 @rule("Transpose")
 def transpose(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X with its axes in the order perm, by default reversed."""
     perm = node.attributes.get_ints("perm")
-    return op.Transpose(dy, perm=perm and [perm.index(a) for a in range(len(perm))])  # type: ignore[no-any-return]
+    return op.Transpose(dy, perm=perm and [perm.index(a) for a in range(len(perm))])
 
 
 @rule("Concat")
 def concat(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = inputs one after another along an axis."""
-    axis, count = node.attributes.get_int("axis"), len(node.inputs)
-    if count == 1:
+    axis, xs = node.attributes.get_int("axis"), inputs(node, len(node.inputs))
+    if len(xs) == 1:
         return dy
-    static = [op.dim(x, axis) for x in node.inputs if x is not None]
-    sizes = static if None not in static else op.Concat(*(op.size(x, axis) for x in node.inputs if x is not None), axis=0)
-    return op.Split(dy, sizes, axis=axis, outputs=count)  # type: ignore[no-any-return]
+    static = [op.dim(x, axis) for x in xs]
+    sizes = op.Concat(*(op.size(x, axis) for x in xs), axis=0) if None in static else static
+    return op.Split(dy, sizes, axis=axis, outputs=len(xs))
 
 
 @rule("Split")
@@ -38,7 +40,7 @@ def split(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
     """Outputs = X cut along an axis."""
     if None in dys:
         raise op.unsupported("one of its outputs has no name; give it one")
-    return op.Concat(*dys, axis=node.attributes.get_int("axis", 0))  # type: ignore[no-any-return]
+    return op.Concat(*dys, axis=node.attributes.get_int("axis", 0))
 
 
 @rule("Slice")
@@ -53,7 +55,7 @@ def slice_(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     size = op.Gather(op.shape(x), axes)
     begin = op.Where(op.Less(starts, 0), op.Max(starts + size, 0), op.Min(starts, size))
     end = size - begin - op.Gather(op.shape(node.outputs[0]), axes)
-    return op.Pad(dy, op.Concat(begin, end, axis=0), None, axes)  # type: ignore[no-any-return]
+    return op.Pad(dy, op.Concat(begin, end, axis=0), None, axes)
 
 
 @rule("Pad")
@@ -65,7 +67,7 @@ def pad(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
         return picked(op, x, op.Pad(positions(op, x), pads, None, axes, mode=mode), dy)
     dx = op.Pad(dy, op.Neg(pads), None, axes)
     if not op.wants(value):
-        return dx  # type: ignore[no-any-return]
+        return dx
     border = op.Pad(op.zeros_like(x), pads, op.const(1, x.dtype), axes)
     return [dx, None, op.like(op.ReduceSum(dy * border, keepdims=0), value)]
 
@@ -82,22 +84,21 @@ def tile(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     x, repeats = inputs(node, 2)
     pairs = op.Concat(op.Unsqueeze(repeats, [1]), op.Unsqueeze(op.shape(x), [1]), axis=1)
     blocks = op.Reshape(dy, op.Reshape(pairs, [-1]), allowzero=1)
-    return op.ReduceSum(blocks, list(range(0, 2 * op.rank(x), 2)), keepdims=0)  # type: ignore[no-any-return]
+    return op.ReduceSum(blocks, list(range(0, 2 * op.rank(x), 2)), keepdims=0)
 
 
 @rule("SpaceToDepth")
 def space_to_depth(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = blocks of pixels as channels."""
-    return op.DepthToSpace(dy, blocksize=node.attributes.get_int("blocksize"))  # type: ignore[no-any-return]
+    return op.DepthToSpace(dy, blocksize=node.attributes.get_int("blocksize"))
 
 
 @rule("DepthToSpace")
 def depth_to_space(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = channels as blocks of pixels; in mode CRD the channel, not the place in the block, varies slowest."""
-    x, block = node.inputs[0], node.attributes.get_int("blocksize")
-    assert x is not None
+    """Y = channels as blocks of pixels; in mode CRD the channel varies slowest."""
+    (x,), block = inputs(node, 1), node.attributes.get_int("blocksize")
     if node.attributes.get_string("mode", "DCR") == "DCR":
-        return op.SpaceToDepth(dy, blocksize=block)  # type: ignore[no-any-return]
+        return op.SpaceToDepth(dy, blocksize=block)
     shape = op.Concat([0, 0], op.size(x, 2), [block], op.size(x, 3), [block], axis=0)
     return op.like(op.Transpose(op.Reshape(dy, shape), perm=[0, 1, 3, 5, 2, 4]), x)
 
@@ -105,7 +106,7 @@ def depth_to_space(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 @rule("Trilu")
 def trilu(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = the upper or lower triangle of X."""
-    return op.Trilu(dy, inputs(node, 2)[1], upper=node.attributes.get_int("upper", 1))  # type: ignore[no-any-return]
+    return op.Trilu(dy, inputs(node, 2)[1], upper=node.attributes.get_int("upper", 1))
 
 
 @rule("Range")
