@@ -61,14 +61,15 @@ def _images(graph: ir.Graph) -> list[ir.Value]:
 def _free_reshapes(graph: ir.Graph, size: int) -> None:
     """Constant Reshape targets that begin with the batch copy it from their input instead (0), if it is there too."""
     for node in graph:
-        if node.op_type != "Reshape" or node.domain != "" or node.attributes.get_int("allowzero", 0):
+        if node.op_type != "Reshape" or node.domain != "":
             continue
         x, shape = node.inputs[:2]
         target = ir.convenience.get_const_tensor(shape) if shape is not None else None
         if target is None or x is None or x.shape is None or len(x.shape) == 0 or x.shape[0] != size:
             continue
         sizes = target.numpy().tolist()
-        if sizes and sizes[0] == size:
+        if sizes and sizes[0] == size and not (0 in sizes and node.attributes.get_int("allowzero", 0)):
+            node.attributes.pop("allowzero", None)
             name = f"{node.outputs[0].name}.any_batch"
             const = ir.tensor([0, *sizes[1:]], name=name, dtype=ir.DataType.INT64)
             graph.register_initializer(new := ir.val(name, const_value=const))

@@ -8,7 +8,7 @@ any batch size where the graph allows it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -97,24 +97,27 @@ def infer_shapes(model: ir.Model) -> None:
     """Forget all shapes but those of the inputs and weights, and infer them again."""
     import onnx
 
-    graph = model.graph
-    declared = {v: (v.shape, v.type) for v in graph.outputs}
-    keep = {*graph.inputs, *graph.initializers.values()}
-    for node in graph:
-        for value in node.outputs:
-            if value not in keep:
-                value.shape = None
-                value.type = None
+    declared = {v: (v.shape, v.type) for graph in model.graphs() for v in graph.outputs}
+    weights = {v for graph in model.graphs() for v in graph.initializers.values()}
+    values = [y for node in model.graph.all_nodes() for y in node.outputs if y not in weights]
+    for value in values:
+        value.shape = value.type = None
     inferred = _light(model, lambda p: onnx.shape_inference.infer_shapes(p, data_prop=True))
-    infos = {i.name: i for i in [*inferred.graph.value_info, *inferred.graph.output]}
-    for node in graph:
-        for value in node.outputs:
-            if (info := infos.get(value.name or "")) is not None:
-                value.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
-                value.type = ir.serde.deserialize_type_proto_for_type(info.type)
+    infos = {i.name: i for graph in _graphs(inferred.graph) for i in [*graph.value_info, *graph.output]}
+    for value in values:
+        if (info := infos.get(value.name or "")) is not None:
+            value.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
+            value.type = ir.serde.deserialize_type_proto_for_type(info.type)
     for value, (shape, type_) in declared.items():
         value.type = value.type or type_
         value.shape = shape if value.shape is None else value.shape
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from _graphs(attribute.g) if attribute.HasField("g") else ()
 
 
 def _light(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.ModelProto]) -> onnx.ModelProto:
@@ -173,6 +176,7 @@ def _convert(model: ir.Model) -> ir.Model:
     if version > OPSET_MAX:
         _relabel(model, version)
     elif version < OPSET_MIN:
+        infer_shapes(model)  # some forms depend on shapes, and those in the file may be wrong
         model = raise_opset(model, version, OPSET_MIN, _light)
     else:
         imports[""] = version

@@ -178,16 +178,16 @@ def _resize(old: ir.Node, new: ir.Node) -> None:
 @_mend("Pad", 10)
 def _limits(old: ir.Node, new: ir.Node) -> None:
     # Attributes are float whatever the type of the data; as inputs they must have its type, which is not always known.
-    x = new.inputs[0]
+    dtype = old.inputs[0].dtype if old.inputs[0] is not None else None
     for i, value in enumerate(new.inputs):
         made = value.producer() if value is not None else None
-        if made is None or made.op_type != "Constant" or x is None or x.dtype == ir.DataType.FLOAT:
+        if made is None or made.op_type != "Constant" or dtype == ir.DataType.FLOAT:
             continue
         tensor = made.attributes["value"].as_tensor()
-        if tensor.dtype == ir.DataType.FLOAT and x.dtype is not None:
-            made.attributes["value"] = ir.AttrTensor("value", ir.tensor(tensor.numpy().astype(x.dtype.numpy())))
+        if tensor.dtype == ir.DataType.FLOAT and dtype is not None:
+            made.attributes["value"] = ir.AttrTensor("value", ir.tensor(tensor.numpy().astype(dtype.numpy())))
         elif tensor.dtype == ir.DataType.FLOAT:
-            like = _node(new, "CastLike", [value, x])
+            like = _node(new, "CastLike", [value, new.inputs[0]])
             like.outputs[0].name = f"{new.outputs[0].name}.limit_{i}"
             new.replace_input_with(i, like.outputs[0])
             assert new.graph is not None
@@ -201,8 +201,8 @@ def _softmax(old: ir.Node, new: ir.Node) -> None:
     # Up to opset 12 all axes from `axis` on count as one, which the converter does not know of Hardmax. Of the others
     # it does, but spells out Shape, Flatten and Reshape also where there is but one such axis, or but one beside 1s.
     flat = new.inputs[0].producer().inputs[0].producer() if new.op_type == "Reshape" else new  # type: ignore[union-attr]
-    x = flat.inputs[0]  # type: ignore[union-attr]
-    sizes = list(x.shape) if x is not None and x.shape is not None else []
+    x, before = flat.inputs[0], old.inputs[0]  # type: ignore[union-attr]
+    sizes = list(before.shape) if before is not None and before.shape is not None else []
     axis = old.attributes.get_int("axis", 1)
     if sizes and all(d == 1 for d in sizes[axis % len(sizes) + 1 :]):
         _replace(new, [_node(new, old.op_type, [x], axis=axis % len(sizes))])

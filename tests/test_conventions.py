@@ -1,4 +1,4 @@
-"""What rules give where a difference quotient cannot tell: ties, kinks, extremes, half precision, refusals."""
+"""What rules give where difference quotients cannot tell: ties, kinks, extremes, half precision, refusals."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def test_half_precision(case: Case) -> None:
 @pytest.mark.parametrize(("case", "reason"), [
     (Case("Dropout", [normal(3), None, np.array(True)], fixed=[2]), "training_mode"),
     (Case("Dropout", [normal(3), None, np.array(False)]), "training_mode"),
-    (Case("ScatterND", [normal(3), np.array([[1]]), normal(1)], {"reduction": "mul"}), "reduction='mul'"),
-    (Case("ScatterElements", [normal(3), np.array([1]), normal(1)], {"reduction": "max"}), "reduction='max'"),
+    (Case("ScatterND", [normal(3), np.array([[1]]), normal(1)], {"reduction": "mul"}), "not 'mul'"),
+    (Case("ScatterElements", [normal(3), np.array([1]), normal(1)], {"reduction": "max"}), "not 'max'"),
 ], ids=str)  # fmt: skip
 def test_refusals_name_the_node(case: Case, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=rf"Node 'node' \({case.op}\).*{reason}"):

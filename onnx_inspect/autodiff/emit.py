@@ -68,7 +68,7 @@ class Op:
 
     def __enter__(self) -> Op:
         _MAGIC.acquire()
-        self._outer = ir.set_value_magic_handler(self)  # type: ignore[arg-type]
+        self._outer = ir.set_value_magic_handler(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -171,7 +171,7 @@ class Op:
     def shape(self, value: ir.Value) -> ir.Value:
         """The shape as an int64 vector: a constant where it is known, a Shape node otherwise."""
         static = self.static_shape(value)
-        return self.const(static) if static is not None else self.Shape(value)  # type: ignore[no-any-return]
+        return self.const(static) if static is not None else self.Shape(value)
 
     def size(self, value: ir.Value, axis: int) -> ir.Value:
         """One size of a value as an int64 vector of length 1."""

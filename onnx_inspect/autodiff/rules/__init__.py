@@ -1,3 +1,3 @@
 """One rule per operator, one file per family. Importing this package fills `RULES`."""
 
-from . import activation, convolution, elementwise, index, linear, norm, pool, reduce, shape, trigonometric  # noqa: F401
+from . import activation, convolution, elementwise, index, linear, norm, pool, reduce, resize, shape, trigonometric  # noqa: F401

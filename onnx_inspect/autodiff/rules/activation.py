@@ -110,8 +110,8 @@ def tanh(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 @rule("Softsign")
 def softsign(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X / (1 + |X|)."""
-    y = 1 - op.Abs(node.outputs[0])  # 1 / (1 + |X|)
-    return dy * y * y
+    scale = 1 + op.Abs(node.inputs[0])
+    return dy / scale / scale
 
 
 @rule("Softplus")

@@ -95,11 +95,16 @@ def _ramp(op: Op, x: ir.Value, axis: int, rank: int) -> ir.Value:
 
 @rule("ScatterElements", "ScatterND")
 def scatter(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = X with updates written, or added, at indices; what is overwritten gets nothing."""
+    """Y = X with updates written, or added, at indices; what is overwritten gets nothing.
+
+    Where two updates are written to one place, ONNX leaves open which one stays: each gets its cotangent.
+    """
     _, indices, updates = inputs(node, 3)
     reduction = node.attributes.get_string("reduction", "none")
     if reduction not in ("none", "add"):
-        raise op.unsupported(f"reduction='{reduction}' has no gradient rule; only 'none' and 'add' have")
+        raise op.unsupported(
+            f"only reduction 'none' and 'add' are, not '{reduction}'; choose a layer behind it"
+        )
     axis = node.attributes.get_int("axis", 0) if node.op_type == "ScatterElements" else None
     pick, put = (op.GatherND, op.ScatterND) if axis is None else (op.GatherElements, op.ScatterElements)
     dx = dy if reduction == "add" else put(dy, indices, op.zeros_like(updates), axis=axis)

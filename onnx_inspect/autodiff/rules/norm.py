@@ -73,7 +73,7 @@ def layer_normalization(
     axes = _axes_from(op, node, x)
     hat, inv = _standardise(op, wide, axes, node)
     dx = _standardise_adjoint(op, dy * _as(op, s, dy), hat, inv, axes)
-    n = op.Cast(op.Div(op.Size(x), op.Size(inv)), to=wide.dtype)
+    n = op.Cast(op.Div(op.Size(x), op.Size(inv)), to=wide.dtype or ir.DataType.FLOAT)
     if d_mean is not None:
         dx = dx + _as(op, d_mean, wide) / n
     if d_inv is not None:
