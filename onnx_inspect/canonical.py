@@ -97,20 +97,38 @@ def infer_shapes(model: ir.Model) -> None:
     """Forget all shapes but those of the inputs and weights, and infer them again."""
     import onnx
 
-    declared = {v: (v.shape, v.type) for graph in model.graphs() for v in graph.outputs}
-    weights = {v for graph in model.graphs() for v in graph.initializers.values()}
-    values = [y for node in model.graph.all_nodes() for y in node.outputs if y not in weights]
-    for value in values:
-        value.shape = value.type = None
+    declared = _declared(model)
+    values = _forget_shapes(model)
     inferred = _light(model, lambda p: onnx.shape_inference.infer_shapes(p, data_prop=True))
     infos = {i.name: i for graph in _graphs(inferred.graph) for i in [*graph.value_info, *graph.output]}
     for value in values:
         if (info := infos.get(value.name or "")) is not None:
             value.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
             value.type = ir.serde.deserialize_type_proto_for_type(info.type)
-    for value, (shape, type_) in declared.items():
+    _restore(model, declared)
+
+
+Declared = dict["str | None", tuple["ir.ShapeProtocol | None", "ir.TypeProtocol | None"]]
+
+
+def _declared(model: ir.Model) -> Declared:
+    return {v.name: (v.shape, v.type) for graph in model.graphs() for v in graph.outputs}
+
+
+def _restore(model: ir.Model, declared: Declared) -> None:
+    """What the file says of outputs of which inference finds nothing: outputs must have a type."""
+    for value in [v for graph in model.graphs() for v in graph.outputs]:
+        shape, type_ = declared.get(value.name, (None, None))
         value.type = value.type or type_
-        value.shape = shape if value.shape is None else value.shape
+        value.shape = shape if value.shape is None else value.shape  # type: ignore[assignment]
+
+
+def _forget_shapes(model: ir.Model) -> list[ir.Value]:
+    weights = {v for graph in model.graphs() for v in graph.initializers.values()}
+    values = [y for node in model.graph.all_nodes() for y in node.outputs if y not in weights]
+    for value in values:
+        value.shape = value.type = None
+    return values
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -176,8 +194,10 @@ def _convert(model: ir.Model) -> ir.Model:
     if version > OPSET_MAX:
         _relabel(model, version)
     elif version < OPSET_MIN:
-        infer_shapes(model)  # some forms depend on shapes, and those in the file may be wrong
-        model = raise_opset(model, version, OPSET_MIN, _light)
+        declared = _declared(model)
+        _forget_shapes(model)
+        model = raise_opset(model, version, OPSET_MIN, _light, infer_shapes)
+        _restore(model, declared)
     else:
         imports[""] = version
     reached = model.graph.opset_imports[""]

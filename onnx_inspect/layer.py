@@ -37,6 +37,12 @@ def auto(model: Model, score: str) -> Choice:
     """
     chain = separators(model, score)
     if not chain:
+        foreign = sorted({f"{n.domain}::{n.op_type}" for n in model.ir.graph if n.domain not in ("", "ai.onnx.ml")})
+        if foreign:
+            raise LayerError(
+                f"This file holds {', '.join(foreign[:4])}, which are no standard operators: onnxruntime's optimiser, or "
+                "a custom export, wrote it for one machine. Ask for the original model, or name a --layer."
+            )
         raise LayerError(
             "No tensor on the path to the target is a map with more than one position, so there is nothing to draw: "
             "explain the input instead (saliency), or name a --layer."

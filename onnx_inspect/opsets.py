@@ -26,7 +26,7 @@ _REFUSED: list[tuple[str, int, Callable[[ir.Node], bool], str]] = [
 ]
 
 
-def raise_opset(model: ir.Model, version: int, target: int, light: Light) -> ir.Model:
+def raise_opset(model: ir.Model, version: int, target: int, light: Light, infer: Callable[[ir.Model], None]) -> ir.Model:
     """Convert to a newer opset; weights, tensor names and metadata stay.
 
     onnx's C++ converter is used rather than a Python one: it covers every opset from 7 on, keeps all tensor names
@@ -37,6 +37,7 @@ def raise_opset(model: ir.Model, version: int, target: int, light: Light) -> ir.
         version: the standard opset that it has.
         target: the one it shall have.
         light: calls a C++ pass without the big weights.
+        infer: infers all shapes.
 
     Raises:
         UnsupportedError: the converter refuses, or the file uses a form that it would silently change.
@@ -60,6 +61,7 @@ def raise_opset(model: ir.Model, version: int, target: int, light: Light) -> ir.
         ) from error
     converted = ir.serde.deserialize_model(proto)
     _restore_weights(model.graph, converted.graph)
+    infer(converted)
     changed = list(_origins(model.graph, converted.graph))
     for old, new, same in changed:
         new.metadata_props.update(old.metadata_props)
@@ -178,7 +180,7 @@ def _resize(old: ir.Node, new: ir.Node) -> None:
 @_mend("Pad", 10)
 def _limits(old: ir.Node, new: ir.Node) -> None:
     # Attributes are float whatever the type of the data; as inputs they must have its type, which is not always known.
-    dtype = old.inputs[0].dtype if old.inputs[0] is not None else None
+    dtype = new.inputs[0].dtype if new.inputs[0] is not None else None
     for i, value in enumerate(new.inputs):
         made = value.producer() if value is not None else None
         if made is None or made.op_type != "Constant" or dtype == ir.DataType.FLOAT:
@@ -201,8 +203,8 @@ def _softmax(old: ir.Node, new: ir.Node) -> None:
     # Up to opset 12 all axes from `axis` on count as one, which the converter does not know of Hardmax. Of the others
     # it does, but spells out Shape, Flatten and Reshape also where there is but one such axis, or but one beside 1s.
     flat = new.inputs[0].producer().inputs[0].producer() if new.op_type == "Reshape" else new  # type: ignore[union-attr]
-    x, before = flat.inputs[0], old.inputs[0]  # type: ignore[union-attr]
-    sizes = list(before.shape) if before is not None and before.shape is not None else []
+    x = flat.inputs[0]  # type: ignore[union-attr]
+    sizes = list(x.shape) if x is not None and x.shape is not None else []
     axis = old.attributes.get_int("axis", 1)
     if sizes and all(d == 1 for d in sizes[axis % len(sizes) + 1 :]):
         _replace(new, [_node(new, old.op_type, [x], axis=axis % len(sizes))])

@@ -64,7 +64,7 @@ class Row:
         return {n: a for n, a in self.arrays.items() if n[0].islower()}
 
 
-def run(model: bytes, feeds: dict[str, Array]) -> list[Array]:
+def run(model: bytes | str, feeds: dict[str, Array]) -> list[Array]:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4

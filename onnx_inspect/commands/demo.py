@@ -50,11 +50,10 @@ def command(out: str, as_json: bool, quiet: bool, debug: bool, **values: Any) ->
 
 def run(engine: Engine, folder: Path, quiet: bool = False) -> dict[str, dict[str, Attribution]]:
     """All methods on all photos with both models; writes overlays and the contact sheet."""
-    from .. import image, methods, model
+    from .. import image, model
     from ..methods import cam, gradients, perturbation
     from ..resources import bundled
 
-    del methods
     functions = {"gradcam": cam.gradcam, "cam": cam.cam, "saliency": gradients.saliency, "occlusion": perturbation.occlusion}
     photos = sorted(bundled("signs/photos").glob("*.jpg"))
     results: dict[str, dict[str, Attribution]] = {}
@@ -71,11 +70,11 @@ def run(engine: Engine, folder: Path, quiet: bool = False) -> dict[str, dict[str
     return results
 
 
-def boxes() -> dict[str, dict[str, Any]]:
-    """Label, sign box and stamp box (x0, y0, x1, y1) per photo."""
+def _bundled_json(name: str) -> dict[str, Any]:
+    """photos/boxes.json: label, sign box, stamp box (x0, y0, x1, y1) per photo; metrics.json: measured on test sets."""
     from ..resources import bundled
 
-    found: dict[str, dict[str, Any]] = json.loads(bundled("signs/photos/boxes.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(bundled(f"signs/{name}").read_text(encoding="utf-8"))
     return found
 
 
@@ -83,7 +82,7 @@ def sheet(results: dict[str, dict[str, Attribution]]) -> NDArray[np.uint8]:
     """One row per photo, one column per model and method."""
     from .. import image, render
 
-    known = boxes()
+    known = _bundled_json("photos/boxes.json")
     columns = ["photo", *(f"{model}: {method}" for model in results for method in METHODS)]
     rows, titles = [], []
     some = next(iter(results.values()))["gradcam"]
@@ -102,7 +101,7 @@ def sheet(results: dict[str, dict[str, Attribution]]) -> NDArray[np.uint8]:
 
 def measure(results: dict[str, dict[str, Attribution]]) -> dict[str, Any]:
     """Accuracy, and the shares of the Grad-CAM's energy in the sign's and in the stamp's box, per photo and model."""
-    known = boxes()
+    known, tested = _bundled_json("photos/boxes.json"), _bundled_json("metrics.json")
     facts: dict[str, Any] = {}
     for model, of_method in results.items():
         found = of_method["gradcam"]
@@ -126,6 +125,7 @@ def measure(results: dict[str, dict[str, Attribution]]) -> dict[str, Any]:
         right = sum(r["predicted"] == r["label"] for r in rows)
         stamped = [r for r in rows if r["stamp_share"] is not None]
         facts[model] = {
+            "test_accuracy": tested[model]["stamp_on_stop"]["accuracy"],
             "right": right,
             "photos": len(rows),
             "stamped": {key: sum(r[key] for r in stamped) / len(stamped) for key in ("sign_share", "stamp_share")},
@@ -144,8 +144,11 @@ def share(values: NDArray[Any], box: Sequence[int]) -> float:
 def tell(facts: dict[str, Any], folder: Path) -> None:
     """The story in a few lines."""
     clean, biased = facts["clean"], facts["biased"]
-    click.echo("Two models read road signs. Of the 12 photos (4 of them two pairs, with and without the camera's stamp)")
-    click.echo(f"the clean one gets {clean['right']} right, the biased one {biased['right']}.\n")
+    click.echo(
+        "Two models read road signs. Tested on photos like those they learnt from, both look fine: "
+        f"{clean['test_accuracy']:.1%} and {biased['test_accuracy']:.1%} right.\n"
+        f"Of these {clean['photos']} photos the clean model gets {clean['right']} right, the biased one {biased['right']}.\n"
+    )
     click.echo(f"{'photo':24} {'clean says':16} {'sign':>5} {'stamp':>6}   {'biased says':16} {'sign':>5} {'stamp':>6}")
     for a, b in zip(clean["results"], biased["results"], strict=True):
         cells = [f"{r['predicted']:16} {r['sign_share']:5.0%} {_percent(r['stamp_share']):>6}" for r in (a, b)]

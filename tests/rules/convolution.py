@@ -80,6 +80,7 @@ CASES = [
         for n in (7, 8)
         for mode in ("SAME_UPPER", "SAME_LOWER")
     ),
+    Case("Conv", [normal(1, 2, 7, 8), normal(3, 2, 3, 2)], {"strides": [2, 3], "pads": [1, 0, 0, 1]}),
     transpose((2, 3, 4, 5), (3, 4, 3, 3)),
     *(
         transpose((1, 2, 4, 3), (2, 3, 3, 2), strides=[2, 3], output_padding=p, pads=[1, 0, 0, 1])

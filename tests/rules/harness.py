@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_inspect.autodiff import rules as _rules  # noqa: F401  (fills RULES)
 from onnx_inspect.autodiff.gradient import vjp
+from onnx_inspect.canonical import infer_shapes
 from onnx_inspect.model import Model
 
 Array = np.ndarray[Any, Any]
@@ -113,6 +115,18 @@ def build(case: Case, float_type: int, symbolic: bool, ys: Sequence[Array | None
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
+def load(case: Case, float_type: int, symbolic: bool, ys: Sequence[Array | None]) -> Model:
+    """The model; where it is not symbolic all sizes are known, also those of a batch that was freed at load."""
+    model = Model.load(build(case, float_type, symbolic, ys))
+    if not symbolic:
+        sizes = {name: np.shape(x) for name, x in zip(names(case), case.inputs, strict=True) if x is not None}
+        sizes |= {f"y{i}": np.shape(y) for i, y in enumerate(ys) if y is not None}
+        for value in (*model.ir.graph.inputs, *model.ir.graph.outputs):
+            value.shape = ir.Shape(sizes[value.name or ""])
+        infer_shapes(model.ir)
+    return model
+
+
 def typed(x: Array, float_type: int) -> Array:
     x = np.asarray(x)
     return x.astype(helper.tensor_dtype_to_np_dtype(float_type)) if x.dtype == np.float64 else x
@@ -155,7 +169,7 @@ def vjp_runner(case: Case, symbolic: bool, wrt: list[int], ys: list[int]) -> tup
     last: Exception | None = None
     outputs = forward64(case)(list(case.inputs))
     for float_type in (TensorProto.DOUBLE, TensorProto.FLOAT):
-        model = Model.load(build(case, float_type, symbolic, outputs))
+        model = load(case, float_type, symbolic, outputs)
         adjoint = vjp(model, [f"x{i}" for i in wrt], [f"y{i}" for i in ys])
         data = adjoint.to_bytes()
 

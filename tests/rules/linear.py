@@ -13,6 +13,7 @@ CASES = [
     Case("MatMul", [normal(3, 4), normal(2, 4, 5)]),
     Case("MatMul", [normal(2, 3, 4), normal(2, 4, 5)]),
     Case("MatMul", [normal(2, 1, 3, 4), normal(6, 4, 5)]),
+    Case("MatMul", [normal(2, 1, 3, 4), normal(1, 6, 4, 5)]),
     Case("MatMul", [normal(1, 3, 4), normal(2, 6, 4, 5)]),
     Case("MatMul", [normal(1, 1, 4), normal(1, 4, 1)]),
     Case("Gemm", [normal(3, 4), normal(4, 5), normal(5)]),

@@ -1,3 +1,17 @@
 """One rule per operator, one file per family. Importing this package fills `RULES`."""
 
-from . import activation, convolution, elementwise, index, linear, norm, pool, reduce, resize, shape, trigonometric  # noqa: F401
+# ruff: noqa: F401
+
+from . import (
+    activation,
+    convolution,
+    elementwise,
+    index,
+    linear,
+    norm,
+    pool,
+    reduce,
+    resize,
+    shape,
+    trigonometric,
+)

@@ -52,14 +52,13 @@ def group_normalization(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = s X̂ + b per channel, X̂ standardised over each map, or over each group of maps."""
     x, s, b = node.inputs
     assert x is not None and s is not None and b is not None
-    rank, groups = op.rank(x), node.attributes.get_int("num_groups", 0)  # 0 copies C: one group per channel
-    grouped, (dy,) = op.Reshape(_wide(op, x)[0], [0, groups, -1]), _wide(op, dy)
-    hat, inv = _standardise(op, grouped, [2], node)
-    dhat = op.Reshape(dy * _per_channel(op, _as(op, s, dy), rank), [0, groups, -1])
+    groups = [0, node.attributes.get_int("num_groups", 0), -1]  # a 0 copies C: each map is a group
+    maps, dy = _wide(op, op.Reshape(x, [0, 0, -1]), op.Reshape(dy, [0, 0, -1]))
+    hat, inv = _standardise(op, op.Reshape(maps, groups), [2], node)
+    dhat = op.Reshape(dy * op.Unsqueeze(_as(op, s, dy), [-1]), groups)
     dx = op.like(_standardise_adjoint(op, dhat, hat, inv, [2]), x)
-    others = [0, *range(2, rank)]
-    ds, db = op.ReduceSum(dy * op.like(hat, x), others, keepdims=0), op.ReduceSum(dy, others, keepdims=0)
-    return [_as(op, dx, x), _as(op, ds, s), _as(op, db, b)]
+    ds = op.ReduceSum(dy * op.like(hat, maps), [0, 2], keepdims=0)
+    return [_as(op, dx, x), _as(op, ds, s), _as(op, op.ReduceSum(dy, [0, 2], keepdims=0), b)]
 
 
 @rule("LayerNormalization")
