@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attribution import Attribution, Prediction
-    from .autodiff import RULES, gradient, rule, vjp
+    from .autodiff.gradient import RULES, gradient, rule, vjp
     from .engine import Engine
     from .errors import InspectError
     from .methods.activations import activations
@@ -34,18 +34,18 @@ _HOMES = {
     "Model": "model",
     "Prediction": "attribution",
     "Preprocessing": "preprocess",
-    "RULES": "autodiff",
+    "RULES": "autodiff.gradient",
     "activations": "methods.activations",
     "cam": "methods.cam",
     "cut": "rewrite",
     "expose": "rewrite",
     "gradcam": "methods.cam",
-    "gradient": "autodiff",
+    "gradient": "autodiff.gradient",
     "load": "model",
     "occlusion": "methods.perturbation",
-    "rule": "autodiff",
+    "rule": "autodiff.gradient",
     "saliency": "methods.gradients",
-    "vjp": "autodiff",
+    "vjp": "autodiff.gradient",
 }
 
 __all__ = [  # noqa: RUF022  (the order of _HOMES)

@@ -96,7 +96,9 @@ class Attribution:
     def stems(self) -> list[str]:
         """A file name without suffix per sample, unique among them."""
         named = iter(files.stems([p.path for p in self.photos if p is not None and p.path is not None]))
-        return [next(named) if p is not None and p.path is not None else f"sample-{i}" for i, p in enumerate(self.photos)]
+        return [
+            next(named) if p is not None and p.path is not None else f"sample-{i}" for i, p in enumerate(self.photos)
+        ]
 
     def photo(self, i: int = 0) -> Photo:
         """The photo of a sample.
@@ -139,7 +141,10 @@ class Attribution:
         what = self.explained[i]
         subject = f"{what.label} ({what.index})" if what is not None else self.target
         where = f" at {self.layer}" if self.layer else ""
-        return [f"{self.method}: {subject}, score {self.scores[i]:.3g}{where}", f"{self.model['name']}, {self.provider}"]
+        return [
+            f"{self.method}: {subject}, score {self.scores[i]:.3g}{where}",
+            f"{self.model['name']}, {self.provider}",
+        ]
 
     # Files.
 

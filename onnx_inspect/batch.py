@@ -6,28 +6,21 @@ in. An operator without a rule, or one that mixes samples, keeps the batch fixed
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import onnx_ir as ir
 
 from .batch_rules import RULES, SIZED, Axes, MixedError, Node
-
-if TYPE_CHECKING:
-    import onnx
+from .shapes import light
 
 _TRIAL = 10007  # a prime that is the size of no axis, so that the batch is known again wherever it appears
 
-Light = Callable[[ir.Model, "Callable[[onnx.ModelProto], onnx.ModelProto]"], "onnx.ModelProto"]
 Shapes = dict[str, list[int | None]]
 
 
-def relax(model: ir.Model, light: Light) -> int | None:
+def relax(model: ir.Model) -> int | None:
     """Make the batch axis of all inputs symbolic if every output then carries it, sample by sample.
 
     Args:
         model: in canonical form, with inferred shapes; shapes have to be inferred again after a change.
-        light: calls a C++ pass without the big weights.
 
     Returns:
         The batch that the file had, None if the graph stays as it is.
@@ -41,7 +34,7 @@ def relax(model: ir.Model, light: Light) -> int | None:
         return None
     trial = model.clone()
     _free_reshapes(trial.graph, size)
-    shapes = _shapes(trial, light)
+    shapes = _shapes(trial)
     if shapes is None or not _follows(trial.graph, shapes):
         return None
     _free_reshapes(model.graph, size)
@@ -68,7 +61,7 @@ def _free_reshapes(graph: ir.Graph, size: int) -> None:
         if target is None or x is None or x.shape is None or len(x.shape) == 0 or x.shape[0] != size:
             continue
         sizes = target.numpy().tolist()
-        if sizes and sizes[0] == size and not (0 in sizes and node.attributes.get_int("allowzero", 0)):
+        if sizes and sizes[0] == size and not (0 in sizes and node.attributes.get_int("allowzero", False)):
             node.attributes.pop("allowzero", None)
             name = f"{node.outputs[0].name}.any_batch"
             const = ir.tensor([0, *sizes[1:]], name=name, dtype=ir.DataType.INT64)
@@ -76,7 +69,7 @@ def _free_reshapes(graph: ir.Graph, size: int) -> None:
             node.replace_input_with(1, new)
 
 
-def _shapes(model: ir.Model, light: Light) -> Shapes | None:
+def _shapes(model: ir.Model) -> Shapes | None:
     """All shapes with the trial batch, None where inference finds a contradiction. Changes the model's inputs."""
     import onnx
 

@@ -129,8 +129,8 @@ def _transpose(node: Node, axes: Axes) -> Axes:
 
 
 @_rule(
-    "Conv ConvTranspose ConvInteger QLinearConv AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool "
-    "BatchNormalization InstanceNormalization GroupNormalization LRN DepthToSpace SpaceToDepth Resize"
+    "Conv ConvTranspose ConvInteger QLinearConv AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool "
+    "GlobalLpPool BatchNormalization InstanceNormalization GroupNormalization LRN DepthToSpace SpaceToDepth Resize"
 )
 def _map(node: Node, axes: Axes) -> Axes:
     # The indices of MaxPool count through all samples, the statistics of BatchNormalization are over all samples.
@@ -177,45 +177,27 @@ def _einsum(node: Node, axes: Axes) -> Axes:
     terms, arrow, result = equation.partition("->")
     letters = {t[a] for t, a in zip(terms.split(","), axes, strict=True) if a is not None and "." not in terms}
     letter = letters.pop() if len(letters) == 1 else "?"
-    if not arrow or letter not in result or any((letter in t) != (a is not None) for t, a in zip(terms.split(","), axes, strict=True)):
+    if (
+        not arrow
+        or letter not in result
+        or any((letter in t) != (a is not None) for t, a in zip(terms.split(","), axes, strict=True))
+    ):
         raise MixedError
     return [result.index(letter)]
 
 
-@_rule("Softmax LogSoftmax Hardmax LpNormalization TopK")
+@_rule("Softmax LogSoftmax Hardmax LpNormalization TopK Split CumSum LayerNormalization Trilu")
 def _along(node: Node, axes: Axes) -> Axes:
-    if node.axis(-1) == node.alone(axes):
+    rank = node.rank(node.node.inputs[0])
+    mixed: list[int] = {
+        "Split": lambda: [node.axis(0)],
+        "CumSum": lambda: [i % rank for i in node.ints(1) or []],
+        "LayerNormalization": lambda: list(range(node.axis(-1), rank)),
+        "Trilu": lambda: [rank - 2, rank - 1],
+    }.get(node.node.op_type, lambda: [node.axis(-1)])()
+    if node.alone(axes) in mixed:
         raise MixedError
     return [axes[0]] * len(node.node.outputs)
-
-
-@_rule("Split")
-def _split(node: Node, axes: Axes) -> Axes:
-    if node.axis(0) == node.alone(axes):
-        raise MixedError
-    return [axes[0]] * len(node.node.outputs)
-
-
-@_rule("CumSum")
-def _cumsum(node: Node, axes: Axes) -> Axes:
-    along = node.ints(1) or []
-    if node.alone(axes) in [i % node.rank(node.node.inputs[0]) for i in along]:
-        raise MixedError
-    return axes[:1]
-
-
-@_rule("LayerNormalization")
-def _layer_norm(node: Node, axes: Axes) -> Axes:
-    if node.alone(axes) >= node.axis(-1):
-        raise MixedError
-    return [axes[0]] * len(node.node.outputs)
-
-
-@_rule("Trilu")
-def _trilu(node: Node, axes: Axes) -> Axes:
-    if node.alone(axes) >= node.rank(node.node.inputs[0]) - 2:
-        raise MixedError
-    return axes[:1]
 
 
 @_rule("Concat")
@@ -237,16 +219,17 @@ def _gather(node: Node, axes: Axes) -> Axes:
 
 
 @_rule(
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare "
-    "ArgMax ArgMin"
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    "ReduceSumSquare ArgMax ArgMin"
 )
 def _reduce(node: Node, axes: Axes) -> Axes:
     batch, rank = node.alone(axes), node.rank(node.node.inputs[0])
     if node.node.op_type.startswith("Arg"):
         over = [node.axis(0)]
-    elif not (over := [i % rank for i in node.ints(1) or ()]):
-        if not node.node.attributes.get_int("noop_with_empty_axes", 0):
-            raise MixedError
+    else:
+        over = [i % rank for i in node.ints(1) or ()]
+        everything = not over and not node.node.attributes.get_int("noop_with_empty_axes", 0)
+        over = list(range(rank)) if everything else over
     if batch in over:
         raise MixedError
     return [batch if node.node.attributes.get_int("keepdims", 1) else batch - sum(i < batch for i in over)]

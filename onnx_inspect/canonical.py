@@ -8,7 +8,6 @@ any batch size where the graph allows it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -17,6 +16,8 @@ from onnx_ir.passes import common as passes
 from . import batch, pads
 from .errors import ModelError, UnsupportedError
 from .opsets import raise_opset
+from .shapes import BIG, declared_outputs, forget_shapes, restore_outputs
+from .shapes import infer_shapes as infer_shapes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 OPSET_MIN, OPSET_MAX = 21, 26  # 26 is the newest that onnxruntime 1.31 accepts
 IR_MIN, IR_MAX = 10, 12
-_BIG = 1024  # bytes; larger weights are kept away from onnx's C++ passes, which copy and serialise
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)
 
@@ -44,17 +44,18 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     model = ir.serde.deserialize_model(_without_maps(proto, notes))
     if folder is not None:
         ir.external_data.set_base_dir(model.graph, folder)
-        _load_small(model.graph)
+    _short_domain(model)
     passes.InlinePass()(model)
     passes.RemoveInitializersFromInputsPass()(model)
     _lift(model)
+    _load_small(model.graph)
     model = _convert(model)
     _lift(model)  # the converter has written constants of its own
     model.ir_version = min(max(model.ir_version or 0, IR_MIN), IR_MAX)
     model.graph.sort()
     infer_shapes(model)
     pads.explicit(model.graph)
-    if (size := batch.relax(model, _light)) is not None:
+    if (size := batch.relax(model)) is not None:
         infer_shapes(model)
         notes.append(f"the batch size was fixed at {size} in the file; the graph allows any, so any is accepted")
     return model, notes
@@ -93,77 +94,21 @@ def _values(graph: ir.Graph) -> list[ir.Value]:
     return list(dict.fromkeys([*graph.inputs, *graph.initializers.values(), *outputs]))
 
 
-def infer_shapes(model: ir.Model) -> None:
-    """Forget all shapes but those of the inputs and weights, and infer them again."""
-    import onnx
-
-    declared = _declared(model)
-    values = _forget_shapes(model)
-    inferred = _light(model, lambda p: onnx.shape_inference.infer_shapes(p, data_prop=True))
-    infos = {i.name: i for graph in _graphs(inferred.graph) for i in [*graph.value_info, *graph.output]}
-    for value in values:
-        if (info := infos.get(value.name or "")) is not None:
-            value.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
-            value.type = ir.serde.deserialize_type_proto_for_type(info.type)
-    _restore(model, declared)
-
-
-Declared = dict["str | None", tuple["ir.ShapeProtocol | None", "ir.TypeProtocol | None"]]
-
-
-def _declared(model: ir.Model) -> Declared:
-    return {v.name: (v.shape, v.type) for graph in model.graphs() for v in graph.outputs}
-
-
-def _restore(model: ir.Model, declared: Declared) -> None:
-    """What the file says of outputs of which inference finds nothing: outputs must have a type."""
-    for value in [v for graph in model.graphs() for v in graph.outputs]:
-        shape, type_ = declared.get(value.name, (None, None))
-        value.type = value.type or type_
-        value.shape = shape if value.shape is None else value.shape  # type: ignore[assignment]
-
-
-def _forget_shapes(model: ir.Model) -> list[ir.Value]:
-    weights = {v for graph in model.graphs() for v in graph.initializers.values()}
-    values = [y for node in model.graph.all_nodes() for y in node.outputs if y not in weights]
-    for value in values:
-        value.shape = value.type = None
-    return values
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from _graphs(attribute.g) if attribute.HasField("g") else ()
-
-
-def _light(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.ModelProto]) -> onnx.ModelProto:
-    """Call one of onnx's C++ passes on the graph without its big weights, which stand in as inputs meanwhile."""
-    graph = model.graph
-    big = [
-        v for v in graph.initializers.values() if v.const_value is not None and v.const_value.nbytes > _BIG
-    ]
-    for value in big:
-        assert value.name is not None and value.const_value is not None
-        value.shape = ir.Shape(value.const_value.shape)
-        value.type = ir.TensorType(value.const_value.dtype)
-        del graph.initializers[value.name]
-        graph.inputs.append(value)
-    try:
-        proto = ir.serde.serialize_model(model)
-        proto.ir_version = max(proto.ir_version, 4)  # before 4, initializers had to be inputs too
-    finally:
-        for value in big:
-            graph.inputs.remove(value)
-            graph.register_initializer(value)
-    return function(proto)
+def _short_domain(model: ir.Model) -> None:
+    """The standard domain has two names, "" and "ai.onnx"."""
+    scopes: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for scope in scopes:
+        if "ai.onnx" in scope.opset_imports:
+            scope.opset_imports[""] = scope.opset_imports.pop("ai.onnx")
+        for node in scope.all_nodes():
+            if node.domain == "ai.onnx":
+                node.domain = ""
 
 
 def _load_small(graph: ir.Graph) -> None:
     """Small external tensors are shapes, axes and the like: conversion and inference need to see them."""
     for value in graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes <= _BIG:
+        if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes <= BIG:
             value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
 
 
@@ -194,15 +139,17 @@ def _convert(model: ir.Model) -> ir.Model:
     if version > OPSET_MAX:
         _relabel(model, version)
     elif version < OPSET_MIN:
-        declared = _declared(model)
-        _forget_shapes(model)
-        model = raise_opset(model, version, OPSET_MIN, _light, infer_shapes)
-        _restore(model, declared)
+        declared = declared_outputs(model)
+        forget_shapes(model)
+        model = raise_opset(model, version, OPSET_MIN)
+        restore_outputs(model, declared)
     else:
         imports[""] = version
     reached = model.graph.opset_imports[""]
     if not OPSET_MIN <= reached <= OPSET_MAX:
-        raise UnsupportedError(f"The model could not be brought from opset {version} to {OPSET_MIN}: it is at {reached}.")
+        raise UnsupportedError(
+            f"The model could not be brought from opset {version} to {OPSET_MIN}: it is at {reached}."
+        )
     return model
 
 
@@ -210,8 +157,9 @@ def _relabel(model: ir.Model, version: int) -> None:
     import onnx
 
     for node in model.graph.all_nodes():
-        if node.domain == "" and (not onnx.defs.has(node.op_type, "") or
-                                  onnx.defs.get_schema(node.op_type, version).since_version > OPSET_MAX):
+        if node.domain == "" and (
+            not onnx.defs.has(node.op_type, "") or onnx.defs.get_schema(node.op_type, version).since_version > OPSET_MAX
+        ):
             raise UnsupportedError(
                 f"Node '{node.name}' ({node.op_type}) uses opset {version}, which changed this operator; onnxruntime "
                 f"knows opsets up to {OPSET_MAX}. Export the model with opset {OPSET_MAX} or lower."

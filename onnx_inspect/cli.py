@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
+import textwrap
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ def methods() -> dict[str, tuple[str, str]]:
     found = {}
     for path in sorted((_HERE / "methods").glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and any(isinstance(d, ast.Name) and d.id == "method" for d in node.decorator_list):
+            if isinstance(node, ast.FunctionDef) and any(
+                isinstance(d, ast.Name) and d.id == "method" for d in node.decorator_list
+            ):
                 found[node.name] = (f"onnx_inspect.methods.{path.stem}", _summary(ast.get_docstring(node)))
     return found
 
@@ -66,7 +69,9 @@ class Inspector(click.Group):
             return command
         return None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """A first word that is no command but a file is a model to explain."""
         first = args[0]
         if first not in self.list_commands(ctx) and (first.lower().endswith(".onnx") or Path(first).exists()):
@@ -80,7 +85,7 @@ class Inspector(click.Group):
                 continue
             with formatter.section(title):
                 width = formatter.width - max(map(len, group)) - 6
-                formatter.write_dl([(n, click.utils.make_default_short_help(h, width)) for n, (_, h) in group.items()])
+                formatter.write_dl([(n, textwrap.shorten(h, width, placeholder="...")) for n, (_, h) in group.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Errors are one line and an exit code, here and nowhere else."""

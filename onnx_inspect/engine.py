@@ -45,7 +45,13 @@ class Engine:
     """
 
     def __init__(
-        self, device: str = "auto", threads: int | None = None, *, batch: int = 8, sessions: int = 16, verbose: bool = False
+        self,
+        device: str = "auto",
+        threads: int | None = None,
+        *,
+        batch: int = 8,
+        sessions: int = 16,
+        verbose: bool = False,
     ) -> None:
         ort.set_default_logger_severity(_WARNING if verbose else _SILENT)
         if threads is not None and threads < 1:
@@ -123,7 +129,8 @@ class Engine:
                 pair = _call(session, names, {k: v[n - 2 :] if v.ndim else v for k, v in values.items()})
                 alone = _call(session, names, {k: v[n - 1 :] if v.ndim else v for k, v in values.items()})
                 same = all(
-                    p.shape[:1] == (2,) and np.allclose(p[1:], a, rtol=1e-3, atol=1e-4 * (1e-6 + np.abs(a).max(initial=0)))
+                    p.shape[:1] == (2,)
+                    and np.allclose(p[1:], a, rtol=1e-3, atol=1e-4 * (1e-6 + np.abs(a).max(initial=0)))
                     for p, a in zip(pair, alone, strict=True)
                 )
             except ResultError:
@@ -222,7 +229,9 @@ def _fit(spec: Spec, feeds: Mapping[str, NDArray[Any]], model: Model) -> NDArray
             raise InputError(f"Input '{spec.name}' takes {spec.dtype}, not {value.dtype}.")
         value = value.astype(spec.dtype)
     if len(spec.shape) != value.ndim:
-        raise InputError(f"Input '{spec.name}' has {len(spec.shape)} axes ({spec.sizes()}), the value {value.shape} has {value.ndim}.")
+        raise InputError(
+            f"Input '{spec.name}' has {len(spec.shape)} axes ({spec.sizes()}), the value {value.shape} has {value.ndim}."
+        )
     wrong = [i for i, d in enumerate(spec.shape) if i > 0 and isinstance(d, int) and d != value.shape[i]]
     if wrong:
         raise InputError(f"Input '{spec.name}' has shape {spec.sizes()}, the value {'×'.join(map(str, value.shape))}.")
@@ -245,4 +254,3 @@ def default() -> Engine:
     global _default
     _default = _default or Engine()
     return _default
-

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_inspect import files
-from onnx_inspect.errors import InputError, OutputError, PhotoError
+from . import files, header
+from .errors import InputError, OutputError, PhotoError
 
 Picture = NDArray[np.uint8]
 Colormap = Literal["jet", "viridis", "magma", "inferno", "turbo", "coolwarm", "grey"]
@@ -48,11 +48,9 @@ def decode(data: bytes) -> Picture:
     """As ``read``, for the bytes of a file; PhotoError is a clause without the file's name."""
     if not data:
         raise PhotoError("it is empty")
-    head = files.header(data)
+    head = header.read(data)
     if head.width * head.height > MAX_PIXELS:
-        raise PhotoError(
-            f"it has {head.width}x{head.height} pixels, more than {MAX_PIXELS // 1_000_000} million"
-        )
+        raise PhotoError(f"it has {head.width}x{head.height} pixels, more than {MAX_PIXELS // 1_000_000} million")
     # OpenCV turns a photo upright or keeps its transparency, never both.
     upright = head.format in ("JPEG", "BMP")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if upright else cv2.IMREAD_UNCHANGED
@@ -146,9 +144,7 @@ def encode_png(rgb: Picture) -> bytes:
 
 def _encode(rgb: Picture, suffix: str, path: str | Path) -> bytes:
     if suffix.lower() not in files.SUFFIXES:
-        raise OutputError(
-            f"Cannot write {path}: {suffix or 'no suffix'} is no picture format. Use .png or .jpg."
-        )
+        raise OutputError(f"Cannot write {path}: {suffix or 'no suffix'} is no picture format. Use .png or .jpg.")
     try:
         with _silence:
             done, data = cv2.imencode(suffix.lower(), np.ascontiguousarray(rgb[..., ::-1]))

@@ -67,7 +67,9 @@ class Labels:
         if found is not None:
             return found
         if not self.names:
-            raise TargetError(f"'{text}' is no target, and the model has no class names: give an index, or --labels FILE.")
+            raise TargetError(
+                f"'{text}' is no target, and the model has no class names: give an index, or --labels FILE."
+            )
         forms = {f: i for i, n in enumerate(self.names) for f in _forms(n)}
         near = difflib.get_close_matches(text.lower(), forms, n=3, cutoff=0.6)
         hint = f" Did you mean {', '.join(f'{n!r} ({forms[n]})' for n in near)}?" if near else ""
@@ -85,7 +87,9 @@ def _forms(name: str) -> set[str]:
     return {s.lower() for s in [full, *_synonyms(name), *([match[1]] if match else [])]}
 
 
-def resolve(metadata: Mapping[str, str], count: int | None, given: str | Path | Sequence[str] | None = None) -> tuple[Labels, list[str]]:
+def resolve(
+    metadata: Mapping[str, str], count: int | None, given: str | Path | Sequence[str] | None = None
+) -> tuple[Labels, list[str]]:
     """The labels to use, and notes on what was assumed.
 
     Args:
@@ -97,7 +101,9 @@ def resolve(metadata: Mapping[str, str], count: int | None, given: str | Path | 
         TargetError: the file cannot be read.
     """
     if given is not None:
-        names, source = (_file(Path(given)), f"'{given}'") if isinstance(given, str | Path) else (list(given), "the given names")
+        names, source = (
+            (_file(Path(given)), f"'{given}'") if isinstance(given, str | Path) else (list(given), "the given names")
+        )
         return _fit(Labels(tuple(names), source), count)
     for key in _KEYS:
         if key in metadata and (names := _parse(metadata[key])):
@@ -118,7 +124,9 @@ def _fit(labels: Labels, count: int | None) -> tuple[Labels, list[str]]:
         return labels, []
     if have == count - 1:
         shifted = Labels(("background", *labels.names), labels.source, labels.guessed)
-        return shifted, [f"class names: {have} names for {count} outputs, so output 0 is taken to be a background class (--labels FILE)"]
+        return shifted, [
+            f"class names: {have} names for {count} outputs, so output 0 is taken to be a background class (--labels FILE)"
+        ]
     if count == 1 and have == 2:
         return labels, []
     return labels, [f"class names: {labels.source} has {have} names for {count} outputs (--labels FILE)"]
@@ -128,7 +136,9 @@ def _file(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise TargetError(f"The labels file '{path}' cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}.") from error
+        raise TargetError(
+            f"The labels file '{path}' cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
+        ) from error
     return _parse(text) or [line.strip() for line in text.splitlines() if line.strip()]
 
 

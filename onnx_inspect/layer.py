@@ -49,7 +49,9 @@ def auto(model: Model, score: str) -> Choice:
         )
     chosen = chain[-1]
     shape = "×".join(str(d) if d is not None else "?" for d in chosen.shape[1:])
-    reason = f"layer: '{chosen.name}' ({chosen.op_type} {shape}), the last map with spatial extent on the path to the target"
+    reason = (
+        f"layer: '{chosen.name}' ({chosen.op_type} {shape}), the last map with spatial extent on the path to the target"
+    )
     if is_class_map(model, chosen, score):
         reason += ", which is the class map itself: each channel is a class"
         width = _channels(chosen)
@@ -64,13 +66,16 @@ def separators(model: Model, score: str) -> list[Layer]:
     """Maps that every path from the input to the score runs through, in order; without mere copies of an earlier one."""
     graph = model.ir.graph
     target = model.value(score)
-    path = structure.needed(graph, target) & model.varying
-    axes = {len(model.layouts[v]) for v in graph.inputs if v in model.layouts} or {4}
+    # Where some inputs are pictures, maps of those are wanted: other inputs may join the path late.
+    sources = [v for v in graph.inputs if v in model.layouts] or list(graph.inputs)
+    path = structure.needed(graph, target) & structure.varying(graph, sources)
+    axes = {len(model.layouts.get(v, "NCHW")) for v in sources}
     by_value = {model.values[c.tensor]: c for c in model.layers}
     order = [v for node in graph for v in node.outputs if v in path and v in by_value]
     passed = _passed_by_all(graph, path, target, order)
     maps = [
-        v for v in order
+        v
+        for v in order
         if v in passed and by_value[v].role == "spatial" and len(by_value[v].shape) in axes and v is not target
     ]
     return [by_value[v] for v in maps if not _copies(v, set(maps))]
@@ -81,9 +86,7 @@ def _copies(value: ir.Value, maps: set[ir.Value]) -> bool:
     return node is not None and node.op_type in _SAME and node.inputs[0] in maps
 
 
-def _passed_by_all(
-    graph: ir.Graph, path: set[ir.Value], target: ir.Value, order: list[ir.Value]
-) -> set[ir.Value]:
+def _passed_by_all(graph: ir.Graph, path: set[ir.Value], target: ir.Value, order: list[ir.Value]) -> set[ir.Value]:
     """Values that separate the inputs from the target: no edge of the path jumps over their place in the order.
 
     Nodes are in topological order, so a value separates if every value made before it was used for the last time

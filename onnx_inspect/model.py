@@ -31,7 +31,9 @@ class Model:
         batch_relaxed: the file fixed the batch at 1; the canonical graph takes any.
     """
 
-    def __init__(self, graph: ir.Model, source: Source, notes: Iterable[str] = (), history: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, graph: ir.Model, source: Source, notes: Iterable[str] = (), history: tuple[str, ...] = ()
+    ) -> None:
         self.ir = graph
         self.source = source
         self.notes = tuple(notes)
@@ -142,7 +144,9 @@ class Model:
         found = self.find_layers(name)
         if len(found) > 1:
             names = ", ".join(f"'{f.name}'" for f in found[:5])
-            raise LayerError(f"'{name}' means {len(found)} layers ({names}{', ...' if len(found) > 5 else ''}): name one.")
+            raise LayerError(
+                f"'{name}' means {len(found)} layers ({names}{', ...' if len(found) > 5 else ''}): name one."
+            )
         return found[0]
 
     def find_layers(self, pattern: str) -> list[naming.Layer]:
@@ -180,8 +184,11 @@ class Model:
             ModelError: it is larger than the 2 GB that ONNX allows; `save` writes external data instead.
         """
         if self.nbytes > _LIMIT:
-            raise ModelError(f"'{self.source.name}' has {self.nbytes:,} bytes of weights, more than ONNX puts in one file: save it.")
-        return ir.serde.serialize_model(_in_memory(self.ir)).SerializeToString()
+            raise ModelError(
+                f"'{self.source.name}' has {self.nbytes:,} bytes of weights, more than ONNX puts in one file: save it."
+            )
+        data: bytes = ir.serde.serialize_model(_in_memory(self.ir)).SerializeToString()
+        return data
 
     @property
     def nbytes(self) -> int:

@@ -27,6 +27,8 @@ def _pads(node: ir.Node, mode: str) -> list[int] | None:
         return [0] * (2 * rank)
     stride = list(node.attributes.get_ints("strides", ())) or [1] * rank
     dilation = list(node.attributes.get_ints("dilations", ())) or [1] * rank
+    if node.op_type.endswith("Pool"):
+        dilation = [1] * rank  # onnxruntime pads pools as if they were not dilated
     extent = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if node.op_type == "ConvTranspose":
         # The output is input * stride: what the full output has beyond that is cut off.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +65,14 @@ def read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto,
     else:
         data = _bytes(path) if path else bytes(source)  # type: ignore[arg-type]
         proto = _parse(data, where)
-    _check(proto, where)
+    try:
+        _check(proto, where)
+        return proto, _describe(proto, path, data, where)
+    except (TypeError, ValueError) as error:  # names that are no text, types that do not exist
+        raise ModelError(f"{where} is damaged: it is no ONNX model any more ({error}).") from error
+
+
+def _describe(proto: onnx.ModelProto, path: Path | None, data: bytes, where: str) -> Source:
     digest, size = hashlib.sha256(data), len(data)
     for file in _external_files(proto, path.parent if path else None, where):
         with file.open("rb") as stream:
@@ -76,7 +85,7 @@ def read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto,
         opset[domain] = max(entry.version, opset.get(domain, 0))
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     functions = tuple(f.name for f in proto.functions)
-    return proto, Source(path, digest.hexdigest(), size, producer, proto.ir_version, opset, functions)
+    return Source(path, digest.hexdigest(), size, producer, proto.ir_version, opset, functions)
 
 
 def _bytes(path: Path) -> bytes:
@@ -106,7 +115,8 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
     if data.startswith(_LFS):
         raise ModelError(f"{where} is a Git LFS pointer, not the model itself: run `git lfs pull` first.")
     try:
-        return onnx.ModelProto.FromString(data)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
+        return proto
     except DecodeError as error:
         raise ModelError(f"{where} is not an ONNX model, or is truncated ({len(data):,} bytes).") from error
 
@@ -119,8 +129,13 @@ def _check(proto: onnx.ModelProto, where: str) -> None:
         raise ModelError(f"{where} is not an ONNX model: it has no graph.")
     if not proto.opset_import:
         raise ModelError(f"{where} names no operator set; it cannot be interpreted.")
+    graph = proto.graph
+    known = {y for n in graph.node for y in n.output} | {v.name for v in [*graph.input, *graph.initializer]}
+    known |= {t.values.name for t in graph.sparse_initializer}
+    if missing := [y.name for y in graph.output if y.name not in known]:
+        raise ModelError(f"{where} is damaged: nothing computes its output '{missing[0]}'.")
     local = {(f.domain, f.name) for f in proto.functions}
-    for node in _nodes(proto):
+    for node in itertools.chain.from_iterable(map(nodes, [*proto.functions, proto.graph])):
         standard = node.domain in ("", "ai.onnx")
         if standard and (node.domain, node.op_type) not in local and not onnx.defs.has(node.op_type, ""):
             raise ModelError(
@@ -129,13 +144,13 @@ def _check(proto: onnx.ModelProto, where: str) -> None:
             )
 
 
-def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    stack = [*proto.functions, proto.graph]
-    while stack:
-        for node in stack.pop().node:
-            yield node
-            for attribute in node.attribute:
-                stack.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+def nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """All nodes of a graph and of its subgraphs."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from nodes(inner)
 
 
 def _external_files(proto: onnx.ModelProto, folder: Path | None, where: str) -> list[Path]:
@@ -156,12 +171,22 @@ def _external_files(proto: onnx.ModelProto, folder: Path | None, where: str) -> 
             raise ModelError(f"{where} points outside its own folder for its weights ('{location}'): refused.")
         if not file.is_file():
             raise ModelError(f"{where} needs the file '{location}' with its weights beside it; it is missing.")
-        try:
-            end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
-        except ValueError as error:
-            raise ModelError(f"{where}: the external data entry of '{tensor.name}' is not a number.") from error
-        files[file] = max(files.get(file, 0), end)
+        files[file] = max(files.get(file, 0), _end(tensor, entry, where))
     for file, end in files.items():
         if file.stat().st_size < end:
             raise ModelError(f"'{file}' is shorter than {where} says ({end:,} bytes): the download was cut off.")
     return sorted(files)
+
+
+def _end(tensor: onnx.TensorProto, entry: dict[str, str], where: str) -> int:
+    """Bytes that the external file must have for a tensor."""
+    from onnx_ir import DataType
+
+    needed = -(-math.prod(tensor.dims) * DataType(tensor.data_type).bitwidth // 8)
+    try:
+        offset, length = int(entry.get("offset") or 0), int(entry.get("length") or needed)
+    except ValueError:
+        offset = length = -1
+    if offset < 0 or length < needed:
+        raise ModelError(f"{where}: the external data of '{tensor.name}' does not fit its shape {list(tensor.dims)}.")
+    return offset + length

@@ -19,7 +19,9 @@ _MIXING = frozenset(
     "ArgMax ArgMin NonZero OneHot TopK Expand Tile Loop If Scan ScatterND LSTM GRU RNN NonMaxSuppression".split()
 )
 _WINDOWED = frozenset("Conv ConvInteger QLinearConv FusedConv MaxPool AveragePool LpPool".split())
-_PASSIVE = frozenset("Transpose Identity Cast Dropout Reshape Pad Squeeze Unsqueeze QuantizeLinear DequantizeLinear".split())
+_PASSIVE = frozenset(
+    "Transpose Identity Cast Dropout Reshape Pad Squeeze Unsqueeze QuantizeLinear DequantizeLinear".split()
+)
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,16 @@ def _union(fields: list[ReceptiveField]) -> ReceptiveField | None:
 
 def multiply_adds(node: ir.Node) -> int | None:
     """Multiply-adds of a node for one sample: convolutions and dense layers; 0 for others, None if sizes are unknown."""
-    if node.op_type not in ("Conv", "ConvInteger", "QLinearConv", "FusedConv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger"):
+    if node.op_type not in (
+        "Conv",
+        "ConvInteger",
+        "QLinearConv",
+        "FusedConv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "MatMulInteger",
+    ):
         return 0
     weight = node.inputs[3 if node.op_type == "QLinearConv" else 1]
     x, y = node.inputs[0], node.outputs[0]

@@ -37,7 +37,7 @@ ScoreKind = Literal["logits", "output"]
 INPUT = "target.index"  # the graph input that carries class indices: one compiled model serves every class
 
 _PASSIVE = frozenset("Reshape Squeeze Unsqueeze Flatten Identity Cast Dropout QuantizeLinear DequantizeLinear".split())
-_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log softmax", "Sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scores:
     Attributes:
         output: the output they belong to.
         tensor: the tensor that is explained: before the final softmax or sigmoid, or the output itself.
-        activation: what lies between the two: "softmax", "sigmoid" or None.
+        activation: what lies between the two: "softmax", "log softmax", "sigmoid" or None.
         count: number of classes, None if only known at run time.
     """
 
@@ -83,14 +83,14 @@ def scores(model: Model, output: str | None = None, kind: ScoreKind = "logits") 
     tensor, activation = _before_activation(chosen)
     if kind == "output":
         tensor = raw
-    shape = tensor.shape if tensor.shape is not None else []
-    wide = [d for d in list(shape)[1:] if d != 1]
+    shape = list(tensor.shape) if tensor.shape is not None else []
+    wide = [d for d in shape[1:] if d != 1]
     if len(wide) > 1:
         raise TargetError(
             f"'{chosen.name}' has shape {model.spec(chosen).sizes()}, not one score per class: say which elements to "
             f"explain, as in --target \"'{chosen.name}'[5]\"; missing axes are summed."
         )
-    sizes = [d for d in (list(shape) if len(shape) == 1 and isinstance(shape[0], int) else wide)]
+    sizes = [d for d in (shape if len(shape) == 1 and isinstance(shape[0], int) else wide)]
     count = 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None
     return Scores(chosen.name or "", tensor.name or "", activation, count)
 
@@ -201,7 +201,9 @@ class Index(Target):
     def feeds(self, n: int) -> dict[str, NDArray[Any]]:
         """The indices, repeated for all samples if there is one."""
         if len(self._all()) not in (1, n):
-            raise TargetError(f"There are {len(self._all())} target classes for {n} samples: give one, or one per sample.")
+            raise TargetError(
+                f"There are {len(self._all())} target classes for {n} samples: give one, or one per sample."
+            )
         return {INPUT: np.resize(np.asarray(self._all(), np.int64), n)}
 
     def chosen(self, values: NDArray[Any]) -> list[int | None]:
@@ -219,15 +221,23 @@ class Element(Target):
 
     def __str__(self) -> str:
         name = self.output if re.fullmatch(r"\w[\w.]*", self.output) else f"'{self.output}'"
-        parts = [":" if i is None else str(i) if isinstance(i, int) else ":".join("" if e is None else str(e) for e in i)
-                 for i in self.index]
+        parts = [
+            ":" if i is None else str(i) if isinstance(i, int) else ":".join("" if e is None else str(e) for e in i)
+            for i in self.index
+        ]
         return f"{name}[{', '.join(parts)}]"
 
     def emit(self, op: Op, model: Model) -> ir.Value:
         """The sum of the elements."""
         value = model.value(self.output)
         tensor, activation = _before_activation(value)
-        if self.kind == "logits" and activation and tensor.shape is not None and value.shape is not None and len(tensor.shape) == len(value.shape):
+        if (
+            self.kind == "logits"
+            and activation
+            and tensor.shape is not None
+            and value.shape is not None
+            and len(tensor.shape) == len(value.shape)
+        ):
             value = tensor
         value = _raw(value) or value
         if value.shape is None or len(value.shape) - 1 < len(self.index):
@@ -260,7 +270,9 @@ def _middle(found: Scores, kind: ScoreKind) -> float:
 
 
 def _pick(op: Op, rows: ir.Value, index: ir.Value) -> ir.Value:
-    one_hot = op.OneHot(index, op.size(rows, 1), op.const(np.array([0, 1], dtype=rows.dtype.numpy() if rows.dtype else np.float32)))
+    one_hot = op.OneHot(
+        index, op.size(rows, 1), op.const(np.array([0, 1], dtype=rows.dtype.numpy() if rows.dtype else np.float32))
+    )
     return _sum(op, rows * one_hot)
 
 
@@ -286,7 +298,12 @@ def parse(target: TargetLike, model: Model, labels: Labels, kind: ScoreKind = "l
     if isinstance(target, int | np.integer):
         return Index(int(target), kind)
     if not isinstance(target, str):
-        return Index(tuple(t if isinstance(t, int) else int(t) if isinstance(t, np.integer) else labels.index(t) for t in target), kind)
+        return Index(
+            tuple(
+                t if isinstance(t, int) else int(t) if isinstance(t, np.integer) else labels.index(t) for t in target
+            ),
+            kind,
+        )
     text = target.strip()
     if match := re.fullmatch(r"top(?::(\d+))?", text):
         rank = int(match[1] or 1)

@@ -54,9 +54,7 @@ class Row:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.version)])
         model.ir_version = 3 if self.version < 9 else 8
         if model.ir_version == 3:
-            graph.input.extend(
-                helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer
-            )
+            graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer)
             model.graph.CopyFrom(graph)
         return model
 

@@ -23,7 +23,12 @@ MODELS = {
     "squeezenet1.1_fp32_caffe2": ({"preset": "caffe"}, "imagenet", 16, 0),
     "mobilenetv2_fp32_pytorch_opset12": ({"preset": "imagenet"}, "imagenet", 24, 0),
     "mobilenet_v1_0.25_128_nhwc_fp32_tf": ({}, "imagenet", 12, 1),
-    "cifar10_cnn_pytorch17": ({"scale": 1 / 255, "mean": (0.5,), "std": (0.5,), "color": "RGB"}, "cifar10_public", 62, 0),
+    "cifar10_cnn_pytorch17": (
+        {"scale": 1 / 255, "mean": (0.5,), "std": (0.5,), "color": "RGB"},
+        "cifar10_public",
+        62,
+        0,
+    ),
     "resnet8_cifar10_keras_nhwc": ({"preset": "raw"}, "cifar10_public", 75, 0),
     "mnist-7_cntk": ({}, "mnist", 980, 0),
     "mnist_keras_tf2onnx_nhwc": ({}, "mnist", 980, 0),
@@ -82,7 +87,9 @@ def test_gradcam_is_its_formula(name: str) -> None:
     assert layer.role == "spatial"
 
     adjoint = oi.vjp(model, [layer.tensor], [found.tensor])
-    clean = ENGINE.run(oi.expose(model, [layer.tensor, found.tensor]), {model.inputs[0].name: x}, [layer.tensor, found.tensor])
+    clean = ENGINE.run(
+        oi.expose(model, [layer.tensor, found.tensor]), {model.inputs[0].name: x}, [layer.tensor, found.tensor]
+    )
     cotangent = np.zeros_like(clean[found.tensor])
     cotangent.reshape(-1)[labels[0]] = 1
     gradient = ENGINE.run(adjoint, {model.inputs[0].name: x, f"cotangent.{found.tensor}": cotangent})
@@ -92,7 +99,9 @@ def test_gradcam_is_its_formula(name: str) -> None:
 
     assert np.ptp(expected) > 0
     np.testing.assert_allclose(result.values, expected, atol=1e-5 * expected.max(), rtol=0)
-    other = oi.gradcam(model, x, target="top:2" if result.predictions[0][0].index == labels[0] else "top", engine=ENGINE)
+    other = oi.gradcam(
+        model, x, target="top:2" if result.predictions[0][0].index == labels[0] else "top", engine=ENGINE
+    )
     assert np.abs(result.values - other.values).max() > 1e-3 * np.abs(expected).max()
 
 
@@ -108,7 +117,15 @@ def test_both_animals(name: str, target: int | str, box: str) -> None:
     assert corners[1] <= y < corners[3], (x, y)
 
 
-@pytest.mark.parametrize("name", ["squeezenet1.1_fp32_caffe2", "mobilenetv2_fp32_pytorch_opset12", "mobilenet_v1_0.25_128_nhwc_fp32_tf", "resnet8_cifar10_keras_nhwc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "squeezenet1.1_fp32_caffe2",
+        "mobilenetv2_fp32_pytorch_opset12",
+        "mobilenet_v1_0.25_128_nhwc_fp32_tf",
+        "resnet8_cifar10_keras_nhwc",
+    ],
+)
 def test_cam_is_gradcam_up_to_scale(name: str) -> None:
     """Where the head is global average pooling and a linear layer, relu(CAM) / positions is Grad-CAM."""
     x, _ = feed(name, 2)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx_inspect import image
 from onnx_inspect.errors import InputError, OutputError, PhotoError
 
-from .test_files import png
+from .test_header import png
 
 GIF = [".gif"] if cv2.haveImageWriter("x.gif") else []  # OpenCV 4.11 and later
 SUFFIXES = [".jpg", ".png", ".webp", ".bmp", ".tif", *GIF]

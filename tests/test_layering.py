@@ -117,7 +117,9 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_the_package_loads_nothing_heavy() -> None:
     code = f"import sys, onnx_inspect; print([m for m in {HEAVY!r} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_info_loads_no_runtime_and_no_opencv() -> None:

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_inspect.errors import InputError, PhotoError
-from onnx_inspect.preprocess import PRESETS, Preprocessing, parse, resolve
+from onnx_inspect.guess import PRESETS
+from onnx_inspect.preprocess import Preprocessing
 
 RNG = np.random.default_rng(0)
 RULES = ("crop", "squash", "letterbox")
@@ -168,9 +169,7 @@ def test_geometry_holds_for_any_sizes(photo, size, resize, ratio):
 
 
 def test_boxes_by_hand():
-    geometry = Preprocessing((50, 50), resize="letterbox").geometry(
-        (100, 200)
-    )  # half size, 12 rows of padding
+    geometry = Preprocessing((50, 50), resize="letterbox").geometry((100, 200))  # half size, 12 rows of padding
     np.testing.assert_allclose(geometry.to_model((40, 40, 120, 80)), (10, 22, 30, 32))
     np.testing.assert_allclose(geometry.box_to_photo((10, 22, 30, 32)), (40, 40, 120, 80))
     assert geometry.box_to_photo((0, 0, 50, 50)) == (0, 0, 200, 100)
@@ -202,7 +201,7 @@ def test_boxes_by_hand():
     ],
 )
 def test_impossible_values_are_sentences(wrong):
-    with pytest.raises(InputError, match=r"impossible: it has to be .*see --"):
+    with pytest.raises(InputError, match=r"impossible: it has to be .*\.$"):
         Preprocessing(**{"size": (8, 8)} | wrong)
 
 
@@ -234,181 +233,6 @@ def test_describe():
         "NCHW float32 (guess: imagenet)"
     )
     assert "letterboxed, RGB, x, NCHW" in Preprocessing((8, 8), resize="letterbox").describe()
-
-
-@dataclass
-class Spec:
-    shape: tuple
-    dtype: str = "float32"
-    layout: str | None = None
-    name: str = "input"
-
-
-def fields(made, *names):
-    return tuple(getattr(made, name) for name in names)
-
-
-@pytest.mark.parametrize(
-    ("spec", "normalises", "expected", "flags"),
-    [
-        (Spec((None, 3, 64, 48)), False, ("NCHW", (64, 48), "RGB", 1 / 255), ["layout", "preset", "color"]),
-        (Spec(("N", 3, 64, 48), layout="NCHW"), True, ("NCHW", (64, 48), "RGB", 1.0), ["preset", "color"]),
-        (Spec((1, 64, 48, 3), "uint8"), False, ("NHWC", (64, 48), "RGB", 1.0), ["layout", "preset", "color"]),
-        (Spec((1, 1, 28, 28)), False, ("NCHW", (28, 28), "GREY", 1 / 255), ["layout", "preset"]),
-        (Spec((None, 28, 30)), False, ("NHW", (28, 30), "GREY", 1 / 255), ["preset"]),
-        (
-            Spec((1, 3, "h", 96), layout="NCHW"),
-            False,
-            ("NCHW", (224, 96), "RGB", 1 / 255),
-            ["preset", "color", "size"],
-        ),
-        (
-            Spec((1, None, 8, 8), layout="NCHW"),
-            True,
-            ("NCHW", (8, 8), "RGB", 1.0),
-            ["color", "preset", "color"],
-        ),
-    ],
-)
-def test_guesses_and_their_notes(spec, normalises, expected, flags):
-    made, notes = resolve(spec, {}, normalises)
-    assert fields(made, "layout", "size", "color", "scale") == expected
-    assert made.dtype == spec.dtype and made.source.startswith("guess: ")
-    assert [note.rsplit("--", 1)[1] for note in notes] == [f"{flag}." for flag in [*flags, "resize"]]
-    shape = [side if isinstance(side, int) else 1 for side in spec.shape]
-    assert made.batch([noise(50, 60)]).ndim == len(shape)
-
-
-def test_guesses_for_colour_and_int8():
-    made, _ = resolve(Spec((1, 3, 8, 8)), {}, False)
-    assert fields(made, "mean", "std", "crop_ratio") == fields(
-        Preprocessing((8, 8), **PRESETS["imagenet"]), "mean", "std", "crop_ratio"
-    )
-    made, notes = resolve(Spec((1, 3, 8, 8), "int8"), {}, False)
-    assert made.mean == (128.0,) and "-128 to 127" in notes[1]
-
-
-METADATA = {
-    "input_layout": "nhwc",
-    "color": "bgr",
-    "scale": "1/255",
-    "mean": "[0.1, 0.2, 0.3]",
-    "std": "0.5",
-    "input_size": "3x3",
-    "resize": "letterbox",
-    "crop_ratio": "0.9",
-    "pad_value": "0",
-}
-
-
-def test_metadata_say_everything():
-    made, notes = resolve(Spec((1, 3, 3, 3)), METADATA, False)
-    expected = Preprocessing(
-        (3, 3), "letterbox", 0.9, "BGR", 1 / 255, (0.1, 0.2, 0.3), (0.5,), "NHWC", "float32", 0.0, "metadata"
-    )
-    assert made == expected and notes == []
-
-
-def test_flags_over_preset_over_metadata():
-    made, notes = resolve(
-        Spec((1, 3, 3, 3)), METADATA, False, preset="tf", mean="2", std=None, layout="nchw", size=3
-    )
-    assert made == Preprocessing(
-        (3, 3), "letterbox", 0.9, "RGB", 1 / 127.5, (2.0,), (1.0,), "NCHW", "float32", 0.0, made.source
-    )
-    assert made.source == "flags + metadata + preset tf" and notes == []
-
-
-def test_some_numbers_are_not_filled_up_by_imagenet():
-    for metadata, flags in (({"mean": "0.5"}, {}), ({}, {"mean": 0.5})):
-        made, _ = resolve(Spec((1, 3, 8, 8)), metadata, False, **flags)
-        assert fields(made, "scale", "mean", "std", "crop_ratio") == (1.0, (0.5,), (1.0,), 1.0)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("mean", "a,b,c"),
-        ("mean", "0.1,0.2"),
-        ("std", "0"),
-        ("scale", "1/0"),
-        ("scale", "__import__('os')"),
-        ("scale", "1,2"),
-        ("size", "9x9"),
-        ("size", "8x8x8"),
-        ("size", "8.5"),
-        ("input_size", ""),
-        ("size", "1e999"),
-        ("color", "GREY"),
-        ("color", "HSV"),
-        ("resize", "stretch"),
-        ("crop_ratio", "nan"),
-        ("pad_value", "inf"),
-        ("input_layout", "CHWN"),
-    ],
-)
-def test_bad_metadata_are_noted_and_passed_over(key, value):
-    good, before = resolve(Spec((1, 3, 8, 8), layout="NCHW"), {}, False)
-    made, notes = resolve(Spec((1, 3, 8, 8), layout="NCHW"), {key: value}, False)
-    assert made == good and len(notes) == len(before) + 1
-    (note,) = [note for note in notes if note not in before]
-    assert key in note and note.rsplit("--", 1)[1].rstrip(".") in (
-        *Preprocessing.__dataclass_fields__,
-        "crop-ratio",
-        "pad-value",
-    )
-
-
-@given(st.dictionaries(st.sampled_from(list(METADATA)), st.text(max_size=12)))
-def test_no_metadata_crash(metadata):
-    resolve(Spec((1, 3, 8, 8)), metadata, False)
-
-
-@pytest.mark.parametrize(
-    ("spec", "options", "match"),
-    [
-        (Spec((1, 4, 8, 8)), {}, "has 4 channels"),
-        (Spec((1, 2, 8, 8), layout="NCHW"), {}, "has 2 channels"),
-        (Spec((1, 7, 8, 9)), {}, "--layout"),
-        (Spec((None,) * 4), {}, "--layout"),
-        (Spec((3, 8, 8)), {}, "takes no photos"),
-        (Spec((8, 8, 3)), {}, "takes no photos"),
-        (Spec((1, 10)), {}, "takes no photos"),
-        (Spec(()), {}, "takes no photos"),
-        (Spec((1, 3, 0, 8)), {}, "size"),
-        (Spec((1, 3, 8, 8), "string"), {}, "dtype"),
-        (Spec((1, 3, 8, 8)), {"size": "9x8"}, "fixed size"),
-        (Spec((1, 3, 8, 8)), {"size": "axb"}, "--size"),
-        (Spec((1, 3, "h", "w")), {"size": "0x8"}, "--size"),
-        (Spec((1, 3, 8, 8)), {"mean": "1,2"}, "--mean"),
-        (Spec((1, 3, 8, 8)), {"std": "0"}, "--std"),
-        (Spec((1, 3, 8, 8)), {"color": "grey"}, "--color"),
-        (Spec((1, 1, 8, 8)), {"color": "rgb"}, "--color"),
-        (Spec((1, 1, 8, 8)), {"preset": "imagenet"}, "try unit"),
-        (Spec((1, 3, 8, 8)), {"preset": "pytorch"}, "one of imagenet, tf"),
-        (Spec((1, 3, 8, 8)), {"layout": "NHW"}, "--layout"),
-        (Spec((1, 3, 8, 8)), {"zoom": 2}, "zoom"),
-    ],
-)
-def test_what_cannot_be_resolved_is_a_sentence(spec, options, match):
-    with pytest.raises(InputError, match=match):
-        resolve(spec, {}, False, **options)
-
-
-def test_free_dimensions_take_flags():
-    made, notes = resolve(
-        Spec((None,) * 4), {}, True, layout="NHWC", size="32x48", color="gray", resize="squash"
-    )
-    assert fields(made, "size", "color", "layout", "resize") == ((32, 48), "GREY", "NHWC", "squash")
-    assert made.batch([noise(5, 6)]).shape == (1, 32, 48, 1) and len(notes) == 2
-
-
-def test_parse():
-    for text in ("224", 224, "[224, 224]", "224x224"):
-        assert parse("size", text) == (224, 224)
-    assert parse("mean", "[0.5, 1/4, -2e-1]") == (0.5, 0.25, -0.2)
-    assert parse("mean", [1, 2]) == (1, 2) and parse("std", 2) == (2.0,)
-    assert parse("color", '"Grayscale"') == "GREY" and parse("resize", "Crop") == "crop"
 
 
 def test_replace_checks_again():

@@ -5,7 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from onnx_inspect import image, render
+from onnx_inspect.attribution import Attribution, Photo, Prediction
 from onnx_inspect.errors import InputError, ResultError
+from onnx_inspect.geometry import crop, letterbox, squash
+from onnx_inspect.methods.perturbation import Occlusion
 
 RNG = np.random.default_rng(0)
 TOP = [
@@ -40,9 +43,7 @@ def test_percentiles_clip_outliers():
         render.normalise(values, percentile=99), ((values - low) / (high - low)).clip(0, 1), atol=1e-6
     )
     end = np.percentile(abs(values - 500), 99)
-    np.testing.assert_allclose(
-        render.normalise(values - 500, True, 99), ((values - 500) / end).clip(-1, 1), atol=1e-6
-    )
+    np.testing.assert_allclose(render.normalise(values - 500, True, 99), ((values - 500) / end).clip(-1, 1), atol=1e-6)
     lonely = np.zeros(1000)
     lonely[3] = 2
     for signed in (False, True):
@@ -97,12 +98,15 @@ def test_overlay_only_colours_what_was_seen():
     assert abs(out[~seen] - (0.35 * photo + 0.65 * 255)[~seen]).max() <= 1
 
 
-def test_signed_overlay_leaves_the_photo_at_zero():
-    photo, values = flat(256, 256, 0), np.zeros((256, 256))
-    values[:9, :9], values[-9:, -9:] = 2, -2
-    out = render.overlay(photo, values, signed=True)
-    assert (out[100:150] == 0).all()
-    assert out[0, 0, 0] > 100 > out[0, 0, 2] and out[-1, -1, 2] > 100 > out[-1, -1, 0]
+def test_signed_overlay_colours_a_grey_photo_by_opacity():
+    photo = np.full((256, 256, 3), (200, 40, 40), np.uint8)
+    values = np.zeros((256, 256))
+    values[:9], values[40:49], values[-9:] = 2, 0.2, -2
+    out = render.overlay(photo, values, signed=True).astype(int)
+    grey = round(float(image.to_grey(photo)[0, 0]))
+    assert (out[100:150] == grey).all()
+    red = out[..., 0] - out[..., 2]
+    assert red[4, 4] > 80 > red[44, 4] > 8 and red[-4, 4] < -80
 
 
 def test_small_photos_are_enlarged_in_whole_pixels():
@@ -111,7 +115,9 @@ def test_small_photos_are_enlarged_in_whole_pixels():
     np.testing.assert_array_equal(out, photo.repeat(8, 0).repeat(8, 1))
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (1, 1), (500, 300), (90, 900), (900, 60)])
+@pytest.mark.parametrize(
+    "shape", [(32, 32), (1, 1), (1, 300), (300, 1), (500, 300), (90, 900), (900, 60), (9, 20000), (20000, 9)]
+)
 @pytest.mark.parametrize("signed", [False, True])
 def test_panels_of_any_photo(shape, signed):
     photo, values = noise(*shape), RNG.normal(size=shape)
@@ -124,45 +130,6 @@ def test_panels_of_any_photo(shape, signed):
     assert 96 <= plain.shape[0] <= 1000 and plain.shape[1] < 2000
 
 
-def test_bars_are_as_long_as_the_probability():
-    picture = render.bars([("a", 0.25), ("b", 1.0), ("c", 0.0)], width=200)
-    lengths = (picture == render.ACCENT).all(-1).sum(1), (picture == (150, 170, 200)).all(-1).sum(1)
-    assert lengths[0].max() == 50 and lengths[1].max() == 200
-
-
-def test_colour_bar_runs_from_low_to_high():
-    bar = render.colour_bar(200, (-0.001234, 12.3456))
-    np.testing.assert_array_equal(bar[[-1, 0], 0], image.colormap(np.array([0.0, 1.0])))
-    assert (bar[:20, 14:] < 100).any() and (bar[-20:, 14:] < 100).any()
-    other = render.colour_bar(200, (3, 5))
-    same = render.colour_bar(200, (0, 5)) == other
-    assert same[:20].all() and not same[-20:].all()
-    assert render._numbers(-0.001234, 12.3456) == ["0", "12.3"]
-    assert render._numbers(-4.5e-7, 4.5e-7) == ["−4.5e−07", "4.5e−07"]
-    assert render._numbers(0, 0) == ["0", "0"] and render._numbers(123456.0, 0) == ["1.23e+05", "0"]
-
-
-def test_grid_puts_tiles_in_order():
-    tiles = [flat(10, 20, value) for value in (10, 20, 30, 40, 50)]
-    out = render.grid(tiles, columns=2, gap=4)
-    assert out.shape == (3 * 10 + 2 * 4, 2 * 20 + 4, 3)
-    for i, value in enumerate((10, 20, 30, 40, 50)):
-        top, left = i // 2 * 14, i % 2 * 24
-        assert (out[top : top + 10, left : left + 20] == value).all()
-    assert (out[28:, 24:] == 255).all() and (out[10:14] == 255).all()
-    assert (render.grid(tiles, columns=2, background=0)[28:, 24:] == 0).all()
-
-
-def test_grid_fits_tiles_of_other_sizes():
-    out = render.grid([flat(40, 60, 10), flat(10, 10, 20)], columns=2)
-    assert out.shape == (40, 124, 3)
-    assert (out[:, 64 + 10 : 64 + 50] == 20).all() and (out[:, 64:74] == 255).all()
-    titled = render.grid([flat(40, 60, 10)] * 2, columns=1, titles=["a", "a much longer title " * 4])
-    assert titled.shape[1] == 60 and titled.shape[0] > 2 * 40 + 4 + 20
-    with pytest.raises(ResultError, match="no tiles"):
-        render.grid([])
-
-
 def test_feature_grid_normalises_each_channel_on_its_own():
     maps = np.stack([np.arange(4.0).reshape(2, 2) * scale for scale in (1, 1000)])
     picture = render.feature_grid(maps, columns=2, smallest=2, colormap="grey")
@@ -173,19 +140,6 @@ def test_feature_grid_normalises_each_channel_on_its_own():
     fewer = render.feature_grid(many[:64], signed=True)
     assert render.feature_grid(many, signed=True).shape[0] > fewer.shape[0]
     assert render.feature_grid(many, limit=5, names=["x"] * 70).shape[1] < fewer.shape[1]
-
-
-def test_contact_sheet_is_a_table():
-    rows = [[flat(50, 60, 10), flat(50, 60, 20)], [flat(25, 30, 30)]]
-    out = render.contact_sheet(rows, gap=6)
-    assert out.shape == (2 * 50 + 6 + 16, 2 * 60 + 6 + 16, 3)
-    assert (
-        (out[8:58, 8:68] == 10).all() and (out[8:58, 74:134] == 20).all() and (out[64:114, 8:68] == 30).all()
-    )
-    titled = render.contact_sheet(rows, ["first", "a long name " * 9], ["photo", "map"])
-    assert titled.shape[0] > out.shape[0] and out.shape[1] < titled.shape[1] <= out.shape[1] + 66
-    with pytest.raises(ResultError):
-        render.contact_sheet([[]])
 
 
 def test_box_draws_a_frame_on_a_copy():
@@ -240,7 +194,56 @@ def test_heat_figure():
     assert titled.shape[0] > 276 and titled.shape[1] > 276
 
 
-def test_shorten():
-    assert render.shorten("short", 200) == "short"
-    cut = render.shorten("a long name that does not fit", 80)
-    assert cut.endswith("…") and cut.startswith("a long") and image.text_size(cut)[0] <= 80
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (1, 1), (1, 90), (9, 20000), (20000, 9)])
+def test_view_is_what_the_model_sees(shape):
+    photo = noise(*shape)
+    for size, expected in (((30, 30), (120, 120)), ((30, 3000), (96, 192)), ((3000, 30), (120, 96))):
+        for made in (crop(shape, size, 0.9), squash(shape, size), letterbox(shape, size)[0]):
+            assert render.view(photo, made, 120).shape == (*expected, 3)
+    seen = render.view(photo, crop(shape, (min(shape),) * 2), 4 * min(shape)) if min(shape) > 30 else None
+    if seen is not None:
+        left, top = (shape[1] - 40) // 2, (shape[0] - 40) // 2
+        np.testing.assert_array_equal(seen[2::4, 2::4], photo[top : top + 40, left : left + 40])
+    padded = render.view(flat(40, 80, 7), letterbox((40, 80), (100, 100))[0], 200)
+    assert (padded[51:149] == 7).all() and (padded[:49] == 255).all() and (padded[151:] == 255).all()
+
+
+def occluded(shape, model, geometry, classes, drop):
+    """An occlusion of two classes with a long name."""
+    names = {0: "a name that goes on and on, far beyond its line", 1: "猫"}
+    grid = np.linspace(0, 1, classes.size).reshape(1, *classes.shape)
+    return Occlusion(
+        method="occlusion",
+        values=drop,
+        heat=drop,
+        target="top",
+        explained=[Prediction(0, names[0], 1.0, 0.5)],
+        scores=np.ones(1),
+        predictions=[[Prediction(i, name, 1.0, 0.5) for i, name in names.items()]],
+        photos=[Photo(None, noise(*shape), geometry)],
+        preprocessing=None,
+        provider="CPUExecutionProvider",
+        model={"name": "model.onnx"},
+        layer="layer4",
+        params={"channels": [3], "labels": names},
+        signed=True,
+        extra={"activation": grid * 0, "probability": grid, "class": classes[None]},
+    )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(375, 500), (1, 1), (1, 300), (20000, 10), (10, 20000)])
+@pytest.mark.parametrize("model", [(224, 224), (2, 300), (1, 1)])
+def test_occlusion_figure(shape, model):
+    classes = np.array([[0, 1, 1], [0, 0, 1]])
+    for geometry in (crop(shape, model, 0.875), squash(shape, model), letterbox(shape, model)[0]):
+        for drop in (RNG.normal(size=(1, *model)), np.zeros((1, *model)), np.ones((1, *model))):
+            result = occluded(shape, model, geometry, classes, drop)
+            tiles = result.panels()
+            height = {(224, 224): 320, (2, 300): 96, (1, 1): 320}[model]
+            assert [tile.shape[0] for tile in tiles.values()] == [height] * 5
+            assert list(tiles)[2:4] == ["activation of map 3", f"probability of {result.explained[0].label}"]
+            figure = result.panel()
+            assert figure.shape[0] < height + 120 and figure.shape[1] < 3300
+            assert (figure[:8] == 255).all() and (figure[:, -8:] == 255).all()
+            assert Attribution.panel(result).ndim == result.overlay().ndim == 3

@@ -20,15 +20,41 @@ from .shared import ZOO, needs_zoo
 pytestmark = needs_zoo
 
 CNNS = [
-    "torch_dynamo_cnn", "torch_dynamo_static_cnn", "torch_dynamo_mbv3", "torch_dynamo_unet", "torch_dynamo_det",
-    "torch_legacy_cnn", "torch_legacy_keepbn_cnn", "torch_legacy_mbv3", "torch_legacy_unet", "torch_legacy_det",
-    "keras_tensorflow_cnn", "keras_tensorflow_mbv3", "keras_tensorflow_unet",
-    "keras_torch_cnn", "keras_torch_mbv3", "keras_torch_unet", "jax_mbv3", "keras_jax_mbv3", "paddle_mbv3",
-    "variants/const_weights", "variants/external_data", "variants/local_functions", "variants/no_node_names", "variants/onnxslim",
+    "torch_dynamo_cnn",
+    "torch_dynamo_static_cnn",
+    "torch_dynamo_mbv3",
+    "torch_dynamo_unet",
+    "torch_dynamo_det",
+    "torch_legacy_cnn",
+    "torch_legacy_keepbn_cnn",
+    "torch_legacy_mbv3",
+    "torch_legacy_unet",
+    "torch_legacy_det",
+    "keras_tensorflow_cnn",
+    "keras_tensorflow_mbv3",
+    "keras_tensorflow_unet",
+    "keras_torch_cnn",
+    "keras_torch_mbv3",
+    "keras_torch_unet",
+    "jax_mbv3",
+    "keras_jax_mbv3",
+    "paddle_mbv3",
+    "variants/const_weights",
+    "variants/external_data",
+    "variants/local_functions",
+    "variants/no_node_names",
+    "variants/onnxslim",
 ]
 TWINS = [
-    "torch_dynamo", "torch_legacy", "keras_tensorflow", "keras_torch", "jax_nchw", "jax_nhwc", "paddle",
-    "tf2onnx_nchw_op13", "tf2onnx_nhwc_op18",
+    "torch_dynamo",
+    "torch_legacy",
+    "keras_tensorflow",
+    "keras_torch",
+    "jax_nchw",
+    "jax_nhwc",
+    "paddle",
+    "tf2onnx_nchw_op13",
+    "tf2onnx_nhwc_op18",
 ]
 ENGINE = Engine("cpu", threads=1)
 STEP = 1e-6
@@ -94,7 +120,11 @@ def test_gradients_agree_with_central_differences(name: str) -> None:
             g = ENGINE.run(adjoint, {**others, tensor: exposed[tensor], **cotangent})[f"gradient.{tensor}"]
             np.testing.assert_allclose(g, whole[f"gradient.{tensor}"], atol=1e-5 * np.abs(g).max())
         # A map behind a Relu is full of zeros, which tie in the next pool: differences need a point in general position.
-        at = x if tensor == spec.name else (exposed[tensor] + rng.normal(0, 0.1, exposed[tensor].shape)).astype(np.float32)
+        at = (
+            x
+            if tensor == spec.name
+            else (exposed[tensor] + rng.normal(0, 0.1, exposed[tensor].shape)).astype(np.float32)
+        )
         g = ENGINE.run(adjoint, {**others, tensor: at, **cotangent})[f"gradient.{tensor}"].astype(np.float64)
         forward, feeds = in_double(rest), {k: v.astype(np.float64) for k, v in others.items()}
         for _ in range(2):
@@ -113,7 +143,11 @@ def test_twins_get_the_same_gradcam() -> None:
     for name in TWINS:
         model = oi.load(ZOO / "twins" / f"twin_{name}.onnx")
         layout = model.inputs[0].layout
-        x = photos if (photos.shape[1] == 3) == (layout == "NCHW") else np.moveaxis(photos, *((1, -1) if layout == "NHWC" else (-1, 1)))
+        x = (
+            photos
+            if (photos.shape[1] == 3) == (layout == "NCHW")
+            else np.moveaxis(photos, *((1, -1) if layout == "NHWC" else (-1, 1)))
+        )
         result = oi.gradcam(model, np.ascontiguousarray(x), target=3, engine=ENGINE)
         assert result.values.shape == (8, 10, 10)
         assert scores(model).count == 10

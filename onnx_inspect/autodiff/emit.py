@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Operand = ir.Value | float | Sequence[int] | np.ndarray[Any, Any] | None
+Operand = ir.Value | float | np.integer[Any] | Sequence[int] | np.ndarray[Any, Any] | None
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-_BOOL = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor", "IsNaN", "IsInf"})
+_BOOL = frozenset(
+    {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor", "IsNaN", "IsInf"}
+)
 _INT64 = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero"})
 _SECOND = frozenset({"Where"})  # the operand whose type the result has
 _MAGIC = threading.RLock()  # onnx_ir keeps the handler of + - * / in one global place
@@ -61,7 +63,7 @@ class Op:
         self.node: ir.Node | None = None
         self.wanted: frozenset[ir.Value] | set[ir.Value] | None = None
         self._names = {v.name for n in graph.all_nodes() for v in n.outputs} | {v.name for v in graph.inputs}
-        self._names |= set(graph.initializers)
+        self._names |= set(graph.initializers) | {n.name for n in graph.all_nodes()}
         self._count = 0
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
         self._outer: Any = None
@@ -81,10 +83,18 @@ class Op:
         return lambda *inputs, **attributes: self._emit(op_type, inputs, **attributes)
 
     def _emit(
-        self, op_type: str, inputs: Sequence[Operand], *, outputs: int = 1, dtype: ir.DataType | None = None,
-        name: str | None = None, **attributes: Any,
+        self,
+        op_type: str,
+        inputs: Sequence[Operand],
+        *,
+        outputs: int = 1,
+        dtype: ir.DataType | None = None,
+        name: str | None = None,
+        **attributes: Any,
     ) -> Any:
         values = self._operands(inputs, 1 if op_type in _SECOND else 0)
+        if op_type == "Cast" and attributes["to"] is None:
+            raise self.unsupported("the element type of its values is not known; export it in standard operators")
         attributes = {k: v for k, v in attributes.items() if v is not None}
         results = [ir.Value(name=name if name and i == 0 else self.fresh(op_type)) for i in range(outputs)]
         node = ir.node(op_type, values, attributes, outputs=results, name=self.fresh(op_type))
@@ -126,7 +136,9 @@ class Op:
 
     # Constants, shapes and sums: what nearly every rule needs.
 
-    def const(self, data: float | Sequence[int] | NDArray[Any], dtype: ir.DataType | None = None) -> ir.Value:
+    def const(
+        self, data: float | np.integer[Any] | Sequence[int] | NDArray[Any], dtype: ir.DataType | None = None
+    ) -> ir.Value:
         """A constant; equal ones are shared. Lists are int64, arrays keep their type, scalars get `dtype`."""
         if isinstance(data, np.ndarray | np.integer):
             array = np.asarray(data)
@@ -178,8 +190,7 @@ class Op:
         static = self.dim(value, axis)
         if static is not None:
             return self.const([static])
-        axis %= self.rank(value)
-        return self.Shape(value, start=axis, end=axis + 1)  # type: ignore[no-any-return]
+        return self.Shape(value, start=axis, end=axis + 1 if axis != -1 else None)  # type: ignore[no-any-return]
 
     def zeros_like(self, value: ir.Value) -> ir.Value:
         """Zeros of the shape and type of a value."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import onnx_ir as ir
 
+from ..canonical import infer_shapes
 from ..errors import LayerError, MissingRule, TargetError
 from ..model import Model, prune
 from .emit import Op, is_float
@@ -74,7 +76,7 @@ def vjp(model: Model, wrt: Iterable[str], outputs: Iterable[str], *, rules: Rule
         LayerError: no such tensor.
         MissingRule: an operator in between has no rule.
     """
-    new = model.clone()
+    new = _copy(model)
     graph = new.ir.graph
     ys, xs = [_float(new, n) for n in outputs], [_float(new, n) for n in wrt]
     op = Op(graph)
@@ -108,7 +110,7 @@ def gradient(model: Model, target: Emits, wrt: Iterable[str], *, rules: Rules = 
         TargetError: the score does not depend on one of the tensors.
         MissingRule: an operator in between has no rule.
     """
-    new = model.clone()
+    new = _copy(model)
     graph = new.ir.graph
     xs = [_float(new, n) for n in wrt]
     op = Op(graph)
@@ -133,7 +135,7 @@ def backward(
     """
     wrt = set(wrt)
     nodes = list(op.graph)
-    op.wanted = varying = _varying(nodes, wrt)
+    op.wanted = varying = _varying(nodes, wrt, rules)
     cotangents: dict[ir.Value, ir.Value] = {y: dy for y, dy in seeds.items() if y in varying}
     for node in reversed(nodes):
         if not any(y in cotangents for y in node.outputs) or not any(x in varying for x in _inputs(node)):
@@ -141,18 +143,36 @@ def backward(
         op.node = node
         dys = [_cotangent(op, cotangents, y) for y in node.outputs]
         dxs = _as_list(_lookup(rules, node)(op, node, *dys))
-        for x, dx in zip(node.inputs, dxs, strict=False):
-            if x is not None and dx is not None and x in varying:
+        for x, dx in zip_longest(node.inputs, dxs):
+            if x is None or x not in varying:
+                continue
+            if dx is not None:
                 cotangents[x] = op.Add(cotangents[x], dx) if x in cotangents else dx
+            elif not is_float(x):
+                raise _missing(_unknown_origin(x, varying, rules))
     op.node = None
     return {x: cotangents[x] for x in wrt if x in cotangents}
 
 
-def _varying(nodes: Iterable[ir.Node], wrt: set[ir.Value]) -> set[ir.Value]:
+def _copy(model: Model) -> Model:
+    """A copy to write in; nodes that an earlier gradient added get their shapes, which rules ask for."""
+    new = model.clone()
+    if any(step.startswith(("vjp", "gradient")) for step in model.history):
+        infer_shapes(new.ir)
+    return new
+
+
+def _varying(nodes: Iterable[ir.Node], wrt: set[ir.Value], rules: Rules) -> set[ir.Value]:
+    """What depends on `wrt` smoothly, as far as anybody knows.
+
+    Integers do not, where a rule says how they came about. Behind an operator without a rule (a quantiser, say) they
+    may stand for floats: they count, so that the walk meets the operator and complains instead of finding zeros.
+    """
     varying = set(wrt)
     for node in nodes:
         if any(x in varying for x in _inputs(node)):
-            varying.update(y for y in node.outputs if is_float(y))
+            known = _find(rules, node) is not None
+            varying.update(y for y in node.outputs if is_float(y) or not known)
     return varying
 
 
@@ -171,16 +191,37 @@ def _cotangent(op: Op, cotangents: Mapping[ir.Value, ir.Value], y: ir.Value) -> 
     return op.zeros_like(y) if y.name and y.dtype is not None and is_float(y) else None
 
 
+def _key(node: ir.Node) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def _find(rules: Rules, node: ir.Node) -> Rule | None:
+    return rules(node) if callable(rules) else rules.get(_key(node))
+
+
+def _unknown_origin(value: ir.Value, varying: set[ir.Value], rules: Rules) -> ir.Node:
+    """The node without a rule that integers which may stand for floats come from."""
+    node = value.producer()
+    assert node is not None
+    if _find(rules, node) is None:
+        return node
+    return _unknown_origin(next(x for x in _inputs(node) if x in varying and not is_float(x)), varying, rules)
+
+
 def _lookup(rules: Rules, node: ir.Node) -> Rule:
-    key = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-    found = rules(node) if callable(rules) else rules.get(key)
+    found = _find(rules, node)
     if found is None:
-        raise MissingRule(
-            f"Node '{node.name or node.outputs[0].name}' has the operator {key}, which has no gradient rule. "
-            f'Write one: @onnx_inspect.rule("{key}") over a function (op, node, dy) that returns the cotangents of '
-            "its inputs; or choose a layer behind this node."
-        )
+        raise _missing(node)
     return found
+
+
+def _missing(node: ir.Node) -> MissingRule:
+    key = _key(node)
+    return MissingRule(
+        f"Node '{node.name or node.outputs[0].name}' has the operator {key}, which has no gradient rule. "
+        f'Write one: @onnx_inspect.rule("{key}") over a function (op, node, dy) that returns the cotangents of '
+        "its inputs; or choose a layer behind this node."
+    )
 
 
 def _as_list(dxs: Cotangents) -> Sequence[ir.Value | None]:

@@ -54,7 +54,12 @@ def run(engine: Engine, folder: Path, quiet: bool = False) -> dict[str, dict[str
     from ..methods import cam, gradients, perturbation
     from ..resources import bundled
 
-    functions = {"gradcam": cam.gradcam, "cam": cam.cam, "saliency": gradients.saliency, "occlusion": perturbation.occlusion}
+    functions = {
+        "gradcam": cam.gradcam,
+        "cam": cam.cam,
+        "saliency": gradients.saliency,
+        "occlusion": perturbation.occlusion,
+    }
     photos = sorted(bundled("signs/photos").glob("*.jpg"))
     results: dict[str, dict[str, Attribution]] = {}
     for name in MODELS:
@@ -63,7 +68,7 @@ def run(engine: Engine, folder: Path, quiet: bool = False) -> dict[str, dict[str
         for method in METHODS:
             if not quiet:
                 click.echo(f"{name}: {method}", err=True)
-            result = functions[method](loaded, list(photos), engine=engine)  # type: ignore[operator]
+            result = functions[method](loaded, list(photos), engine=engine)
             result.write([folder / name / f"{p.stem}.{method}.png" for p in photos])
             results[name][method] = result
     image.write(folder / "contact_sheet.png", sheet(results))
@@ -80,7 +85,7 @@ def _bundled_json(name: str) -> dict[str, Any]:
 
 def sheet(results: dict[str, dict[str, Attribution]]) -> NDArray[np.uint8]:
     """One row per photo, one column per model and method."""
-    from .. import image, render
+    from .. import image, layout, render
 
     known = _bundled_json("photos/boxes.json")
     columns = ["photo", *(f"{model}: {method}" for model in results for method in METHODS)]
@@ -96,7 +101,7 @@ def sheet(results: dict[str, dict[str, Attribution]]) -> NDArray[np.uint8]:
         tiles = [marked, *(results[model][method].overlay(i) for model in results for method in METHODS)]
         rows.append([image.resize(t, (144, 144)) for t in tiles])
         titles.append(known[photo.path.name]["label"])
-    return render.contact_sheet(rows, titles, columns)
+    return layout.contact_sheet(rows, titles, columns)
 
 
 def measure(results: dict[str, dict[str, Attribution]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,9 @@ def describe(model: Model) -> dict[str, Any]:
         "multiply_adds": cost["total"],
         "multiply_adds_per_layer": cost["layers"],
         "nodes": len(list(graph.all_nodes())),
-        "operators": dict(Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in graph.all_nodes()).most_common()),
+        "operators": dict(
+            Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in graph.all_nodes()).most_common()
+        ),
         "notes": notes,
     }
 
@@ -105,8 +108,8 @@ def _activations(model: Model) -> int | None:
                 if not isinstance(dim, int) and axis > 0:
                     return None
                 size *= dim if isinstance(dim, int) else 1
-            total += size * value.dtype.itemsize if value.dtype.itemsize >= 1 else size
-    return int(total)
+            total += math.ceil(size * value.dtype.itemsize)
+    return total
 
 
 def _print(facts: dict[str, Any]) -> None:

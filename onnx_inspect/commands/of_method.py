@@ -41,14 +41,21 @@ def build(method: Method) -> click.Command:
 def _target_options(parameters: Any) -> Iterator[Callable[[Any], Any]]:
     if "target" in parameters:
         yield click.option(
-            "-t", "--target", default="top", show_default=True, metavar="TARGET",
+            "-t",
+            "--target",
+            default="top",
+            show_default=True,
+            metavar="TARGET",
             help="What to explain: top, top:K, a class index or name, or elements of an output, OUTPUT[3,5:8].",
         )
     if "labels" in parameters:
         yield click.option("--labels", metavar="FILE", help="Class names: one per line, or JSON.")
     if "score" in parameters:
         yield click.option(
-            "--score", type=click.Choice(["logits", "output"]), default="logits", show_default=True,
+            "--score",
+            type=click.Choice(["logits", "output"]),
+            default="logits",
+            show_default=True,
             help="Explain the score before a final softmax or sigmoid, or the output itself.",
         )
 
@@ -63,7 +70,11 @@ def _own_options(method: Method) -> Iterator[Callable[[Any], Any]]:
 
 def _output_options() -> Iterator[Callable[[Any], Any]]:
     yield click.option(
-        "-o", "--out", default=".", show_default=True, metavar="OUT",
+        "-o",
+        "--out",
+        default=".",
+        show_default=True,
+        metavar="OUT",
         help="A picture's name (for one photo) or a folder, for PHOTO.METHOD.png.",
     )
     yield click.option("--panel", is_flag=True, help="Also write photo, map and the top five side by side.")
@@ -209,8 +220,13 @@ class _progress:  # noqa: N801  (reads as a function: `with _progress(quiet) as 
 
         console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=console, transient=True, disable=quiet or not console.is_terminal,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
         )
 
     def __enter__(self) -> Callable[[str, int], Callable[[int], None]]:

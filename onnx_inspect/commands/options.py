@@ -38,7 +38,9 @@ engine = _apply(
     [
         click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run.", show_default=True),
         click.option("--threads", type=click.IntRange(1), help="Threads of the CPU provider [default: one per core]."),
-        click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="The most samples in one run."),
+        click.option(
+            "--batch", type=click.IntRange(1), default=8, show_default=True, help="The most samples in one run."
+        ),
         click.option("-v", "--verbose", is_flag=True, help="Let onnxruntime speak on stderr."),
     ]
 )
@@ -68,8 +70,8 @@ def make_engine(values: dict[str, Any]) -> Engine:
 
 def make_preprocessing(model: Model, values: dict[str, Any]) -> tuple[Preprocessing, list[str]]:
     """The preprocessing that the options ask for; takes them out of `values`."""
+    from ..guess import parse
     from ..methods.job import guess_preprocessing
-    from ..preprocess import parse
 
     flags = {k: values.pop(k) for k in PREPROCESSING}
     preset = flags.pop("preset")

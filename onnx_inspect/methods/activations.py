@@ -32,9 +32,9 @@ class Activations(Attribution):
 
     def panel(self, i: int = 0) -> NDArray[np.uint8]:
         """The photo beside the grid."""
-        from .. import render
+        from .. import layout
 
-        return render.row([self.photo(i).pixels, self.overlay(i)])
+        return layout.row([self.photo(i).pixels, self.overlay(i)])
 
     def arrays(self, i: int) -> dict[str, NDArray[Any]]:
         """The tensors, under their names, and the order of the channels."""
@@ -85,7 +85,11 @@ def activations(
     if maps.ndim != 4:
         raise ResultError(f"'{at.name}' has {values.ndim} axes: only maps, tokens and vectors can be drawn.")
     strength = np.abs(maps).mean(axis=(2, 3))
-    order = np.argsort(-strength, axis=1, kind="stable") if sort == "strength" else np.tile(np.arange(maps.shape[1]), (len(maps), 1))
+    order = (
+        np.argsort(-strength, axis=1, kind="stable")
+        if sort == "strength"
+        else np.tile(np.arange(maps.shape[1]), (len(maps), 1))
+    )
     return job.attribution(  # type: ignore[no-any-return]
         "activations",
         values,

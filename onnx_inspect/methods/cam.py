@@ -129,7 +129,9 @@ def _pooling_head(model: Model, score: str) -> tuple[Layer, str]:
             )
         value = source
     del graph
-    raise LayerError("cam needs a model that ends in global average pooling and a linear layer; this one has no such pooling. Use gradcam.")
+    raise LayerError(
+        "cam needs a model that ends in global average pooling and a linear layer; this one has no such pooling. Use gradcam."
+    )
 
 
 def _is_global(node: ir.Node, source: ir.Value, model: Model) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import engine as engines
-from .. import geometry, labels, layer, preprocess
+from .. import geometry, guess, labels, layer
 from ..attribution import Attribution, Photo, Prediction, identity
-from ..autodiff import RULES, Rules, gradient
+from ..autodiff.gradient import RULES, Rules, gradient
 from ..engine import Engine
 from ..errors import InputError, InspectError, ResultError, TargetError
 from ..labels import Labels
@@ -21,7 +22,7 @@ from ..naming import Layer
 from ..preprocess import Preprocessing
 from ..rewrite import expose
 from ..structure import Spec, normalises
-from ..target import Index, ScoreKind, TargetLike, parse, scores
+from ..target import Index, ScoreKind, Scores, TargetLike, parse, scores
 
 ModelLike = Model | str | Path | bytes
 PhotoLike = str | Path
@@ -99,10 +100,9 @@ class Job:
         return preprocessing, [Photo(None, p, geometry.squash(p.shape[:2], p.shape[:2])) for p in pictures]
 
     def _name_classes(self, given: Labels | str | Path | Sequence[str] | None) -> None:
-        try:
+        self.scores: Scores | None = None
+        with contextlib.suppress(TargetError):  # no row of class scores: a target must name the elements it means
             self.scores = scores(self.model, kind=self.score)
-        except TargetError:
-            self.scores = None  # no row of class scores: a target must name the elements it means
         count = self.scores.count if self.scores is not None else None
         if isinstance(given, Labels):
             self.labels = given
@@ -148,7 +148,10 @@ class Job:
         return {**{t: self.feeds[t] for t in tensors if t in self.feeds}, **found}
 
     def forward(
-        self, tensors: Sequence[str], feeds: Mapping[str, NDArray[Any]] | None = None, progress: Callable[[int], None] | None = None
+        self,
+        tensors: Sequence[str],
+        feeds: Mapping[str, NDArray[Any]] | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> dict[str, NDArray[Any]]:
         """One run without gradients: the tensors, and what predictions are read from."""
         wanted = list(dict.fromkeys([*tensors, *self._outputs()]))
@@ -166,8 +169,14 @@ class Job:
             return
         for weight, value in self.model.ir.graph.initializers.items():
             tensor = value.const_value
-            if tensor is not None and tensor.dtype.is_floating_point() and not np.isfinite(tensor.numpy().astype(np.float32)).all():
-                raise ResultError(f"'{name}' is not a number: the weight '{weight}' of the model holds NaN or infinity.")
+            if (
+                tensor is not None
+                and tensor.dtype.is_floating_point()
+                and not np.isfinite(tensor.numpy().astype(np.float32)).all()
+            ):
+                raise ResultError(
+                    f"'{name}' is not a number: the weight '{weight}' of the model holds NaN or infinity."
+                )
         raise ResultError(
             f"'{name}' is not a number (NaN or infinity), though all weights are: check the preprocessing, and "
             "whether the model overflows its number type."
@@ -187,9 +196,10 @@ class Job:
         """What a final activation makes of the scores; softmax where the file ends in logits."""
         assert self.scores is not None
         if self.score == "output" and self.scores.activation is not None:
-            return rows
+            return np.exp(rows) if self.scores.activation == "log softmax" else rows
         if self.scores.activation == "sigmoid" or rows.shape[1] == 1:
-            return 1 / (1 + np.exp(-np.clip(rows, -700, 700)))
+            sigmoid: NDArray[Any] = 1 / (1 + np.exp(-np.clip(rows, -700, 700)))
+            return sigmoid
         if self.scores.activation is None and rows.min() >= 0 and np.allclose(rows.sum(axis=1), 1, atol=1e-2):
             return rows  # scores that are probabilities already
         exponentials = np.exp(rows - rows.max(axis=1, keepdims=True))
@@ -204,7 +214,10 @@ class Job:
         if rows.shape[1] == 1:  # a single logit: class 1 is its own side, class 0 the other
             rows, probabilities = np.hstack([-rows, rows]), np.hstack([1 - probabilities, probabilities])
         return [
-            [Prediction(int(i), self.labels.name(int(i)), float(row[i]), float(p[i])) for i in np.argsort(-row, kind="stable")]
+            [
+                Prediction(int(i), self.labels.name(int(i)), float(row[i]), float(p[i]))
+                for i in np.argsort(-row, kind="stable")
+            ]
             for row, p in zip(rows, probabilities, strict=True)
         ]
 
@@ -277,7 +290,7 @@ def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -
     """Preprocessing from flags, the file's metadata, or a guess that the notes own up to."""
     spec = image_input(model)
     value = next(v for v in model.ir.graph.inputs if v.name == spec.name)
-    return preprocess.resolve(spec, model.metadata, normalises(model.ir.graph, value), preset=preset, **flags)
+    return guess.resolve(spec, model.metadata, normalises(model.ir.graph, value), preset=preset, **flags)
 
 
 def channels_first(values: NDArray[Any], layout: str | None) -> NDArray[Any]:

@@ -24,28 +24,39 @@ if TYPE_CHECKING:
 class Occlusion(Attribution):
     """The drop of the score, and in `extra` per position of the window: probability, class and activation."""
 
-    def panels(self, i: int = 0) -> dict[str, NDArray[np.uint8]]:
-        """The panels of Zeiler & Fergus (2014, figure 6): activation, probability of the class, most probable class."""
-        from .. import render
+    def panels(self, i: int = 0, height: int = 320) -> dict[str, NDArray[np.uint8]]:
+        """The tiles of Zeiler & Fergus (2014, figure 6) by their captions, all showing what the model sees.
+
+        The photo, the drop over it, the total activation of the strongest map, the probability of the class, and
+        the most probable class, for the window at each place; `height` pixels high.
+        """
+        from .. import image, layout, render
 
         photo, what = self.photo(i), self.explained[i]
-        name = what.label if what is not None else self.target
-        seen = photo.geometry.mask_in_photo()
-        found = {"drop": render.overlay(photo.pixels, self.map(i), signed=self.signed, seen=seen)}
+        seen = render.view(photo.pixels, photo.geometry, height)
+        size = seen.shape[:2]
+        drop = image.resize(self.heat[i], size)
+        over = layout.fit(render.overlay(seen, drop, signed=self.signed), *size)
+        found = {
+            "photo as the model sees it": seen,
+            "drop of the score": layout.with_bar(over, render.limits(drop, self.signed), "coolwarm"),
+        }
         if "activation" in self.extra:
-            found[f"strongest map of {self.layer}"] = render.heat_figure(self.extra["activation"][i])
-        found[f"probability of {name}"] = render.heat_figure(self.extra["probability"][i])
+            name = f"activation of map {self.params['channels'][i]}"
+            found[name] = render.heat_tile(self.extra["activation"][i], size)
+        name = what.label if what is not None else self.target
+        found[f"probability of {name}"] = render.heat_tile(self.extra["probability"][i], size)
         classes = self.extra["class"][i]
         labels = {int(k): str(self.params["labels"].get(int(k), k)) for k in np.unique(classes)}
-        found["most probable class"] = render.categorical(classes, labels)
+        found["most probable class"] = render.categorical_tile(classes, size, labels)
         return found
 
     def panel(self, i: int = 0) -> NDArray[np.uint8]:
         """The photo, the drop over it, and the panels of Zeiler & Fergus."""
-        from .. import render
+        from .. import layout
 
         panels = self.panels(i)
-        return render.contact_sheet([[self.photo(i).pixels, *panels.values()]], [""], ["photo", *panels])
+        return layout.figure(list(panels.values()), list(panels), self.title(i))
 
 
 @method
@@ -90,7 +101,9 @@ def occlusion(
     if job.preprocessing is None or job.feeds[job.input.name].ndim != 4:
         raise InputError("occlusion needs a picture as input, with height and width.")
     if job.scores is None:
-        raise TargetError("occlusion follows a class score, and this model's output is not one row of scores per sample.")
+        raise TargetError(
+            "occlusion follows a class score, and this model's output is not one row of scores per sample."
+        )
     at = job.layer(layer)
     clean = job.forward([at.tensor])
     rows = job.rows(clean)
@@ -147,7 +160,8 @@ def occlusion(
 
 def _starts(size: int, window: int, stride: int) -> list[int]:
     """Where windows begin: every stride, until one reaches the border (and is cut there)."""
-    return list(range(0, max(size - window, 0) + stride, stride)) if window < size else [0]
+    count = 1 + max(0, -(-(size - window) // stride))
+    return [i * stride for i in range(count) if i * stride < size]
 
 
 def _cover(view: NDArray[Any], job: Job, baseline: str) -> NDArray[Any]:

@@ -163,7 +163,7 @@ def identity(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 def cast(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X in another type; nothing comes back from integers and booleans."""
     (x,) = inputs(node, 1)
-    return op.Cast(dy, to=x.dtype) if x.dtype is not None and is_float(x) else None
+    return op.Cast(dy, to=x.dtype) if is_float(x) else None
 
 
 @rule("Dropout")
@@ -171,13 +171,9 @@ def dropout(op: Op, node: ir.Node, dy: ir.Value, *_: object) -> Cotangents:
     """Y = X, as in inference."""
     training = inputs(node, 3)[2]
     if training is not None and ints(training) != [0]:
-        raise op.unsupported(
-            "it may be in training mode; export the model for inference (training_mode = false)"
-        )
+        raise op.unsupported("it may be in training mode; export the model for inference (training_mode = false)")
     return dy
 
 
 constant("Sign", "Floor", "Ceil", "Round", "Bernoulli")
-constant(
-    "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor", "IsNaN", "IsInf"
-)
+constant("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor", "IsNaN", "IsInf")

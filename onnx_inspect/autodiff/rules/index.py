@@ -102,9 +102,7 @@ def scatter(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     _, indices, updates = inputs(node, 3)
     reduction = node.attributes.get_string("reduction", "none")
     if reduction not in ("none", "add"):
-        raise op.unsupported(
-            f"only reduction 'none' and 'add' are, not '{reduction}'; choose a layer behind it"
-        )
+        raise op.unsupported(f"only reduction 'none' and 'add' are, not '{reduction}'; choose a layer behind it")
     axis = node.attributes.get_int("axis", 0) if node.op_type == "ScatterElements" else None
     pick, put = (op.GatherND, op.ScatterND) if axis is None else (op.GatherElements, op.ScatterElements)
     dx = dy if reduction == "add" else put(dy, indices, op.zeros_like(updates), axis=axis)

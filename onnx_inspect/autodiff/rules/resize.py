@@ -7,10 +7,18 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Op
+from ..emit import Op, inputs
 from ..gradient import Cotangents, rule
 
-_KEPT = ("antialias", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "extrapolation_value", "mode", "nearest_mode")
+_KEPT = (
+    "antialias",
+    "coordinate_transformation_mode",
+    "cubic_coeff_a",
+    "exclude_outside",
+    "extrapolation_value",
+    "mode",
+    "nearest_mode",
+)
 _ONES = np.ones(3, np.float32)
 
 
@@ -25,8 +33,8 @@ def resize(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
         raise op.unsupported("tf_crop_and_resize depends on a region of interest; use roi-free resizing")
     if attributes.get_string("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise op.unsupported("its keep_aspect_ratio_policy is not 'stretch'; give the sizes themselves")
-    x, y = node.inputs[0], node.outputs[0]
-    scales, sizes = (node.inputs[i] if len(node.inputs) > i else None for i in (2, 3))
+    x, _, scales = inputs(node, 3)
+    y = node.outputs[0]
     rank = op.rank(x)
     axes = [a % rank for a in attributes.get_ints("axes", range(rank))]
     how: dict[str, Any] = {name: attributes[name].value for name in _KEPT if name in attributes}

@@ -1,0 +1,140 @@
+"""The engine: providers, batches, sessions, and what it says when something does not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+import onnx_inspect as oi
+from onnx_inspect.engine import _PROBE, Engine
+from onnx_inspect.errors import DeviceError, InputError, ModelError
+
+from . import nets
+
+X = nets.images(5)
+
+
+def test_the_probe_is_one_identity_node() -> None:
+    proto = onnx.ModelProto.FromString(_PROBE)
+    onnx.checker.check_model(proto, full_check=True)
+    assert [n.op_type for n in proto.graph.node] == ["Identity"]
+
+
+def test_results_are_onnxruntimes() -> None:
+    model = oi.load(nets.classifier())
+    session = ort.InferenceSession(nets.classifier().SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"image": X})[0]
+    np.testing.assert_allclose(Engine("cpu").run(model, {"image": X})["scores"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+def test_batches_do_not_matter(batch: int) -> None:
+    done: list[int] = []
+    found = Engine("cpu", batch=batch).run(oi.load(nets.classifier()), {"image": X}, progress=done.append)["scores"]
+    np.testing.assert_allclose(found, nets.forward(X)["logits"], rtol=1e-4)
+    assert sum(done) == 5
+
+
+@pytest.mark.parametrize("fixed", [1, 2, 4])
+def test_a_fixed_batch_is_filled_up(fixed: int) -> None:
+    found = Engine("cpu").run(oi.load(nets.classifier(batch=fixed)), {"image": X})["scores"]
+    np.testing.assert_allclose(found, nets.forward(X)["logits"], rtol=1e-4)
+
+
+def test_a_batch_that_was_relaxed_wrongly_is_run_singly() -> None:
+    """The canonical form would not relax this; if it did, the engine would notice."""
+    nodes = [helper.make_node("Softmax", ["x"], ["y"], axis=0)]
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 3]) for n in "xy"]
+    model = oi.load(
+        helper.make_model(
+            helper.make_graph(nodes, "g", info[:1], info[1:]),
+            opset_imports=[helper.make_opsetid("", 21)],
+            ir_version=10,
+        )
+    )
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    mixed = Engine("cpu").run(model, {"x": x})["y"]
+    model.batch_relaxed = True
+    np.testing.assert_array_equal(Engine("cpu").run(model, {"x": x})["y"], np.ones((2, 3)))
+    assert not np.allclose(mixed, 1)
+
+
+def test_only_what_is_wanted_is_computed() -> None:
+    model = oi.load(nets.classifier())
+    found = Engine("cpu").run(model, {"image": X}, ["r1"])
+    assert set(found) == {"r1"}
+    np.testing.assert_allclose(found["r1"], nets.forward(X)["r1"], atol=1e-5)
+
+
+def test_sessions_are_kept_up_to_a_limit() -> None:
+    engine, model = Engine("cpu", sessions=2), oi.load(nets.classifier())
+    for wanted in (["r1"], ["c1"], ["r1"], ["scores"], ["c2"]):
+        engine.run(model, {"image": X}, wanted)
+    assert len(engine._sessions) == 2
+    again = oi.load(nets.classifier())
+    before = list(engine._sessions)
+    engine.run(again, {"image": X}, ["c2"])
+    assert list(engine._sessions) == before, "an equal model loaded again uses the same session"
+
+
+def test_a_device_is_what_really_runs() -> None:
+    assert Engine("cpu").provider == "CPUExecutionProvider"
+    assert Engine("auto").provider in ("CPUExecutionProvider", "CUDAExecutionProvider")
+    if Engine("auto").provider == "CPUExecutionProvider":
+        with pytest.raises(DeviceError, match="cannot run here"):
+            Engine("cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:x", "", "auto:1"])
+def test_unknown_devices(device: str) -> None:
+    with pytest.raises(DeviceError, match="no device"):
+        Engine(device)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "said"),
+    [
+        ({}, "without values: 'image'"),
+        ({"image": X[0]}, "4 axes"),
+        ({"image": X[:, :2]}, "shape N×3×12×12"),
+        ({"image": X.astype(np.complex64)}, "takes float32, not complex64"),
+    ],
+    ids=["none", "axes", "shape", "type"],
+)
+def test_inputs_that_do_not_fit(feeds: dict[str, np.ndarray], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Engine("cpu").run(oi.load(nets.classifier()), feeds)
+
+
+def test_types_are_cast_where_nothing_is_lost() -> None:
+    model = oi.load(nets.classifier())
+    found = Engine("cpu").run(model, {"image": X.astype(np.float64)})["scores"]
+    np.testing.assert_allclose(found, nets.forward(X)["logits"], rtol=1e-4)
+
+
+def test_no_threads_and_no_batch_are_refused() -> None:
+    with pytest.raises(DeviceError):
+        Engine("cpu", threads=0)
+    with pytest.raises(InputError):
+        Engine("cpu", batch=0)
+
+
+def test_a_model_that_the_runtime_refuses_gets_a_sentence() -> None:
+    nodes = [helper.make_node("Nope", ["x"], ["y"], domain="nowhere")]
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 3]) for n in "xy"]
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("nowhere", 1)]
+    model = oi.load(
+        helper.make_model(helper.make_graph(nodes, "g", info[:1], info[1:]), opset_imports=opsets, ir_version=10)
+    )
+    with pytest.raises(ModelError, match="does not accept"):
+        Engine("cpu").run(model, {"x": np.zeros((1, 3), np.float32)})
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    Engine("auto").run(oi.load(nets.classifier()), {"image": X})
+    with pytest.raises(oi.InspectError):
+        Engine("cpu").run(oi.load(nets.classifier(size="HW")), {"image": np.zeros((1, 3, 0, 0), np.float32)})
+    assert capfd.readouterr() == ("", "")
