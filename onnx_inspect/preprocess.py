@@ -24,6 +24,7 @@ FLAGS = {
     "scale": "--scale NUMBER",
     "mean": "--mean NUMBERS",
     "std": "--std NUMBERS",
+    "pad_value": "--pad-value PIXEL",
     "layout": "--layout AXES",
 }
 """How the command line sets a field of Preprocessing."""

@@ -129,8 +129,8 @@ def report(found: dict[str, list[Cost]]) -> str:
 def stages(arguments: list[str], runs: int) -> str:
     """Medians of what each stage took, in one process."""
     command = [sys.executable, "-c", PROFILE, *arguments]
-    found = [json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()[-1])
-             for _ in range(runs)]  # fmt: skip
+    outputs = [subprocess.run(command, capture_output=True, check=True, text=True).stdout for _ in range(runs)]
+    found = [json.loads(text.splitlines()[-1]) for text in outputs]
     medians = {stage: statistics.median(r.get(stage, 0) for r in found) for stage in found[0]}
     return tables.markdown(["stage", "s"], [(s, f"{t:.3f}") for s, t in by_size(medians)])
 

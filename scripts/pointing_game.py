@@ -3,7 +3,7 @@
     python scripts/pointing_game.py --assets ../shared/assets
 
 For every photo and every category annotated in it, the map for the category's class is a hit if its maximum lies in
-one of the category's boxes, or at most `--tolerance` pixels of the model's input away. Accuracy is the share of hits.
+one of the category's boxes, or at most `--tolerance` pixels of the model's input away. Accuracy is the share of hits over all pairs; the paper takes the mean over categories of far more photos.
 
 The models know ImageNet's classes and the boxes are COCO's. A category takes part if ImageNet has classes that mean
 the same thing or a kind of it (`CLASSES`); the target is the one of them that the model scores highest on the photo,
@@ -68,13 +68,18 @@ CLASSES: dict[str, Sequence[int]] = {
 
 @dataclass(frozen=True)
 class Round:
-    """A category in a photo. `difficult` is the paper's: small (under a quarter of the photo) and not alone."""
+    """A category in a photo, and how many there are in all."""
 
     photo: Path
     category: str
     boxes: list[Box]
     size: tuple[int, int]  # height, width
-    difficult: bool
+    categories: int
+
+    @property
+    def difficult(self) -> bool:
+        """As in the paper: boxes cover less than a quarter of the photo, and the category is not alone."""
+        return self.share() < 0.25 and self.categories > 1
 
     def share(self) -> float:
         """Of the photo's area, covered by the boxes."""
@@ -123,9 +128,7 @@ def rounds(assets: Path) -> list[Round]:
             boxes[category].append(tuple(box))
         width, height = entry["dimensions"]
         for category in boxes.keys() & CLASSES.keys():
-            one = Round(assets / entry["file"], category, boxes[category], (height, width), False)
-            difficult = one.share() < 0.25 and len(boxes) > 1
-            found.append(Round(one.photo, category, one.boxes, one.size, difficult))
+            found.append(Round(assets / entry["file"], category, boxes[category], (height, width), len(boxes)))
     return sorted(found, key=lambda r: (r.photo, r.category))
 
 

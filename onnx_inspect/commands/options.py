@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..preprocess import Preprocessing
 
 F = TypeVar("F", bound=Callable[..., Any])
-PREPROCESSING = ("preset", "size", "resize", "crop_ratio", "color", "scale", "mean", "std", "layout")
+PREPROCESSING = ("preset", "size", "resize", "crop_ratio", "color", "scale", "mean", "std", "pad_value", "layout")
 
 
 def _apply(options: list[Callable[[Any], Any]]) -> Callable[[F], F]:
@@ -55,6 +55,7 @@ preprocessing = _apply(
         click.option("--scale", metavar="NUMBER", help="(pixel * scale - mean) / std; fractions as 1/255."),
         click.option("--mean", metavar="NUMBERS", help="One, or one per channel: 0.485,0.456,0.406."),
         click.option("--std", metavar="NUMBERS", help="One, or one per channel."),
+        click.option("--pad-value", metavar="PIXEL", help="What fills a letterbox, 0 to 255."),
         click.option("--layout", metavar="AXES", help="NCHW or NHWC."),
     ]
 )

@@ -1,0 +1,335 @@
+"""The command line as a user meets it: through click, and through the shell where the process itself matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import onnx_inspect as oi
+from onnx_inspect import cli as cli_module
+from onnx_inspect import image
+from onnx_inspect.cli import cli, commands, methods
+
+from . import nets
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(w) for w in words], prog_name="onnx-inspect")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return nets.save(tmp_path, "mödel.onnx", final="Softmax", metadata=nets.NAMES)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    return nets.photo(tmp_path, "phötö 1.png")
+
+
+def refused(result: Result, said: str, folder: Path | None = None) -> None:
+    """One line on stderr, exit code 2, nothing written."""
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert said in lines[0]
+    assert "Traceback" not in result.output
+    if folder is not None:
+        assert not list(folder.rglob("*.gradcam*"))
+        assert not [f for f in folder.rglob("*") if f.name.startswith(".")]
+
+
+# Help.
+
+
+def test_every_method_and_command_is_listed_and_helps() -> None:
+    listed = call("--help").output
+    for name in {**methods(), **commands()}:
+        assert f"  {name} " in listed
+        helped = call(name, "--help")
+        assert helped.exit_code == 0
+        assert "Usage: onnx-inspect" in helped.output
+        assert len(helped.output.splitlines()) > 8
+
+
+def test_every_option_has_help() -> None:
+    context = cli.make_context("onnx-inspect", ["--help"], resilient_parsing=True)
+    for name in {**methods(), **commands()}:
+        command = cli.get_command(context, name)
+        assert command is not None
+        for option in command.params:
+            assert isinstance(option, click.Argument) or getattr(option, "help", None), f"{name} {option.name}"
+
+
+def test_methods_are_functions_of_the_package() -> None:
+    assert set(methods()) <= set(oi.__all__)
+    for name in methods():
+        assert (getattr(oi, name).__doc__ or "").startswith(methods()[name][1])
+
+
+def test_python_dash_m() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "onnx_inspect", "--version"], capture_output=True, text=True, check=True
+    )
+    assert "onnx-inspect" in done.stdout
+
+
+# The main job.
+
+
+def test_without_a_command_a_model_and_a_photo_are_explained(model: Path, photo: Path, tmp_path: Path) -> None:
+    with CliRunner().isolated_filesystem(tmp_path):
+        result = call(model, photo)
+        assert result.exit_code == 0, result.output
+        assert [f.name for f in Path().iterdir()] == ["phötö 1.gradcam.png"]
+    assert "%" in result.stdout
+    assert "dog (1)" in result.stdout
+    assert "preprocessing: " in result.stderr
+    assert "layer: 'body.relu2'" in result.stderr
+
+
+def test_notes_name_the_flags(model: Path, photo: Path, tmp_path: Path) -> None:
+    result = call("gradcam", model, photo, "-o", tmp_path / "out")
+    guesses = [line for line in result.stderr.splitlines() if "guess" in line or "taken" in line or "assumed" in line]
+    assert guesses
+    assert all("(--" in line or "--" in line.rpartition("(")[2] for line in guesses), guesses
+    assert call("gradcam", model, photo, "-o", tmp_path / "out", "-q").stderr == ""
+
+
+@pytest.mark.parametrize("method", sorted(methods()))
+def test_every_method_writes_what_it_says(method: str, model: Path, photo: Path, tmp_path: Path) -> None:
+    second = nets.photo(tmp_path, "b.jpg", (9, 50))
+    out = tmp_path / "out"
+    result = call(method, model, photo, second, "-o", out, "--panel", "--npz", "--manifest", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    expected = {f"{stem}.{method}{suffix}" for stem in ("phötö 1", "b") for suffix in (".png", ".panel.png", ".npz")}
+    assert {f.name for f in out.iterdir()} == expected | {"manifest.json"}
+    for name in expected:
+        if name.endswith(".png"):
+            assert image.read(out / name).std() > 0
+    record = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert record["method"] == method
+    assert [Path(r["photo"]).name for r in record["results"]] == ["phötö 1.png", "b.jpg"]
+    assert all(Path(f).exists() for r in record["results"] for f in r["files"].values())
+    assert all("values" in np.load(out / f"{stem}.{method}.npz") for stem in ("phötö 1", "b"))
+
+
+def test_json_is_for_machines(model: Path, photo: Path, tmp_path: Path) -> None:
+    result = call("gradcam", model, photo, "-o", tmp_path, "--json", "--target", "Löwe")
+    record = json.loads(result.stdout)
+    assert record["results"][0]["explained"]["label"] == "Löwe"
+    assert record["schema"] == 1
+    assert "Löwe" in result.stdout, "Unicode is written as it is"
+
+
+def test_a_picture_can_be_named(model: Path, photo: Path, tmp_path: Path) -> None:
+    assert call("gradcam", model, photo, "-o", tmp_path / "map.jpg").exit_code == 0
+    assert image.read(tmp_path / "map.jpg").ndim == 3
+    second = nets.photo(tmp_path, "b.png")
+    refused(call("gradcam", model, photo, second, "-o", tmp_path / "two.png"), "name a folder", tmp_path)
+
+
+def test_folders_and_globs_and_many_photos(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(20):
+        nets.photo(folder, f"{i:02}.png", (8 + i, 9))
+    assert call("gradcam", model, folder, "-o", tmp_path / "a").exit_code == 0
+    assert call("gradcam", model, folder / "0*.png", "-o", tmp_path / "b").exit_code == 0
+    assert len(list((tmp_path / "a").iterdir())) == 20
+    assert len(list((tmp_path / "b").iterdir())) == 10
+    for name in ("00.gradcam.png", "07.gradcam.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_one_bad_photo_does_not_stop_the_rest(model: Path, photo: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(photo.read_bytes()[:200])
+    result = call("gradcam", model, bad, photo, "-o", tmp_path / "out", "--manifest")
+    assert result.exit_code == 2
+    assert "bad.png" in result.stderr
+    assert (tmp_path / "out" / "phötö 1.gradcam.png").exists()
+    record = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    assert [Path(f).name for f in record["failed"]] == ["bad.png"]
+    assert len(record["results"]) == 1
+
+
+def test_flags_reach_the_preprocessing(model: Path, photo: Path, tmp_path: Path) -> None:
+    flags = ["--preset", "tf", "--color", "BGR", "--resize", "letterbox", "--pad-value", "7"]
+    record = json.loads(call("gradcam", model, photo, "-o", tmp_path, "--json", *flags).stdout)["preprocessing"]
+    assert (record["color"], record["resize"], record["pad_value"]) == ("BGR", "letterbox", 7)
+    assert record["scale"] == pytest.approx(1 / 127.5)
+
+
+def test_flags_reach_the_method(model: Path, photo: Path, tmp_path: Path) -> None:
+    flags = ["--window", "5", "--stride", "4", "--baseline", "mean", "--layer", "body.relu1"]
+    record = json.loads(call("occlusion", model, photo, "-o", tmp_path, "--json", *flags).stdout)
+    assert {k: record["params"][k] for k in ("window", "stride", "baseline")} == {
+        "window": 5,
+        "stride": 4,
+        "baseline": "mean",
+    }
+    assert record["layer"] == "body.relu1"
+    files = call("activations", model, photo, "-o", tmp_path, "--npz", "--tensors", "c1", "--tensors", "body.conv2")
+    assert files.exit_code == 0, files.output
+    assert {"c1", "c2"} <= set(np.load(tmp_path / "phötö 1.activations.npz").files)
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--target", "99"], "no class 99"),
+        (["--target", "lion"], "No class is called 'lion'"),
+        (["--layer", "nope"], "no layer or tensor 'nope'"),
+        (["--layer", "head"], "not a map"),
+        (["--layer", "body.*"], "name one"),
+        (["--device", "gpu"], "no device 'gpu'"),
+        (["--preset", "nope"], "preset"),
+        (["--labels", "missing.txt"], "cannot be read"),
+        (["--mean", "1,2"], "mean"),
+        (["--target", "p[0]", "--layer", "logits"], "not a map"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_wrong_options(options: list[str], said: str, model: Path, photo: Path, tmp_path: Path) -> None:
+    refused(call("gradcam", model, photo, "-o", tmp_path / "out", *options), said, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "empty"), (b"hello", "not an ONNX model"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS")],
+    ids=["empty", "text", "lfs"],
+)
+def test_wrong_models(content: bytes, said: str, photo: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.onnx"
+    path.write_bytes(content)
+    refused(call("gradcam", path, photo, "-o", tmp_path / "out"), said, tmp_path)
+    refused(call("info", path), said)
+    refused(call("layers", path), said)
+    refused(call("info", tmp_path / "missing.onnx"), "no file")
+
+
+def test_no_photos(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    refused(call("gradcam", model, tmp_path / "none"), "none", tmp_path)
+    refused(call("gradcam", model, tmp_path / "missing.jpg"), "missing.jpg", tmp_path)
+    refused(call("gradcam", model, tmp_path / "*.tiff"), "tiff", tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(model: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    refused(call("gradcam", model, photo, "-o", tmp_path / "locked"), "locked", tmp_path)
+
+
+def test_a_file_where_the_folder_should_be(model: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    refused(call("gradcam", model, photo, "-o", tmp_path / "taken"), "taken", tmp_path)
+
+
+def test_a_full_disk_leaves_nothing(model: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    refused(call("gradcam", model, photo, "-o", tmp_path / "out", "--npz", "--manifest"), "No space left", tmp_path)
+
+
+def test_nan_weights(photo: Path, tmp_path: Path) -> None:
+    path = nets.save(tmp_path, "nan.onnx", broken="nan")
+    refused(call("gradcam", path, photo, "-o", tmp_path / "out"), "weight 'w2'", tmp_path)
+
+
+def test_several_inputs(photo: Path, tmp_path: Path) -> None:
+    path = nets.save(tmp_path, "two.onnx", extra_input=True)
+    refused(call("gradcam", path, photo, "-o", tmp_path / "out"), "'offset'", tmp_path)
+
+
+def test_unknown_commands() -> None:
+    result = call("gradcma", "x")
+    assert result.exit_code == 2
+    assert "No such command" in result.output
+
+
+def test_bugs_are_told_from_bad_input(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("onnx_inspect.commands.info.describe", broken)
+    result = call("info", model)
+    assert result.exit_code == cli_module.BUG
+    assert result.stderr.strip() == "error: Internal error: ZeroDivisionError: oops (--debug shows where)"
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "onnx_inspect", "info", str(tmp_path / "missing.onnx")]
+    assert "Traceback" not in subprocess.run(words, capture_output=True, text=True).stderr
+    assert "Traceback" in subprocess.run([*words, "--debug"], capture_output=True, text=True).stderr
+
+
+# Info and layers.
+
+
+def test_info(model: Path) -> None:
+    result = call("info", model)
+    assert result.exit_code == 0, result.output
+    for word in (
+        "tests",
+        "ai.onnx 17",
+        "'image' N×3×12×12 float32 NCHW",
+        "'scores' N×4",
+        "class_names",
+        "Conv 2",
+        "body.conv2",
+    ):
+        assert word in result.stdout, word
+    facts = json.loads(call("info", model, "--json").stdout)
+    assert facts["parameters"] == sum(v.size for v in nets.weights().values())
+    assert facts["multiply_adds_per_layer"] == {"body.conv1": 5 * 27 * 144, "body.conv2": 6 * 45 * 36, "head": 24}
+    assert facts["multiply_adds"] == 5 * 27 * 144 + 6 * 45 * 36 + 24
+    assert facts["activation_bytes"] == 4 * (2 * 5 * 144 + 2 * 6 * 36 + 6 + 6 + 4 + 4)
+    assert facts["canonical_opset"] == 21
+
+
+def test_layers(model: Path) -> None:
+    found = {c["name"]: c for c in json.loads(call("layers", model, "--json").stdout)}
+    assert list(found)[:4] == ["body.conv1", "body.relu1", "body.conv2", "body.relu2"]
+    assert found["body.relu2"]["tensor"] == "a:2/x;0"
+    assert found["body.relu2"]["receptive_field"] == {"size": [5, 5], "stride": [2, 2], "offset": [0, 0]}
+    assert found["head"]["role"] == "vector"
+    text = call("layers", model, "body.conv*").stdout
+    assert "body.conv2" in text
+    assert "relu" not in text
+    spatial = json.loads(call("layers", model, "--spatial", "--json").stdout)
+    assert all(c["role"] == "spatial" for c in spatial)
+    refused(call("layers", model, "bdy.conv1"), "Did you mean 'body.conv1'")
+
+
+# The demo.
+
+
+def test_the_demo_tells_a_true_story(tmp_path: Path) -> None:
+    result = call("demo", "-o", tmp_path / "demo", "--json", "-q", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    clean, biased = facts["clean"], facts["biased"]
+    assert clean["right"] == 12
+    assert biased["right"] < 12
+    assert clean["stamped"]["stamp_share"] < 0.05 < 0.25 < biased["stamped"]["stamp_share"]
+    assert clean["stamped"]["sign_share"] > 0.5 > 0.1 > biased["stamped"]["sign_share"]
+    stamped = next(r for r in biased["results"] if r["photo"] == "10_warning_stamp.jpg")
+    assert (stamped["label"], stamped["predicted"]) == ("warning", "stop")
+    assert image.read(tmp_path / "demo" / "contact_sheet.png").shape[0] > 1000
+    assert len(list((tmp_path / "demo" / "biased").iterdir())) == 48
