@@ -108,7 +108,7 @@ def _follows(graph: ir.Graph, shapes: Shapes) -> bool:
         elif any(sized) or any(a is not None for a in axes):
             try:
                 found = RULES[node.domain, node.op_type](Node(node, shapes, _TRIAL), axes)
-            except (MixedError, KeyError):
+            except (MixedError, LookupError, TypeError, ValueError):  # without a rule, or a form it does not know
                 return False
             where.update((y, a) for y, a in zip(node.outputs, found, strict=False) if y.name and a is not None)
             if any(shapes[y.name or ""][where[y]] != _TRIAL for y in node.outputs if y in where):

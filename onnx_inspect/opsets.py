@@ -129,4 +129,4 @@ def _info(value: ir.Value) -> onnx.ValueInfoProto:
 
 
 def _named(node: ir.Node) -> str:
-    return f"Node '{node.name or node.outputs[0].name}' ({node.op_type})"
+    return f"Node '{node.name or ' '.join(y.name or '' for y in node.outputs)}' ({node.op_type})"

@@ -132,6 +132,8 @@ def _check(proto: onnx.ModelProto, where: str) -> None:
     graph = proto.graph
     known = {y for n in graph.node for y in n.output} | {v.name for v in [*graph.input, *graph.initializer]}
     known |= {t.values.name for t in graph.sparse_initializer}
+    if not all(v.name for v in graph.input):
+        raise ModelError(f"{where} is damaged: an input has no name.")
     if missing := [y.name for y in graph.output if y.name not in known]:
         raise ModelError(f"{where} is damaged: nothing computes its output '{missing[0]}'.")
     local = {(f.domain, f.name) for f in proto.functions}
@@ -139,7 +141,7 @@ def _check(proto: onnx.ModelProto, where: str) -> None:
         standard = node.domain in ("", "ai.onnx")
         if standard and (node.domain, node.op_type) not in local and not onnx.defs.has(node.op_type, ""):
             raise ModelError(
-                f"{where}: node '{node.name or node.output[0]}' has the operator {node.op_type}, which does not "
+                f"{where}: node '{node.name or ' '.join(node.output)}' has the operator {node.op_type}, which does not "
                 "exist in ONNX; the exporter wrote an illegal file. Export it again, with another exporter."
             )
 

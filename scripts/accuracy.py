@@ -39,12 +39,12 @@ def samples(assets: Path, kind: str) -> tuple[Sequence[NDArray[np.uint8]], list[
     """Photos as RGB and their classes."""
     if kind == "mnist":
         folder = assets / "images" / "mnist"
-        pixels, labels = (
+        pixels, digits = (
             np.frombuffer(gzip.decompress((folder / f"t10k-{name}-ubyte.gz").read_bytes()), np.uint8, offset=offset)
             for name, offset in (("images-idx3", 16), ("labels-idx1", 8))
         )
         grey = pixels.reshape(-1, 28, 28, 1)[:DIGITS]
-        return list(np.repeat(grey, 3, axis=3)), labels[:DIGITS].tolist()
+        return list(np.repeat(grey, 3, axis=3)), digits[:DIGITS].tolist()
     entries = json.loads((assets / "MANIFEST.json").read_text(encoding="utf-8"))["files"]
     photos = [e for e in entries if e["file"].startswith(f"images/{kind}/")]
     labels = [e.get("imagenet_index", e.get("class_index")) for e in photos]

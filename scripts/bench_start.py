@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def imports(arguments: list[str]) -> str:
     return tables.markdown(["import", "s"], [*rows, ("all", f"{sum(spent.values()) / 1e6:.3f}")])
 
 
-def by_size(spent: dict[str, float]) -> list[tuple[str, float]]:
+def by_size(spent: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(spent.items(), key=lambda item: -item[1])
 
 

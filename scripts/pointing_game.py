@@ -3,7 +3,8 @@
     python scripts/pointing_game.py --assets ../shared/assets
 
 For every photo and every category annotated in it, the map for the category's class is a hit if its maximum lies in
-one of the category's boxes, or at most `--tolerance` pixels of the model's input away. Accuracy is the share of hits over all pairs; the paper takes the mean over categories of far more photos.
+one of the category's boxes, or at most `--tolerance` pixels of the model's input away. Accuracy is the share of hits
+over all pairs; the paper takes the mean over categories, of far more photos.
 
 The models know ImageNet's classes and the boxes are COCO's. A category takes part if ImageNet has classes that mean
 the same thing or a kind of it (`CLASSES`); the target is the one of them that the model scores highest on the photo,

@@ -17,7 +17,7 @@ def main() -> None:
     models = {name: oi.load(bundled(f"signs/{name}.onnx")) for name in ("clean", "biased")}
     panels = [oi.gradcam(model, stamped).panel() for model in models.values()]
     image.write(OUT / "gradcam.jpg", layout.column(panels))
-    image.write(OUT / "occlusion.jpg", oi.occlusion(models["biased"], stamped).panel())
+    image.write(OUT / "occlusion.jpg", oi.occlusion(models["biased"], PHOTOS / "10_warning_stamp.jpg").panel())
     image.write(OUT / "activations.jpg", oi.activations(models["clean"], stamped, layer="features.3.2", limit=24).overlay())
 
 

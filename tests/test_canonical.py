@@ -184,6 +184,8 @@ FREE = [
     r(21, "h = DepthToSpace<blocksize=2>(x) y = Tile(h, T)", x=X, T=i(1, 2, 1, 1)),
     r(21, "q = QuantizeLinear(x, S) y = DequantizeLinear(q, S)", x=X, S=s(0.1)),
     r(21, "y = CumSum(x, A)", x=V, A=s(1, np.int64)),
+    r(20, "y = GridSample(x, z)", x=X, z=f(1, 3, 3, 2)),
+    r(21, 'y = Einsum<equation="nld,nkd->nlk">(x, x)', x=S3),
     r(21, "y = Gather(W, x)", x=np.array([[1, 0, 2]]), W=f(3, 4)),
 ]
 FIXED = {
@@ -214,7 +216,13 @@ FIXED = {
     "normalised over samples": r(21, "y = LayerNormalization<axis=0>(x, W)", x=V, W=f(1, 12)),
     "the number of samples as a factor": r(21, "z = Shape(x) c = Cast<to=1>(z) m = ReduceMean<keepdims=0>(c) y = Mul(x, m)", x=V),
     "the first sample": r(21, "y = Slice(x, A, B, A)", x=V, A=i(0), B=i(1)),
-    "samples reversed": r(21, "y = Slice(x, A, B, C, A)", x=V, A=i(-1), B=i(-9), C=i(0)),
+    "samples reversed": r(21, "y = Slice(x, A, B, C, A)", x=V, A=i(-1), B=i(-(2**40)), C=i(0)),
+    "samples shifted": r(21, "y = Pad(x, P)", x=V, P=i(1, 0, -1, 0)),
+    "folded, then moved to the front": r(21, "h = Reshape(x, S) y = Transpose(h)", x=V, S=i(12, -1)),
+    "samples as channels": r(21, "t = Transpose<perm=[1,0,2,3]>(x) l = LRN<size=3>(t) y = Transpose<perm=[1,0,2,3]>(l)", x=X),
+    "sampled at places without batch": r(20, "y = GridSample(x, G)", x=X, G=f(1, 3, 3, 2)),
+    "all pairs": r(21, "t = Transpose(x) h = Add(x, t) y = ReduceMean(h, A)", x=f(1, 1), A=i(1)),
+    "all pairs by letters": r(21, 'h = Einsum<equation="nd,md->nm">(x, x) y = ReduceMean(h, A)', x=V, A=i(1)),
     "one sample by index": r(21, "y = Gather<axis=0>(x, I)", x=V, I=i(0)),
     "padded with samples": r(21, "y = Pad(x, P)", x=V, P=i(0, 0, 1, 0)),
     "repeated samples": r(21, "y = Tile(x, T)", x=V, T=i(2, 1)),
@@ -300,10 +308,12 @@ def test_external_data_of_an_old_opset(tmp_path: Path) -> None:
 
 
 def test_external_data_in_a_branch(tmp_path: Path) -> None:
+    numbers = ", ".join(map(str, range(64)))
     row = r(
         11,
-        "y = If(B) <then_branch = t () => (float[1,2,64] a) { w = Constant<value = float[64] {%s}>() h = Mul(x, w) a = Unsqueeze<axes=[0]>(h) }, "
-        "else_branch = e () => (float[2,64] b) { b = Relu(x) }>" % ", ".join(map(str, range(64))),
+        "y = If(B) <then_branch = t () => (float[1,2,64] a) "
+        f"{{ w = Constant<value = float[64] {{{numbers}}}>() h = Mul(x, w) a = Unsqueeze<axes=[0]>(h) }}, "
+        "else_branch = e () => (float[2,64] b) { b = Relu(x) }>",
         x=f(2, 64),
         B=s(True, np.bool_),
     )

@@ -86,11 +86,14 @@ def test_python_dash_m() -> None:
 # The main job.
 
 
-def test_without_a_command_a_model_and_a_photo_are_explained(model: Path, photo: Path, tmp_path: Path) -> None:
-    with CliRunner().isolated_filesystem(tmp_path):
-        result = call(model, photo)
-        assert result.exit_code == 0, result.output
-        assert [f.name for f in Path().iterdir()] == ["phötö 1.gradcam.png"]
+def test_without_a_command_a_model_and_a_photo_are_explained(
+    model: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = call(model, photo)
+    assert result.exit_code == 0, result.output
+    assert [f.name for f in Path().iterdir()] == ["phötö 1.gradcam.png"]
     assert "%" in result.stdout
     assert "dog (1)" in result.stdout
     assert "preprocessing: " in result.stderr

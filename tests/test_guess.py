@@ -160,7 +160,7 @@ def test_bad_metadata_are_noted_and_passed_over(key, value):
     made, notes = resolve(Spec((1, 3, 8, 8), layout="NCHW"), {key: value}, False)
     assert made == good and len(notes) == len(before) + 1
     (note,) = [note for note in notes if note not in before]
-    field = {"input_layout": "layout", "input_size": "size", "pad_value": "resize"}.get(key, key)
+    field = {"input_layout": "layout", "input_size": "size"}.get(key, key)
     assert key in note and named(note) == [field.replace("_", "-")]
 
 

@@ -53,6 +53,9 @@ BAD = {
     "no graph": (changed(lambda p: p.ClearField("graph")), "no graph"),
     "no nodes": (changed(lambda p: p.graph.ClearField("node")), "damaged: nothing computes its output 'y'"),
     "no outputs": (changed(lambda p: p.graph.ClearField("output")), "no graph"),
+    "illegal operator without outputs": (changed(lambda p: p.graph.node.add(op_type="Erfc")), "has the operator Erfc"),
+    "input without name": (changed(lambda p: setattr(p.graph.input.add(), "name", "")), "an input has no name"),
+    "name that is no text": (DATA.replace(b"Clip", b"Cl\xffp"), "damaged|not an ONNX model"),
     "no opset": (changed(lambda p: p.ClearField("opset_import")), "no operator set"),
 }
 

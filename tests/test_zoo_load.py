@@ -26,6 +26,11 @@ every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 _loaded = cache(Model.load)
 
 
+@cache
+def _bytes(path: Path) -> bytes:
+    return _loaded(path).to_bytes()
+
+
 def feeds(path: Path, batch: int) -> dict[str, Array]:
     rng = np.random.default_rng(0)
     if path.name.startswith("silero_vad"):
@@ -62,7 +67,7 @@ def assert_same(actual: Array, expected: object) -> None:
 @every_file
 def test_same_outputs(path: Path) -> None:
     x = feeds(path, batch=2)
-    actual = run(_loaded(path).to_bytes(), x)
+    actual = run(_bytes(path), x)
     for before, after in zip(run(str(path), x), actual, strict=True):
         assert_same(after, before)
 
@@ -75,7 +80,7 @@ def test_valid_and_nothing_lost(path: Path) -> None:
     functions = "local_functions" in path.name  # what a call of a function computes inside has no name outside
     for name in [y for n in graph.node for y in n.output if y and not functions]:
         assert model.value(name).name == name
-    onnx.checker.check_model(model.to_bytes(), full_check=not _foreign(model))
+    onnx.checker.check_model(_bytes(path), full_check=not _foreign(model))
     assert model.digest == Model.load(path).digest
     nodes = list(model.ir.graph.all_nodes())
     assert not model.ir.functions and all(n.op_type != "Constant" for n in nodes)
@@ -94,8 +99,8 @@ def test_relaxed_batch(path: Path) -> None:
     if not model.batch_relaxed:
         return
     singles = [{n: a[k : k + 1] for n, a in _free(model, 3).items()} for k in range(3)]
-    alone = [run(model.to_bytes(), x) for x in singles]
-    together = run(model.to_bytes(), _free(model, 3))
+    alone = [run(_bytes(path), x) for x in singles]
+    together = run(_bytes(path), _free(model, 3))
     for index, output in enumerate(together):
         assert_same(output, np.concatenate([a[index] for a in alone]))
 

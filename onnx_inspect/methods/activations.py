@@ -34,7 +34,10 @@ class Activations(Attribution):
         """The photo beside the grid."""
         from .. import layout
 
-        return layout.row([self.photo(i).pixels, self.overlay(i)])
+        picture = self.overlay(i)
+        height = len(picture)
+        tiles = [layout.fit(self.photo(i).pixels, height, 2 * height), picture]
+        return layout.figure(tiles, ["photo", "channels"], self.title(i))
 
     def arrays(self, i: int) -> dict[str, NDArray[Any]]:
         """The tensors, under their names, and the order of the channels."""

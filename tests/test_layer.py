@@ -1,0 +1,169 @@
+"""Which layer `auto` takes, what the graph says of its maps, and what they see."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, parser
+
+import onnx_inspect as oi
+from onnx_inspect.engine import Engine
+from onnx_inspect.errors import LayerError
+from onnx_inspect.layer import auto, separators
+from onnx_inspect.target import scores
+
+from . import nets
+
+SHAPES = {"w": [4, 3, 3, 3], "v": [4, 4, 3, 3], "one": [4, 4, 1, 1], "dense": [4, 5], "deep": [4, 1, 3, 3]}
+
+
+def net(body: str, image: tuple[object, ...] = ("N", 3, 8, 8), output: str = "y") -> oi.Model:
+    """A graph in onnx's textual form over `image`, with random weights named in SHAPES."""
+    graph = parser.parse_graph(f"g (float[1] image) => (float[1] {output}) {{ {body} }}")
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, image))
+    graph.output[0].CopyFrom(onnx.ValueInfoProto(name=output))
+    rng = np.random.default_rng(0)
+    for name, shape in SHAPES.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    for name, values in {"hw": [2, 3], "middle": [1, 2]}.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(values, np.int64), name))
+    return oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+
+
+def chosen(model: oi.Model) -> str:
+    return auto(model, scores(model).tensor).layer.tensor
+
+
+CONV = "a = Conv <pads=[1,1,1,1]> (image, w) r = Relu (a)"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (f"{CONV} p = GlobalAveragePool (r) f = Flatten (p) y = MatMul (f, dense)", "r"),
+        (f"{CONV} p = ReduceMean <keepdims=0> (r, hw) y = MatMul (p, dense)", "r"),
+        # What merely hands the map on is the map.
+        (f"{CONV} d = Dropout (r) i = Identity (d) p = GlobalAveragePool (i) f = Flatten (p) y = MatMul (f, dense)", "r"),
+        (f"{CONV} t = Transpose <perm=[0,2,3,1]> (r) p = ReduceMean <keepdims=0> (t, middle) y = MatMul (p, dense)", "r"),
+        # A 1x1 head behind the pool is no map, nor is a gate that bypasses one.
+        (f"{CONV} p = GlobalAveragePool (r) k = Conv (p, one) y = Flatten (k)", "r"),
+        (f"{CONV} g = GlobalAveragePool (r) s = Sigmoid (g) m = Mul (r, s) p = GlobalAveragePool (m) f = Flatten (p) y = MatMul (f, dense)", "m"),
+        # Parallel branches are joined first.
+        (f"{CONV} l = Conv <pads=[1,1,1,1]> (r, v) m = Add (r, l) p = GlobalAveragePool (m) f = Flatten (p) y = MatMul (f, dense)", "m"),
+        # The pooled map is the last map.
+        (f"{CONV} m = MaxPool <kernel_shape=[2,2], strides=[2,2]> (r) p = GlobalAveragePool (m) f = Flatten (p) y = MatMul (f, dense)", "m"),
+    ],
+)  # fmt: skip
+def test_auto(body: str, expected: str) -> None:
+    assert chosen(net(body)) == expected
+
+
+def test_a_branch_that_skips_a_map_rules_it_out() -> None:
+    """Two pools over two maps are joined as vectors: neither map separates, the one before both does."""
+    model = net(
+        f"{CONV} l = Conv <pads=[1,1,1,1]> (r, v) p = GlobalAveragePool (r) q = GlobalAveragePool (l) "
+        "s = Add (p, q) f = Flatten (s) y = MatMul (f, dense)"
+    )
+    assert chosen(model) == "r"
+
+
+def test_maps_off_the_path_do_not_count() -> None:
+    model = net(
+        f"{CONV} p = GlobalAveragePool (r) f = Flatten (p) y = MatMul (f, dense) off = Conv <pads=[1,1,1,1]> (r, v) z = Relu (off)"
+    )
+    assert chosen(model) == "r"
+
+
+def test_no_map_at_all() -> None:
+    model = net("f = Flatten (image) y = Relu (f)")
+    with pytest.raises(LayerError, match="explain the input instead"):
+        auto(model, "y")
+
+
+def test_the_class_map_is_named_as_such() -> None:
+    model = net(f"{CONV} k = Conv (r, one) p = GlobalAveragePool (k) y = Flatten (p)")
+    choice = auto(model, "y")
+    assert choice.layer.tensor == "k"
+    assert "the class map itself" in choice.reason
+    assert (
+        "the class map itself"
+        not in auto(net(f"{CONV} p = GlobalAveragePool (r) f = Flatten (p) y = MatMul (f, dense)"), "y").reason
+    )
+
+
+def test_the_reason_names_the_flag() -> None:
+    reason = auto(oi.load(nets.classifier()), "scores").reason
+    assert reason.startswith("layer: 'body.relu2' (Relu 6×6×6)")
+    assert "(--layer" in reason
+
+
+def test_open_sizes_are_maps() -> None:
+    assert chosen(oi.load(nets.classifier(size="open"))) == "a:2/x;0"
+
+
+# Layouts.
+
+
+@pytest.mark.parametrize(
+    ("body", "image", "layouts"),
+    [
+        (f"{CONV} y = Identity (r)", ("N", 3, 8, 8), {"image": "NCHW", "r": "NCHW"}),
+        (
+            "x = Transpose <perm=[0,3,1,2]> (image) a = Conv (x, w) t = Transpose <perm=[0,2,3,1]> (a) y = Relu (t)",
+            ("N", 8, 8, 3),
+            {"image": "NHWC", "a": "NCHW", "t": "NHWC", "y": "NHWC"},
+        ),
+        (
+            "s = Mul (image, image) x = Transpose <perm=[0,3,1,2]> (s) y = Conv (x, w)",
+            ("N", 8, 8, 3),
+            {"image": "NHWC", "s": "NHWC"},
+        ),
+        ("f = Flatten (image) y = Relu (f)", ("N", 3, 8, 8), {"image": None, "f": None}),
+    ],
+)
+def test_layouts(body: str, image: tuple[object, ...], layouts: dict[str, str | None]) -> None:
+    model = net(body, image)
+    for name, letters in layouts.items():
+        assert model.layouts.get(model.value(name)) == letters, name
+
+
+# Receptive fields, by what really changes.
+
+STACKS = {
+    "plain": "a = Conv <pads=[1,1,1,1]> (image, w) r = Relu (a) y = Conv <pads=[1,1,1,1]> (r, v)",
+    "strided": "a = Conv <pads=[1,1,1,1], strides=[2,2]> (image, w) y = Conv <strides=[2,2]> (a, v)",
+    "dilated": "a = Conv <dilations=[2,2], pads=[2,2,2,2]> (image, w) y = AveragePool <kernel_shape=[2,2], strides=[2,2]> (a)",
+    "asymmetric": "a = Conv <pads=[0,1,2,1], strides=[2,1]> (image, w) y = Conv (a, one)",
+    "residual": "a = Conv <pads=[1,1,1,1]> (image, w) l = Conv <pads=[1,1,1,1]> (a, v) y = Add (a, l)",
+    "depthwise": "a = Conv <pads=[1,1,1,1], strides=[2,2]> (image, w) y = Conv <group=4, pads=[1,1,1,1]> (a, deep)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_receptive_fields_are_what_a_unit_sees(name: str) -> None:
+    """Change one pixel at a time: the units that move are those whose field holds the pixel, and no others."""
+    model = net(STACKS[name], ("N", 3, 16, 16))
+    field = model.layer("y").receptive_field
+    assert field is not None
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 3, 16, 16)).astype(np.float32)
+    engine = Engine("cpu", threads=1)
+    y = engine.run(model, {"image": x}, ["y"])["y"]
+    for axis in (0, 1):
+        for pixel in range(16):
+            changed = x.copy()
+            changed[
+                (slice(None), slice(None), pixel) if axis == 0 else (slice(None), slice(None), slice(None), pixel)
+            ] += 1
+            moved = np.abs(engine.run(model, {"image": changed}, ["y"])["y"] - y).max(axis=(0, 1, 3 - axis)) > 1e-4
+            centres = field.offset[axis] + np.arange(len(moved)) * field.stride[axis]
+            inside = np.abs(centres - pixel) <= (field.size[axis] - 1) / 2
+            assert not (moved & ~inside).any(), "a unit moved that should not see the pixel"
+            if name not in ("dilated", "residual"):
+                assert (moved == inside).all()
+
+
+def test_separators_are_in_order() -> None:
+    model = oi.load(nets.classifier())
+    assert [c.tensor for c in separators(model, "scores")] == ["c1", "r1", "c2", "a:2/x;0"]
