@@ -96,12 +96,14 @@ class Engine:
         values = {s.name: _fit(s, feeds, model) for s in part.inputs}
         n = max((len(v) for v in values.values() if v.ndim), default=1)
         size = self._batch(part, values, n)
+        if n % size or n > size:
+            _require_per_sample(part, size)
         session = self._session(part)
         results: list[list[NDArray[Any]]] = []
         for start in range(0, n, size):
             chunk = {k: _pad(v[start : start + size], part, k) if v.ndim else v for k, v in values.items()}
             count = min(size, n - start)
-            results.append([r[:count] if r.ndim and n > 1 else r for r in _call(session, wanted, chunk)])
+            results.append([r[:count] if count < size else r for r in _call(session, wanted, chunk)])
             if progress is not None:
                 progress(count)
         if len(results) == 1:
@@ -200,6 +202,19 @@ def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
         return provider[0] in ort.InferenceSession(_PROBE, options, providers=[provider, _CPU]).get_providers()
     except Exception:  # a card that is there but refuses: then CUDA does not run
         return False
+
+
+def _require_per_sample(model: Model, size: int) -> None:
+    """Where samples are run in parts, or padded, every output must hold one entry per sample."""
+    fixed = {s.shape[0] for s in model.inputs if s.shape}
+    for spec in model.outputs:
+        lead = spec.shape[0] if spec.shape else None
+        of_weight = spec.name.removeprefix("gradient.") in model.ir.graph.initializers
+        if not spec.shape or of_weight or (isinstance(lead, int) and lead not in fixed):
+            raise InputError(
+                f"'{spec.name}' ({spec.sizes()}) is one for all samples, so they have to fit into one run: this "
+                f"engine takes {size} at a time. Use Engine(batch=N)."
+            )
 
 
 def _call(session: ort.InferenceSession, outputs: list[str], feeds: Arrays) -> list[NDArray[Any]]:

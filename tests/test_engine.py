@@ -138,3 +138,16 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(oi.InspectError):
         Engine("cpu").run(oi.load(nets.classifier(size="HW")), {"image": np.zeros((1, 3, 0, 0), np.float32)})
     assert capfd.readouterr() == ("", "")
+
+
+def test_sums_over_samples_do_not_come_in_parts() -> None:
+    """The gradient of a weight is one for all samples: parts of it must not be glued together."""
+    adjoint = oi.vjp(oi.load(nets.classifier()), ["w3"], ["scores"])
+    x, c = nets.images(12), np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    found = Engine("cpu", batch=12).run(adjoint, {"image": x, "cotangent.scores": c})["gradient.w3"]
+    np.testing.assert_allclose(found, nets.forward(x)["p"].T @ c, rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="one for all samples"):
+        Engine("cpu", batch=6).run(adjoint, {"image": x, "cotangent.scores": c})
+    fixed = oi.vjp(oi.load(nets.classifier(batch=6)), ["w3"], ["scores"])
+    with pytest.raises(InputError, match="one for all samples"):
+        Engine("cpu").run(fixed, {"image": x[:4], "cotangent.scores": c[:4]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -13,6 +14,8 @@ import click
 from . import options
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from ..attribution import Attribution
 
     Method = Callable[..., Attribution]
@@ -124,12 +127,28 @@ def _run(method: Method, values: dict[str, Any]) -> None:
         report = _Report(notes, as_json, quiet)
         advance = progress("photos", len(photos)) if len(photos) > _CHUNK else lambda n: None
         for start in range(0, len(photos), _CHUNK):
-            chunk = report.readable(photos[start : start + _CHUNK])
-            if chunk:
-                result = method(model, chunk, **values, **shared)
-                report.add(result, result.write([targets[p] for p in chunk], panel=kinds["panel"], npz=kinds["npz"]))
-            advance(len(photos[start : start + _CHUNK]))
+            chunk = photos[start : start + _CHUNK]
+            for result in _explain(lambda x: method(model, x, **values, **shared), chunk, report):
+                paths = [p.path for p in result.photos if p is not None and p.path is not None]
+                report.add(result, result.write([targets[p] for p in paths], panel=kinds["panel"], npz=kinds["npz"]))
+            advance(len(chunk))
     report.finish(_manifest(out, len(photos)) if kinds["manifest"] else None)
+
+
+def _explain(
+    explain: Callable[[list[Path]], Attribution], photos: list[Path], report: _Report
+) -> Iterator[Attribution]:
+    """Explain some photos at once; if one of them cannot be read, it is reported and the others go one by one."""
+    from ..errors import PhotoError
+
+    try:
+        yield explain(photos)
+    except PhotoError as error:
+        if len(photos) == 1:
+            report.fail(photos[0], error)
+            return
+        for photo in photos:
+            yield from _explain(explain, [photo], report)
 
 
 def _outputs(out: Path, photos: Sequence[Path], method: str) -> dict[Path, Path]:
@@ -157,20 +176,10 @@ class _Report:
         self.record: dict[str, Any] = {}
         self.failed: list[str] = []
 
-    def readable(self, photos: Sequence[Path]) -> list[Path]:
-        """The photos that can be read; the others are reported, and do not stop the rest."""
-        from .. import image
-        from ..errors import PhotoError
-
-        good = []
-        for photo in photos:
-            try:
-                image.read(photo)
-                good.append(photo)
-            except PhotoError as error:
-                click.echo(f"error: {error}", err=True)
-                self.failed.append(str(photo))
-        return good
+    def fail(self, photo: Path, error: Exception) -> None:
+        """Say that a photo cannot be read; it does not stop the rest."""
+        click.echo(f"error: {error}", err=True)
+        self.failed.append(str(photo))
 
     def add(self, result: Attribution, written: list[dict[str, Path]]) -> None:
         """Say what came out of a chunk."""
@@ -215,27 +224,29 @@ class _progress:  # noqa: N801  (reads as a function: `with _progress(quiet) as 
     """Progress bars on stderr: progress("occlusion", total) gives a function that counts."""
 
     def __init__(self, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=quiet or not console.is_terminal,
-        )
+        self._shown = not quiet and sys.stderr.isatty()
+        self._bar: Progress | None = None
 
     def __enter__(self) -> Callable[[str, int], Callable[[int], None]]:
-        self._bar.start()
         return self._task
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
     def _task(self, name: str, total: int) -> Callable[[int], None]:
-        task = self._bar.add_task(name, total=total)
-        return lambda n: self._bar.advance(task, n)
+        if not self._shown:
+            return lambda n: None
+        bar = self._bar = self._bar or _bar()
+        task = bar.add_task(name, total=total)
+        return lambda n: bar.advance(task, n)
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.start()
+    return bar

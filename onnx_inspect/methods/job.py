@@ -93,7 +93,12 @@ class Job:
     ) -> tuple[Preprocessing | None, list[Photo | None]]:
         """Arrays that are pictures get a photo back, so that maps can be drawn on them."""
         try:
-            preprocessing = preprocessing or guess_preprocessing(self.model)[0]
+            if preprocessing is None:
+                preprocessing = guess_preprocessing(self.model)[0]
+                self.notes.append(
+                    "the input came as an array, as the model takes it; pictures of it, and what is grey, assume "
+                    f"{preprocessing.describe()} (preprocessing=)"
+                )
             pictures = [preprocessing.inverse(a) for a in array]
         except InspectError:
             return preprocessing, [None] * len(array)
@@ -137,10 +142,12 @@ class Job:
     def gradients(self, tensors: Sequence[str], rules: Rules = RULES) -> dict[str, NDArray[Any]]:
         """One run: the tensors, `gradient.<tensor>` for each, and `score`."""
         computed = [t for t in tensors if t not in self.feeds]
-        model = self.model.memo(
-            ("gradient", self.target.key(), self.score, tuple(tensors), id(rules)),
-            lambda: gradient(expose(self.model, [*computed, *self._outputs()]), self.target, tensors, rules=rules),
-        )
+
+        def build() -> Model:
+            return gradient(expose(self.model, [*computed, *self._outputs()]), self.target, tensors, rules=rules)
+
+        key = ("gradient", self.target.key(), self.score, tuple(tensors))
+        model = self.model.memo(key, build) if rules is RULES else build()
         wanted = ["score", *computed, *(f"gradient.{t}" for t in tensors), *self._outputs()]
         found = self.engine.run(model, self.feeds | self.target.feeds(self.n), list(dict.fromkeys(wanted)))
         for name in wanted:
