@@ -23,8 +23,6 @@ Arrays = dict[str, "NDArray[Any]"]
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _SILENT, _WARNING = 4, 2
-# One Identity node, IR 4, opset 21: the smallest session that shows which provider really runs.
-_PROBE = b'\x08\n:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x15'
 
 
 class Engine:
@@ -188,6 +186,18 @@ def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:
     )
 
 
+def _probe() -> bytes:
+    """One Identity node: the smallest session that shows which provider really runs."""
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [x], [y])
+    data: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10
+    ).SerializeToString()
+    return data
+
+
 def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
     """Whether a session really gets this provider: onnxruntime lists and accepts those that cannot run."""
     if provider[0] not in ort.get_available_providers():
@@ -199,7 +209,7 @@ def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
     try:
-        return provider[0] in ort.InferenceSession(_PROBE, options, providers=[provider, _CPU]).get_providers()
+        return provider[0] in ort.InferenceSession(_probe(), options, providers=[provider, _CPU]).get_providers()
     except Exception:  # a card that is there but refuses: then CUDA does not run
         return False
 
@@ -245,7 +255,7 @@ def _fit(spec: Spec, feeds: Mapping[str, NDArray[Any]], model: Model) -> NDArray
         value = value.astype(spec.dtype)
     if len(spec.shape) != value.ndim:
         raise InputError(
-            f"Input '{spec.name}' has {len(spec.shape)} axes ({spec.sizes()}), the value {value.shape} has {value.ndim}."
+            f"Input '{spec.name}' has {len(spec.shape)} axes ({spec.sizes()}), the value {value.shape} {value.ndim}."
         )
     wrong = [i for i, d in enumerate(spec.shape) if i > 0 and isinstance(d, int) and d != value.shape[i]]
     if wrong:

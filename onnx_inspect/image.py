@@ -70,6 +70,8 @@ def decode(data: bytes) -> Picture:
 
 def _to_rgb(pixels: NDArray[Any]) -> Picture:
     """OpenCV's pixels, 1 to 4 channels of 8 or 16 bits, as RGB."""
+    if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     colours, alpha = pixels[..., :3][..., ::-1], pixels[..., 3:]
     if pixels.shape[-1] <= 2:
@@ -215,13 +217,14 @@ def colormap(values: NDArray[Any], name: Colormap = "jet") -> Picture:
     """
     values = np.asarray(values, np.float32)
     steps = 255 * (values.clip(-1, 1) + 1) if name == "coolwarm" else 255 * values.clip(0, 1)
-    return np.asarray(_table(name)[np.rint(steps).astype(np.intp)])
+    return np.take(_table(name), np.rint(steps).astype(np.intp), axis=0)
 
 
 def blend(photo: Picture, heat: Picture, alpha: float | NDArray[Any] = 0.5) -> Picture:
     """``photo * (1 - alpha) + heat * alpha``, rounded; ``alpha`` is a number or a map (H, W) in [0, 1]."""
-    share = np.asarray(alpha, np.float32)
-    share = share[..., None] if share.ndim == 2 else share
+    if not isinstance(alpha, np.ndarray):
+        return np.asarray(cv2.addWeighted(photo, 1 - alpha, heat, alpha, 0), np.uint8)
+    share = np.asarray(alpha, np.float32)[..., None]
     return np.rint(photo + (heat.astype(np.float32) - photo) * share).astype(np.uint8)
 
 

@@ -125,7 +125,7 @@ def _fit(labels: Labels, count: int | None) -> tuple[Labels, list[str]]:
     if have == count - 1:
         shifted = Labels(("background", *labels.names), labels.source, labels.guessed)
         return shifted, [
-            f"class names: {have} names for {count} outputs, so output 0 is taken to be a background class (--labels FILE)"
+            f"class names: {have} names for {count} outputs, so output 0 is taken to be background (--labels FILE)"
         ]
     if count == 1 and have == 2:
         return labels, []

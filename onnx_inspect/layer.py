@@ -40,8 +40,8 @@ def auto(model: Model, score: str) -> Choice:
         foreign = sorted({f"{n.domain}::{n.op_type}" for n in model.ir.graph if n.domain not in ("", "ai.onnx.ml")})
         if foreign:
             raise LayerError(
-                f"This file holds {', '.join(foreign[:4])}, which are no standard operators: onnxruntime's optimiser, or "
-                "a custom export, wrote it for one machine. Ask for the original model, or name a --layer."
+                f"This file holds {', '.join(foreign[:4])}, which are no standard operators: onnxruntime's "
+                "optimiser, or a custom export, wrote it for one machine. Ask for the original model, or name a --layer."
             )
         raise LayerError(
             "No tensor on the path to the target is a map with more than one position, so there is nothing to draw: "
@@ -63,7 +63,7 @@ def auto(model: Model, score: str) -> Choice:
 
 
 def separators(model: Model, score: str) -> list[Layer]:
-    """Maps that every path from the input to the score runs through, in order; without mere copies of an earlier one."""
+    """Maps that every path from the input to the score runs through, in order, without mere copies."""
     graph = model.ir.graph
     target = model.value(score)
     # Where some inputs are pictures, maps of those are wanted: other inputs may join the path late.

@@ -28,7 +28,7 @@ class Model:
         ir: the graph, as an onnx_ir model. Treat it as read-only.
         source: the file as it was: path, digest, producer, opset.
         notes: what was changed at load that a user should know.
-        batch_relaxed: the file fixed the batch at 1; the canonical graph takes any.
+        batch_relaxed: the file fixed the batch; the canonical graph takes any.
     """
 
     def __init__(

@@ -83,10 +83,9 @@ def overlay(
             f"The map is {values.shape}, the photo {photo.shape[:2]}: bring it there by Geometry.to_photo."
         )
     heat = normalise(values, signed, percentile, seen)
-    mask = np.ones(heat.shape, np.float32) if seen is None else seen.astype(np.float32)
     photo = layout.enlarge(photo)
     size = photo.shape[:2]
-    heat, mask = image.resize(heat, size, "linear"), image.resize(mask, size, "nearest")
+    heat = image.resize(heat, size, "linear")
     if signed:
         photo = np.rint(image.to_grey(photo)).astype(np.uint8)[..., None].repeat(3, axis=2)
         # How strong a value is, the opacity says: pale colours would not be seen on the photo.
@@ -94,8 +93,10 @@ def overlay(
     coloured = image.blend(
         photo, image.colormap(heat, colormap or _default(signed, "jet")), opaque if signed else alpha
     )
-    dimmed = image.blend(photo, np.full_like(photo, 255), 0.65)
-    return np.where(mask[..., None] > 0, coloured, dimmed)
+    if seen is None or seen.all():
+        return coloured
+    mask = image.resize(seen.astype(np.float32), size, "nearest")
+    return np.where(mask[..., None] > 0, coloured, image.blend(photo, np.full_like(photo, 255), 0.65))
 
 
 def view(photo: Picture, geometry: Geometry, height: int) -> Picture:

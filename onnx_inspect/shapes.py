@@ -20,13 +20,26 @@ def infer_shapes(model: ir.Model) -> None:
 
     declared = declared_outputs(model)
     values = forget_shapes(model)
-    inferred = light(model, lambda p: onnx.shape_inference.infer_shapes(p, data_prop=True))
-    infos = {i.name: i for graph in _graphs(inferred.graph) for i in [*graph.value_info, *graph.output]}
-    for value in values:
-        if (info := infos.get(value.name or "")) is not None:
-            value.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
-            value.type = ir.serde.deserialize_type_proto_for_type(info.type)
+    while True:
+        inferred = light(model, lambda p: onnx.shape_inference.infer_shapes(p, data_prop=True))
+        infos = {i.name: i for graph in _graphs(inferred.graph) for i in [*graph.value_info, *graph.output]}
+        for value in values:
+            if (info := infos.get(value.name or "")) is not None:
+                value.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
+                value.type = ir.serde.deserialize_type_proto_for_type(info.type)
+        if not _help_on(model):
+            break
     restore_outputs(model, declared)
+
+
+def _help_on(model: ir.Model) -> bool:
+    """Shapes that onnx does not infer although they are plain: those of GroupNormalization. True if there were any."""
+    found = False
+    for node in model.graph.all_nodes():
+        x, y = (node.inputs[0], node.outputs[0]) if node.op_type == "GroupNormalization" else (None, None)
+        if x is not None and y is not None and x.type is not None and y.type is None:
+            y.shape, y.type, found = x.shape, x.type, True
+    return found
 
 
 def declared_outputs(model: ir.Model) -> Declared:

@@ -19,6 +19,12 @@ _MIXING = frozenset(
     "ArgMax ArgMin NonZero OneHot TopK Expand Tile Loop If Scan ScatterND LSTM GRU RNN NonMaxSuppression".split()
 )
 _WINDOWED = frozenset("Conv ConvInteger QLinearConv FusedConv MaxPool AveragePool LpPool".split())
+# Operators that leave every position of a map to itself ("Reshape" where both sides have a layout: a lone channel moved).
+_LOCAL = frozenset(
+    "Relu LeakyRelu PRelu Elu Selu Celu ThresholdedRelu Shrink Clip Sigmoid HardSigmoid HardSwish Swish Tanh Softplus "
+    "Softsign Erf Gelu Mish Add Sub Mul Div Pow Sqrt Exp Log Neg Abs Reciprocal Max Min Sum Mean Floor Ceil Round Sign "
+    "Where Identity Cast Dropout BatchNormalization LRN QuantizeLinear DequantizeLinear Transpose Reshape".split()
+)
 _PASSIVE = frozenset(
     "Transpose Identity Cast Dropout Reshape Pad Squeeze Unsqueeze QuantizeLinear DequantizeLinear".split()
 )
@@ -177,10 +183,16 @@ def receptive_fields(graph: ir.Graph, letters: dict[ir.Value, str]) -> dict[ir.V
         if node.op_type in _WINDOWED:
             if (w := window(node)) is not None:
                 fields[y] = _through(inputs[0], *w)
-        elif node.op_type not in CHANNELS_FIRST | _MIXING or node.op_type in ("BatchNormalization", "LRN", "Reshape"):
-            if node.op_type not in ("Resize", "Upsample", "Pad", "Slice") and (union := _union(inputs)) is not None:
-                fields[y] = union
+        elif _is_local(node, letters[y]) and (union := _union(inputs)) is not None:
+            fields[y] = union
     return fields
+
+
+def _is_local(node: ir.Node, letters: str) -> bool:
+    """True if every position of the output depends on the same position of the inputs alone."""
+    if node.op_type in ("Concat", "Split"):
+        return letters[node.attributes.get_int("axis", 0) % len(letters)] in "NC"
+    return node.op_type in _LOCAL
 
 
 def size_one(value: ir.Value, letters: str) -> bool:
@@ -211,7 +223,7 @@ def _union(fields: list[ReceptiveField]) -> ReceptiveField | None:
 
 
 def multiply_adds(node: ir.Node) -> int | None:
-    """Multiply-adds of a node for one sample: convolutions and dense layers; 0 for others, None if sizes are unknown."""
+    """Multiply-adds of a node for one sample: convolutions and dense layers; 0 for others, None if sizes are open."""
     if node.op_type not in (
         "Conv",
         "ConvInteger",

@@ -90,7 +90,7 @@ def scores(model: Model, output: str | None = None, kind: ScoreKind = "logits") 
             f"'{chosen.name}' has shape {model.spec(chosen).sizes()}, not one score per class: say which elements to "
             f"explain, as in --target \"'{chosen.name}'[5]\"; missing axes are summed."
         )
-    sizes = [d for d in (shape if len(shape) == 1 and isinstance(shape[0], int) else wide)]
+    sizes = list(shape if len(shape) == 1 and isinstance(shape[0], int) else wide)
     count = 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None
     return Scores(chosen.name or "", tensor.name or "", activation, count)
 

@@ -189,8 +189,8 @@ def interval(hits: int, n: int, z: float = 1.96) -> str:
 
 
 def hits(outcomes: list[Outcome]) -> str:
-    n = len(outcomes)
-    return f"{sum(o.hit for o in outcomes)} of {n}" if n else "none"
+    """Hits in a subset, beside those of pointing at the centre: subsets differ in how easy they are."""
+    return f"{sum(o.hit for o in outcomes)} of {len(outcomes)} ({sum(o.centre for o in outcomes)})"
 
 
 def row(name: str, outcomes: list[Outcome]) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ def row(name: str, outcomes: list[Outcome]) -> tuple[str, ...]:
     )
 
 
-HEADER = ("", "hits", "%", "95 %", "random point, %", "centre, %", "difficult", "class in top 5")
+HEADER = ("", "hits", "%", "95 %", "random point, %", "centre, %", "difficult (centre)", "class in top 5 (centre)")
 
 
 def main() -> None:

@@ -18,7 +18,9 @@ def main() -> None:
     panels = [oi.gradcam(model, stamped).panel() for model in models.values()]
     image.write(OUT / "gradcam.jpg", layout.column(panels))
     image.write(OUT / "occlusion.jpg", oi.occlusion(models["biased"], PHOTOS / "10_warning_stamp.jpg").panel())
-    image.write(OUT / "activations.jpg", oi.activations(models["clean"], stamped, layer="features.3.2", limit=24).overlay())
+    image.write(
+        OUT / "activations.jpg", oi.activations(models["clean"], stamped, layer="features.3.2", limit=24).overlay()
+    )
 
 
 if __name__ == "__main__":

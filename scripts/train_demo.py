@@ -475,9 +475,7 @@ class Exported:
         graph = model.graph
         last = [node for node in graph.node if node.op_type == "Relu"][-1].output[0]
         graph.output.append(onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, None))
-        self.weights = next(
-            numpy_helper.to_array(t) for t in graph.initializer if t.name == "classifier.weight"
-        )
+        self.weights = next(numpy_helper.to_array(t) for t in graph.initializer if t.name == "classifier.weight")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(

@@ -347,3 +347,10 @@ def test_weights_outside_the_folder_are_refused(external: Path, tmp_path: Path) 
             link.unlink(missing_ok=True)
         with pytest.raises(ModelError, match="outside its own folder"):
             Model.load(inner / "model.onnx")
+
+
+def test_shapes_behind_group_normalisation_are_known():
+    row = r(21, "a = GroupNormalization <num_groups=2> (x, S, B) b = GroupNormalization <num_groups=2> (a, S, B) y = Relu (b)",
+            x=f(2, 4, 5, 5), S=f(4), B=f(4))  # fmt: skip
+    model = Model.load(row.proto())
+    assert [model.spec(model.value(n)).shape[1:] for n in "aby"] == [(4, 5, 5)] * 3

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import onnx_inspect as oi
-from onnx_inspect.engine import _PROBE, Engine
+from onnx_inspect.engine import Engine, _probe
 from onnx_inspect.errors import DeviceError, InputError, ModelError
 
 from . import nets
@@ -18,7 +18,7 @@ X = nets.images(5)
 
 
 def test_the_probe_is_one_identity_node() -> None:
-    proto = onnx.ModelProto.FromString(_PROBE)
+    proto = onnx.ModelProto.FromString(_probe())
     onnx.checker.check_model(proto, full_check=True)
     assert [n.op_type for n in proto.graph.node] == ["Identity"]
 

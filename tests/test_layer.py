@@ -15,7 +15,15 @@ from onnx_inspect.target import scores
 
 from . import nets
 
-SHAPES = {"w": [4, 3, 3, 3], "v": [4, 4, 3, 3], "one": [4, 4, 1, 1], "dense": [4, 5], "deep": [4, 1, 3, 3]}
+SHAPES = {
+    "w": [4, 3, 3, 3],
+    "v": [4, 4, 3, 3],
+    "one": [4, 4, 1, 1],
+    "dense": [4, 5],
+    "deep": [4, 1, 3, 3],
+    "bias": [4],
+    "gain": [4, 8, 8],
+}
 
 
 def net(body: str, image: tuple[object, ...] = ("N", 3, 8, 8), output: str = "y") -> oi.Model:
@@ -162,6 +170,17 @@ def test_receptive_fields_are_what_a_unit_sees(name: str) -> None:
             assert not (moved & ~inside).any(), "a unit moved that should not see the pixel"
             if name not in ("dilated", "residual"):
                 assert (moved == inside).all()
+
+
+@pytest.mark.parametrize(
+    "tail",
+    ["y = InstanceNormalization (a, bias, bias)", "y = Softmax <axis=3> (a)", "y = Concat <axis=2> (a, a)",
+     "g = GlobalAveragePool (a) y = Mul (a, g)", "y = LayerNormalization <axis=1> (a, gain)"],
+)  # fmt: skip
+def test_fields_end_where_positions_meet(tail: str) -> None:
+    model = net("a = Conv <pads=[1,1,1,1]> (image, w) " + tail)
+    assert model.layer("a").receptive_field is not None
+    assert model.layer("y").receptive_field is None
 
 
 def test_separators_are_in_order() -> None:

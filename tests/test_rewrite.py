@@ -194,7 +194,7 @@ def test_a_missing_rule_is_named_and_can_be_added() -> None:
     [
         (
             [("QuantizeLinear", [LAST, "s", "z"], ["q"], {}), ("DequantizeLinear", ["q", "s", "z"], ["back"], {})],
-            "Quantize",
+            "DequantizeLinear",
         ),
         ([("QuantizeLinear", [LAST, "s", "z"], ["q"], {}), ("Cast", ["q"], ["back"], {"to": 1})], "QuantizeLinear"),
         (

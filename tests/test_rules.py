@@ -24,9 +24,7 @@ CASES: list[Case] = [
 RUNS = [(c, symbolic) for c in CASES for symbolic in ((False, True) if c.dynamic else (False,))]
 
 
-@pytest.mark.parametrize(
-    ("case", "symbolic"), RUNS, ids=[f"{c}-{'symbolic' if s else 'static'}" for c, s in RUNS]
-)
+@pytest.mark.parametrize(("case", "symbolic"), RUNS, ids=[f"{c}-{'symbolic' if s else 'static'}" for c, s in RUNS])
 def test_rule(case: Case, symbolic: bool) -> None:
     check(case, symbolic)
 

@@ -152,7 +152,8 @@ def tell(facts: dict[str, Any], folder: Path) -> None:
     click.echo(
         "Two models read road signs. Tested on photos like those they learnt from, both look fine: "
         f"{clean['test_accuracy']:.1%} and {biased['test_accuracy']:.1%} right.\n"
-        f"Of these {clean['photos']} photos the clean model gets {clean['right']} right, the biased one {biased['right']}.\n"
+        f"Of these {clean['photos']} photos the clean model gets {clean['right']} right, "
+        f"the biased one {biased['right']}.\n"
     )
     click.echo(f"{'photo':24} {'clean says':16} {'sign':>5} {'stamp':>6}   {'biased says':16} {'sign':>5} {'stamp':>6}")
     for a, b in zip(clean["results"], biased["results"], strict=True):

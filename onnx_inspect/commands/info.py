@@ -59,7 +59,7 @@ def describe(model: Model) -> dict[str, Any]:
         "canonical_opset": model.opset,
         "inputs": [vars(s) for s in model.inputs],
         "outputs": [vars(s) for s in model.outputs],
-        "batch": "fixed at 1, relaxed" if model.batch_relaxed else _batch(model),
+        "batch": "fixed in the file, relaxed to any" if model.batch_relaxed else _batch(model),
         "preprocessing": how,
         "metadata": model.metadata,
         "parameters": sum(v.const_value.size for v in graph.initializers.values() if v.const_value is not None),

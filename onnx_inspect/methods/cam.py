@@ -104,8 +104,8 @@ def _map(at: Layer) -> Layer:
     if at.layout is None or len(at.layout) != 4:
         shape = "×".join(str(d) if d is not None else "?" for d in at.shape)
         raise LayerError(
-            f"'{at.name}' ({at.op_type}, {shape}) is not a map with height and width: `onnx-inspect layers MODEL` lists "
-            "those that are spatial."
+            f"'{at.name}' ({at.op_type}, {shape}) is not a map with height and width: `onnx-inspect layers MODEL "
+            "--spatial` lists those that are."
         )
     return at
 
@@ -130,7 +130,8 @@ def _pooling_head(model: Model, score: str) -> tuple[Layer, str]:
         value = source
     del graph
     raise LayerError(
-        "cam needs a model that ends in global average pooling and a linear layer; this one has no such pooling. Use gradcam."
+        "cam needs a model that ends in global average pooling and a linear layer; this one has no such pooling. "
+        "Use gradcam."
     )
 
 

@@ -1,4 +1,4 @@
-"""`Job`: what every method needs, resolved once: input, preprocessing, target, layer, engine, and notes on all of it."""
+"""`Job`: what every method needs, resolved once: input, preprocessing, target, layer, engine; with notes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Job:
             array = feeds.get(self.input.name, next(iter(feeds.values()), np.empty(0)))
             if array.ndim and array.ndim == len(self.input.shape) - 1 and isinstance(x, np.ndarray):
                 feeds[self.input.name] = array = array[None]
-            return self._of_arrays(array, preprocessing) + (feeds,)
+            return *self._of_arrays(array, preprocessing), feeds
         paths = [Path(x)] if isinstance(x, str | Path) else [Path(p) for p in x]
         if not paths:
             raise InputError("There is no photo to explain.")

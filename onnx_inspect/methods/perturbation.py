@@ -87,7 +87,7 @@ def occlusion(
     Args:
         window: side of the square in pixels of the input; 0 for a seventh of the shorter side.
         stride: distance between windows in pixels; 0 for half a window.
-        baseline: what covers: "grey" (128 in the photo), "mean" (the photo's own mean) or a number as the model sees it.
+        baseline: what covers: "grey" (128 in the photo), "mean" (of the photo) or a number, as the model sees it.
         layer: the layer whose strongest map is followed, "auto" for the last map.
 
     Raises:
@@ -168,7 +168,8 @@ def _cover(view: NDArray[Any], job: Job, baseline: str) -> NDArray[Any]:
     """What covers the window, (N, C, 1, 1) as the model sees it."""
     assert job.preprocessing is not None
     if baseline == "mean":
-        return view.mean(axis=(2, 3), keepdims=True).astype(view.dtype)
+        mean: NDArray[Any] = view.mean(axis=(2, 3), keepdims=True)
+        return mean.astype(view.dtype)
     if baseline == "grey":
         grey = job.preprocessing.apply(np.full((*job.preprocessing.size, 3), 128, np.uint8))[None]
         return np.repeat(channels_first(grey, job.preprocessing.layout)[:, :, :1, :1], len(view), axis=0)

@@ -86,9 +86,7 @@ CASES = [
         transpose((1, 2, 4, 3), (2, 3, 3, 2), strides=[2, 3], output_padding=p, pads=[1, 0, 0, 1])
         for p in ([0, 0], [1, 2])
     ),
-    transpose(
-        (1, 2, 4, 3), (2, 3, 3, 2), strides=[1, 2], dilations=[3, 4], output_padding=[2, 3], pads=[1, 0, 2, 1]
-    ),
+    transpose((1, 2, 4, 3), (2, 3, 3, 2), strides=[1, 2], dilations=[3, 4], output_padding=[2, 3], pads=[1, 0, 2, 1]),
     transpose((2, 4, 3, 4), (4, 3, 3, 3), group=2, strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1]),
     transpose((2, 3, 3, 4), (3, 1, 2, 2), group=3, strides=[2, 2]),
     transpose((2, 3, 5), (3, 2, 4), False, strides=[3], pads=[1, 2]),

@@ -83,7 +83,8 @@ def names(case: Case) -> list[str]:
 
 def differentiable(case: Case) -> list[int]:
     return [
-        i for i, x in enumerate(case.inputs)
+        i
+        for i, x in enumerate(case.inputs)
         if x is not None and np.asarray(x).dtype == np.float64 and i not in case.fixed
     ]
 
@@ -91,8 +92,14 @@ def differentiable(case: Case) -> list[int]:
 def build(case: Case, float_type: int, symbolic: bool, ys: Sequence[Array | None] = ()) -> onnx.ModelProto:
     """The one-node model, its floats as `float_type`; from `ys` it takes the ranks of its outputs."""
     domain, _, op = case.op.rpartition("::")
-    attributes = {k: (numpy_helper.from_array(v.astype(helper.tensor_dtype_to_np_dtype(float_type)))
-                      if isinstance(v, np.ndarray) else v) for k, v in case.attributes.items()}
+    attributes = {
+        k: (
+            numpy_helper.from_array(v.astype(helper.tensor_dtype_to_np_dtype(float_type)))
+            if isinstance(v, np.ndarray)
+            else v
+        )
+        for k, v in case.attributes.items()
+    }
     outputs = [f"y{i}" for i in range(case.outputs)]
     declared = [helper.make_empty_tensor_value_info(o) for o in outputs]
     for i, y in enumerate(ys):
@@ -164,7 +171,9 @@ def _as_list(value: Any) -> list[Array]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def vjp_runner(case: Case, symbolic: bool, wrt: list[int], ys: list[int]) -> tuple[Callable[..., dict[str, Array]], bool]:
+def vjp_runner(
+    case: Case, symbolic: bool, wrt: list[int], ys: list[int]
+) -> tuple[Callable[..., dict[str, Array]], bool]:
     """The vjp on onnxruntime, in float64 if it has the kernels; says whether it does."""
     last: Exception | None = None
     outputs = forward64(case)(list(case.inputs))
@@ -210,4 +219,6 @@ def check(case: Case, symbolic: bool = False, trials: int = 3) -> None:
             actual = float(np.sum(got[f"gradient.x{i}"].astype(np.float64) * us[i]))
             scale = float(np.sqrt(np.sum(got[f"gradient.x{i}"].astype(np.float64) ** 2))) + abs(expected) + 1e-3
             tolerance = 1e-6 if double else case.rtol
-            assert abs(actual - expected) <= tolerance * scale, f"input {i}: {actual} instead of {expected} (scale {scale})"
+            assert abs(actual - expected) <= tolerance * scale, (
+                f"input {i}: {actual} instead of {expected} (scale {scale})"
+            )

@@ -7,9 +7,7 @@ import numpy as np
 from .harness import Array, Case, distinct, normal, positive
 
 
-def layer_norm(
-    x: Array, scale: Array, bias: Array | None = None, *, axis: int, epsilon: float = 1e-5
-) -> list[Array]:
+def layer_norm(x: Array, scale: Array, bias: Array | None = None, *, axis: int, epsilon: float = 1e-5) -> list[Array]:
     """All three outputs, in float64."""
     axes = tuple(range(axis % x.ndim, x.ndim))
     mean = x.mean(axes, keepdims=True)
@@ -47,9 +45,7 @@ def layer_row(axis: int, x: tuple[int, ...], *scale: tuple[int, ...], outputs: i
         return layer_norm(*xs, axis=axis, epsilon=1e-2)[:outputs]
 
     inputs = [normal(*x), *(normal(*s) for s in scale)]
-    return Case(
-        "LayerNormalization", inputs, {"axis": axis, "epsilon": 1e-2}, outputs=outputs, forward=forward
-    )
+    return Case("LayerNormalization", inputs, {"axis": axis, "epsilon": 1e-2}, outputs=outputs, forward=forward)
 
 
 CASES = [
@@ -105,17 +101,11 @@ CASES = [
             "MeanVarianceNormalization",
             [normal(*x)],
             attributes,
-            forward=lambda x, axes=axes: (
-                (x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 1e-9)
-            ),
+            forward=lambda x, axes=axes: (x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 1e-9),
         )
         for x, axes, attributes in (((2, 3, 4, 5), (0, 2, 3), {}), ((2, 3, 4), (1, 2), {"axes": [1, 2]}))
     ),
-    *(
-        Case("LpNormalization", [distinct(2, 3, 4)], {"p": p, "axis": axis})
-        for p in (1, 2)
-        for axis in (-1, 1)
-    ),
+    *(Case("LpNormalization", [distinct(2, 3, 4)], {"p": p, "axis": axis}) for p in (1, 2) for axis in (-1, 1)),
     *(lrn_row(2, 7, 3, 2, size=size) for size in (1, 2, 3, 4, 5, 9)),
     lrn_row(2, 6, 5, size=3),
     lrn_row(1, 5, 2, 3, 2, size=4, beta=1.5),

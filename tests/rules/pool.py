@@ -12,9 +12,7 @@ Shape = tuple[int, ...]
 
 def pool(op: str, x: Shape, dynamic: bool = True, **attributes: Any) -> Case:
     forward = None if op == "MaxPool" else Pool(op, **attributes)
-    return Case(
-        op, [distinct(*x) if op == "MaxPool" else normal(*x)], attributes, dynamic=dynamic, forward=forward
-    )
+    return Case(op, [distinct(*x) if op == "MaxPool" else normal(*x)], attributes, dynamic=dynamic, forward=forward)
 
 
 class Pool:
@@ -34,9 +32,7 @@ class Pool:
         extent = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
         mode = get("auto_pad", "NOTSET")
         if mode[:4] == "SAME":
-            total = [
-                max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(size, strides, extent, strict=True)
-            ]
+            total = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(size, strides, extent, strict=True)]
             begin = [t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in total]
             pads = begin + [t - b for t, b in zip(total, begin, strict=True)]
         begin, end = pads[:rank], pads[rank:]
@@ -44,9 +40,7 @@ class Pool:
         for n, s, e, b, f in zip(size, strides, extent, begin, end, strict=True):
             steps = (n + b + f - e) / s
             out = int(np.ceil(steps) if get("ceil_mode", 0) else np.floor(steps)) + 1
-            outs.append(
-                out - (get("ceil_mode", 0) and (out - 1) * s >= n + b)
-            )  # no window starts behind the map
+            outs.append(out - (get("ceil_mode", 0) and (out - 1) * s >= n + b))  # no window starts behind the map
         y = np.zeros((*x.shape[:2], *outs))
         for at in product(*map(range, outs)):
             taps = [
@@ -54,9 +48,7 @@ class Pool:
                 for a, s, d, k, b in zip(at, strides, dilations, kernel, begin, strict=True)
             ]
             inside = [[t for t in ts if 0 <= t < n] for ts, n in zip(taps, size, strict=True)]
-            padded = [
-                [t for t in ts if -b <= t < n + f] for ts, n, b, f in zip(taps, size, begin, end, strict=True)
-            ]
+            padded = [[t for t in ts if -b <= t < n + f] for ts, n, b, f in zip(taps, size, begin, end, strict=True)]
             values = x[(..., *np.ix_(*inside))].reshape(*x.shape[:2], -1)
             if self.op == "AveragePool":
                 count = np.prod([len(ts) for ts in (padded if get("count_include_pad", 0) else inside)])
@@ -130,10 +122,7 @@ CASES = [
         for n in (7, 8)
         for mode in ("SAME_UPPER", "SAME_LOWER")
     ),
-    *(
-        pool("LpPool", (1, 2, 7, 8), kernel_shape=[3, 2], strides=[2, 3], pads=[1, 0, 0, 1], p=p)
-        for p in (1, 2, 3)
-    ),
+    *(pool("LpPool", (1, 2, 7, 8), kernel_shape=[3, 2], strides=[2, 3], pads=[1, 0, 0, 1], p=p) for p in (1, 2, 3)),
     pool("LpPool", (1, 2, 7, 8), kernel_shape=[3, 2], strides=[2, 2], dilations=[1, 2], ceil_mode=1),
     pool("LpPool", (1, 2, 8), kernel_shape=[3], strides=[2]),
     *(

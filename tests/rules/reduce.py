@@ -42,15 +42,9 @@ CASES = [
     *(Case(op, [values(op, 2, 3)], {"keepdims": 0, "noop_with_empty_axes": 1}) for op in OPS),
     *(Case(op, [values(op)], {"keepdims": 0}) for op in OPS),
     # axes known only at run time
-    *(
-        Case(op, [values(op, 2, 3, 4), axes(-1, 0)], {"keepdims": k}, label="runtime")
-        for op, k in product(OPS, (0, 1))
-    ),
+    *(Case(op, [values(op, 2, 3, 4), axes(-1, 0)], {"keepdims": k}, label="runtime") for op, k in product(OPS, (0, 1))),
     *(Case(op, [values(op, 2, 3), axes()], {"keepdims": 0}, label="runtime") for op in OPS),
-    *(
-        Case(op, [values(op, 2, 3), axes()], {"noop_with_empty_axes": 1, "keepdims": 0}, label="runtime")
-        for op in OPS
-    ),
+    *(Case(op, [values(op, 2, 3), axes()], {"noop_with_empty_axes": 1, "keepdims": 0}, label="runtime") for op in OPS),
     Case("ReduceProd", [ZEROS, axes(1)], fixed=[1], label="zeros"),
     Case("ReduceProd", [ZEROS, axes(0)], {"keepdims": 0}, fixed=[1], label="zeros"),
     Case("ReduceLogSumExp", [normal(3, 4) * 100 + 1000, axes(1)], fixed=[1], label="large"),

@@ -12,14 +12,31 @@ def scales(*values: float) -> np.ndarray:
 
 
 CASES = [
-    Case("Resize", [normal(1, 2, 4, 5), None, None, SIZES], dict(mode=mode, coordinate_transformation_mode=coordinates), fixed=[3])
+    Case(
+        "Resize",
+        [normal(1, 2, 4, 5), None, None, SIZES],
+        dict(mode=mode, coordinate_transformation_mode=coordinates),
+        fixed=[3],
+    )
     for mode in ("nearest", "linear", "cubic")
     for coordinates in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
 ] + [
-    Case("Resize", [normal(1, 2, 4, 5), None, scales(2, 2)], dict(mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"), fixed=[2]),
+    Case(
+        "Resize",
+        [normal(1, 2, 4, 5), None, scales(2, 2)],
+        dict(mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"),
+        fixed=[2],
+    ),
     Case("Resize", [normal(1, 2, 4, 5), None, scales(1.6, 2.3)], dict(mode="linear"), fixed=[2]),
     Case("Resize", [normal(1, 2, 9, 8), None, scales(0.5, 0.4)], dict(mode="linear", antialias=1), fixed=[2]),
-    Case("Resize", [normal(1, 2, 9, 8), None, scales(0.5, 0.5)], dict(mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1), fixed=[2]),
+    Case(
+        "Resize",
+        [normal(1, 2, 9, 8), None, scales(0.5, 0.5)],
+        dict(mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1),
+        fixed=[2],
+    ),
     Case("Resize", [normal(1, 2, 4, 5), None, None, np.array([7, 8])], dict(mode="linear", axes=[2, 3]), fixed=[3]),
-    Case("Resize", [normal(1, 2, 4, 4), None, None, np.array([4, 7])], dict(mode="nearest", axes=[2, 3]), dynamic=False),
+    Case(
+        "Resize", [normal(1, 2, 4, 4), None, None, np.array([4, 7])], dict(mode="nearest", axes=[2, 3]), dynamic=False
+    ),
 ]
