@@ -6,6 +6,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,53 +90,44 @@ class Engine:
             ModelError: onnxruntime refuses the model.
             ResultError: onnxruntime failed while running.
         """
-        wanted = list(outputs) if outputs is not None else [o.name for o in model.outputs]
+        wanted = list(dict.fromkeys(outputs if outputs is not None else [o.name for o in model.outputs]))
         part = model if wanted == [o.name for o in model.outputs] else self._cut(model, wanted)
         values = {s.name: _fit(s, feeds, model) for s in part.inputs}
-        n = max((len(v) for v in values.values() if v.ndim), default=1)
-        size = self._batch(part, values, n)
-        if n % size or n > size:
-            _require_per_sample(part, size)
+        plan = _plan(part, values, self.batch)
+        if plan.n > 1 and plan.fixed is None and part.batch_relaxed and self._must_run_singly(part, values, plan):
+            plan = replace(plan, size=1)
+        if plan.n % plan.size or plan.n > plan.size:
+            _require_per_sample(part, plan)
         session = self._session(part)
         results: list[list[NDArray[Any]]] = []
-        for start in range(0, n, size):
-            chunk = {k: _pad(v[start : start + size], part, k) if v.ndim else v for k, v in values.items()}
-            count = min(size, n - start)
-            results.append([r[:count] if count < size else r for r in _call(session, wanted, chunk)])
+        for start in range(0, plan.n, plan.size):
+            count = min(plan.size, plan.n - start)
+            found = _call(session, wanted, plan.part(values, start))
+            results.append([r[:count] if count < plan.size else r for r in found])
             if progress is not None:
                 progress(count)
         if len(results) == 1:
             return dict(zip(wanted, results[0], strict=True))
         return {k: np.concatenate([r[i] for r in results]) for i, k in enumerate(wanted)}
 
+    def samples(self, model: Model, feeds: Mapping[str, NDArray[Any]]) -> frozenset[str]:
+        """The inputs that hold one entry per sample on their first axis; others are the same for all."""
+        return _plan(model, {s.name: _fit(s, feeds, model) for s in model.inputs}, self.batch).samples
+
     def _cut(self, model: Model, wanted: list[str]) -> Model:
         return model.memo(("cut", *wanted), lambda: cut(model, outputs=wanted))
 
-    def _batch(self, model: Model, values: Arrays, n: int) -> int:
-        """How many samples go into one run: the graph's own batch if it has one, else ours."""
-        fixed = {s.shape[0] for s in model.inputs if s.shape and isinstance(s.shape[0], int) and values[s.name].ndim}
-        if fixed:
-            return int(min(d for d in fixed if isinstance(d, int)))
-        if n > 1 and model.batch_relaxed and self._must_run_singly(model, values, n):
-            return 1
-        return min(n, self.batch)
-
-    def _must_run_singly(self, model: Model, values: Arrays, n: int) -> bool:
-        """Check once per model that a batch gives what single runs give: the file only promised a batch of 1."""
+    def _must_run_singly(self, model: Model, values: Arrays, plan: _Plan) -> bool:
+        """Check once per model that a batch gives what single runs give: the file promised one size only."""
         if model.digest not in self._singly:
             names = [o.name for o in model.outputs]
             session = self._session(model)
             try:
-                pair = _call(session, names, {k: v[n - 2 :] if v.ndim else v for k, v in values.items()})
-                alone = _call(session, names, {k: v[n - 1 :] if v.ndim else v for k, v in values.items()})
-                same = all(
-                    p.shape[:1] == (2,)
-                    and np.allclose(p[1:], a, rtol=1e-3, atol=1e-4 * (1e-6 + np.abs(a).max(initial=0)))
-                    for p, a in zip(pair, alone, strict=True)
-                )
+                pair = _call(session, names, replace(plan, size=2).part(values, plan.n - 2))
+                alone = _call(session, names, replace(plan, size=1).part(values, plan.n - 1))
+                self._singly[model.digest] = not all(map(_is_second, pair, alone))
             except ResultError:
-                same = False
-            self._singly[model.digest] = not same
+                self._singly[model.digest] = True
         return self._singly[model.digest]
 
     def _session(self, model: Model) -> ort.InferenceSession:
@@ -214,16 +206,63 @@ def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
         return False
 
 
-def _require_per_sample(model: Model, size: int) -> None:
-    """Where samples are run in parts, or padded, every output must hold one entry per sample."""
-    fixed = {s.shape[0] for s in model.inputs if s.shape}
+@dataclass(frozen=True)
+class _Plan:
+    """How samples go through a model.
+
+    samples: the inputs that hold one entry per sample; others go in whole. n: samples. size: of a run. fixed: the batch
+    that the graph insists on, None if it takes any.
+    """
+
+    samples: frozenset[str]
+    n: int
+    size: int
+    fixed: int | None
+
+    def part(self, values: Arrays, start: int) -> Arrays:
+        """The feeds of the run that begins with a sample; a fixed batch is filled up with the last one."""
+        return {k: self._cut(v, start) if k in self.samples else v for k, v in values.items()}
+
+    def _cut(self, value: NDArray[Any], start: int) -> NDArray[Any]:
+        chunk = value[start : start + self.size]
+        missing = self.size - len(chunk) if self.fixed is not None else 0
+        return np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)]) if missing else chunk
+
+
+def _plan(model: Model, values: Arrays, batch: int) -> _Plan:
+    """Which inputs hold samples, how many, and how many go into one run."""
+    leads = {s.name: s.shape[0] for s in model.inputs if s.shape}
+    samples = {k for k, lead in leads.items() if not isinstance(lead, int)}
+    fixed = None
+    if leads and not samples:  # the graph fixes its batch: that of the input with the most axes
+        first = leads[max(leads, key=lambda k: values[k].ndim)]
+        assert isinstance(first, int)
+        fixed, samples = first, {k for k, lead in leads.items() if lead == first}
+    counts = {k: len(values[k]) for k in leads if k in samples}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"'{k}' has {n}" for k, n in counts.items())
+        raise InputError(f"The inputs hold different numbers of samples: {told}.")
+    n = next(iter(counts.values()), 1)
+    if n == 0:
+        raise InputError("There are no samples: the inputs are empty.")
+    return _Plan(frozenset(samples), n, fixed or min(n, batch), fixed)
+
+
+def _is_second(pair: NDArray[Any], alone: NDArray[Any]) -> bool:
+    """True if the second sample of a batch of two got what it gets alone."""
+    scale = np.abs(alone).max(initial=0)
+    return pair.shape[:1] == (2,) and np.allclose(pair[1:], alone, rtol=1e-3, atol=1e-4 * (1e-6 + scale))
+
+
+def _require_per_sample(model: Model, plan: _Plan) -> None:
+    """Where samples are run in parts, or filled up, every output must hold one entry per sample."""
     for spec in model.outputs:
         lead = spec.shape[0] if spec.shape else None
         of_weight = spec.name.removeprefix("gradient.") in model.ir.graph.initializers
-        if not spec.shape or of_weight or (isinstance(lead, int) and lead not in fixed):
+        if not spec.shape or of_weight or (isinstance(lead, int) and lead != plan.fixed):
             raise InputError(
                 f"'{spec.name}' ({spec.sizes()}) is one for all samples, so they have to fit into one run: this "
-                f"engine takes {size} at a time. Use Engine(batch=N)."
+                f"engine takes {plan.size} at a time. Use Engine(batch=N)."
             )
 
 
@@ -261,14 +300,6 @@ def _fit(spec: Spec, feeds: Mapping[str, NDArray[Any]], model: Model) -> NDArray
     if wrong:
         raise InputError(f"Input '{spec.name}' has shape {spec.sizes()}, the value {'×'.join(map(str, value.shape))}.")
     return value
-
-
-def _pad(chunk: NDArray[Any], model: Model, name: str) -> NDArray[Any]:
-    """Fill a last, smaller chunk up to the graph's fixed batch by repeating its last sample."""
-    size = next(s.shape[0] for s in model.inputs if s.name == name)
-    if not isinstance(size, int) or len(chunk) == size or len(chunk) == 0:
-        return chunk
-    return np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)])
 
 
 _default: Engine | None = None

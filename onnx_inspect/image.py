@@ -217,7 +217,7 @@ def colormap(values: NDArray[Any], name: Colormap = "jet") -> Picture:
     """
     values = np.asarray(values, np.float32)
     steps = 255 * (values.clip(-1, 1) + 1) if name == "coolwarm" else 255 * values.clip(0, 1)
-    return np.take(_table(name), np.rint(steps).astype(np.intp), axis=0)
+    return np.asarray(np.take(_table(name), np.rint(steps).astype(np.intp), axis=0), np.uint8)
 
 
 def blend(photo: Picture, heat: Picture, alpha: float | NDArray[Any] = 0.5) -> Picture:

@@ -122,7 +122,7 @@ class Preprocessing:
         rank = 2 if self.layout == "NHW" else 3
         if tensor.ndim == rank + 1 and len(tensor) == 1:
             tensor = tensor[0]
-        values = np.asarray(tensor, np.float32)
+        values = np.nan_to_num(np.asarray(tensor, np.float32))
         if self.layout == "NHW":
             values = values[..., None]
         elif self.layout == "NCHW":

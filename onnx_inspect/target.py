@@ -189,7 +189,9 @@ class Index(Target):
         for i in self._all():
             if not 0 <= i < max(found.count or i + 1, 2):
                 raise TargetError(f"There is no class {i}: '{found.output}' has {found.count} classes, counted from 0.")
-        index = ir.Value(name=INPUT, shape=ir.Shape([None]), type=ir.TensorType(ir.DataType.INT64))
+        scores_shape = model.value(found.tensor).shape
+        batch = scores_shape[0] if scores_shape is not None and len(scores_shape) > 1 else None
+        index = ir.Value(name=INPUT, shape=ir.Shape([batch]), type=ir.TensorType(ir.DataType.INT64))
         op.graph.inputs.append(index)
         if found.count == 1:
             return _sum(op, rows * (op.Unsqueeze(op.Cast(index, to=rows.dtype), [1]) * 2 - 1))

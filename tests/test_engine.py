@@ -151,3 +151,42 @@ def test_sums_over_samples_do_not_come_in_parts() -> None:
     fixed = oi.vjp(oi.load(nets.classifier(batch=6)), ["w3"], ["scores"])
     with pytest.raises(InputError, match="one for all samples"):
         Engine("cpu").run(fixed, {"image": x[:4], "cotangent.scores": c[:4]})
+
+
+@pytest.mark.parametrize("fixed", ["N", 1, 2, 4])
+def test_targets_per_sample_keep_to_their_samples(fixed: int | str) -> None:
+    """Over several runs, and where the last one is filled up."""
+    classes = [0, 1, 2, 3, 1]
+    model = oi.load(nets.classifier(batch=fixed))
+    if fixed != "N":
+        model.batch_relaxed = False
+        for value in [*model.ir.graph.inputs, *model.ir.graph.outputs]:
+            assert value.shape is not None
+            value.shape = type(value.shape)([fixed, *list(value.shape)[1:]])
+    found = oi.saliency(model, X, target=classes, engine=Engine("cpu", batch=2))
+    apart = [
+        oi.saliency(nets.classifier(), X[i : i + 1], target=c, engine=Engine("cpu")) for i, c in enumerate(classes)
+    ]
+    np.testing.assert_allclose(found.values, np.concatenate([a.values for a in apart]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.scores, nets.forward(X)["logits"][range(5), classes], rtol=1e-4)
+
+
+def test_inputs_that_hold_no_samples_go_in_whole() -> None:
+    """A state of shape (2, N) or a table of fixed length is not cut into samples."""
+    nodes = [helper.make_node("MatMul", ["x", "table"], ["y"])]
+    info = {
+        n: helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in {"x": ["N", 2], "table": [2, 3], "y": ["N", 3]}.items()
+    }
+    graph = helper.make_graph(nodes, "g", [info["table"], info["x"]], [info["y"]])
+    model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    x, table = np.arange(10, dtype=np.float32).reshape(5, 2), np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(Engine("cpu", batch=2).run(model, {"x": x, "table": table})["y"], x @ table)
+
+
+def test_inputs_have_to_agree_on_the_samples() -> None:
+    model = oi.load(nets.classifier(extra_input=True))
+    with pytest.raises(InputError, match="different numbers of samples"):
+        Engine("cpu").run(model, {"image": X, "offset": np.zeros((2, 4), np.float32)})
+    with pytest.raises(InputError, match="no samples"):
+        Engine("cpu").run(oi.load(nets.classifier()), {"image": X[:0]})

@@ -60,7 +60,7 @@ class Job:
         self.score = score
         self.input = image_input(self.model)
         self.preprocessing, self.photos, self.feeds = self._read(x, preprocessing)
-        self.n = len(next(iter(self.feeds.values())))
+        self.n = len(self.feeds[self.input.name])
         self._name_classes(labels)
         self.target = parse(target, self.model, self.labels, score)
 
@@ -69,7 +69,9 @@ class Job:
     ) -> tuple[Preprocessing | None, list[Photo | None], dict[str, NDArray[Any]]]:
         if isinstance(x, Mapping | np.ndarray):
             feeds = dict(x) if isinstance(x, Mapping) else {self.input.name: x}
-            array = feeds.get(self.input.name, next(iter(feeds.values()), np.empty(0)))
+            if self.input.name not in feeds:
+                raise InputError(f"The input '{self.input.name}' has no value; given are {sorted(feeds)}.")
+            array = feeds[self.input.name]
             if array.ndim and array.ndim == len(self.input.shape) - 1 and isinstance(x, np.ndarray):
                 feeds[self.input.name] = array = array[None]
             return *self._of_arrays(array, preprocessing), feeds
@@ -167,6 +169,11 @@ class Job:
         for name in wanted:
             self._finite(found[name], name)
         return found
+
+    def copies(self, i: int, count: int) -> dict[str, NDArray[Any]]:
+        """The feeds of one sample, repeated."""
+        own = self.engine.samples(self.model, self.feeds)
+        return {k: v[i : i + 1].repeat(count, axis=0) if k in own else v for k, v in self.feeds.items()}
 
     def _outputs(self) -> list[str]:
         return [self.scores.tensor] if self.scores is not None else []

@@ -128,7 +128,7 @@ def occlusion(
         assert index is not None
         collected: dict[str, list[float]] = {name: [] for name in grids}
         for batch in _windows(view[i], cover[i], tops, lefts, window, job.engine.batch):
-            feeds = {k: v[i : i + 1].repeat(len(batch), axis=0) if v.ndim else v for k, v in job.feeds.items()}
+            feeds = job.copies(i, len(batch))
             feeds[job.input.name] = batch if job.preprocessing.layout == "NCHW" else np.moveaxis(batch, 1, -1)
             found = job.forward([at.tensor], feeds)
             covered = job.rows(found)
