@@ -18,6 +18,7 @@ from .errors import ModelError, UnsupportedError
 from .opsets import raise_opset
 from .shapes import BIG, declared_outputs, forget_shapes, restore_outputs
 from .shapes import infer_shapes as infer_shapes
+from .structure import label
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,7 +162,7 @@ def _relabel(model: ir.Model, version: int) -> None:
             not onnx.defs.has(node.op_type, "") or onnx.defs.get_schema(node.op_type, version).since_version > OPSET_MAX
         ):
             raise UnsupportedError(
-                f"Node '{node.name}' ({node.op_type}) uses opset {version}, which changed this operator; onnxruntime "
+                f"Node '{label(node)}' ({node.op_type}) uses opset {version}, which changed this operator; onnxruntime "
                 f"knows opsets up to {OPSET_MAX}. Export the model with opset {OPSET_MAX} or lower."
             )
     model.graph.opset_imports[""] = OPSET_MAX

@@ -74,6 +74,11 @@ def spec(value: ir.Value, layout: str | None = None) -> Spec:
     return Spec(value.name or "", shape, dtype, layout)
 
 
+def label(node: ir.Node) -> str:
+    """How messages call a node: by its name, or by what it computes where it has none."""
+    return node.name or next((y.name for y in node.outputs if y.name), None) or "(unnamed)"
+
+
 def rank(value: ir.Value | None) -> int | None:
     """Number of axes, None if unknown."""
     return None if value is None or value.shape is None else len(value.shape)

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """The canonical form: explicit pads, weights in one place, fresh shapes, free batch; and the outputs of before."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Raising the opset changes nothing: every operator in its old forms, before and after loading, judged by onnxruntime."""
 
 from __future__ import annotations

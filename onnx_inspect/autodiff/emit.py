@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import UnsupportedError
+from ..structure import label
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -240,5 +241,5 @@ class Op:
 
     def unsupported(self, reason: str) -> UnsupportedError:
         """An error that names the node whose rule is running."""
-        where = f"Node '{self.node.name}' ({self.node.op_type})" if self.node is not None else "The graph"
+        where = f"Node '{label(self.node)}' ({self.node.op_type})" if self.node is not None else "The graph"
         return UnsupportedError(f"{where} cannot be differentiated: {reason}.")

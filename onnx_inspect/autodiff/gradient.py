@@ -11,6 +11,7 @@ import onnx_ir as ir
 from ..canonical import infer_shapes
 from ..errors import LayerError, MissingRule, TargetError
 from ..model import Model, prune
+from ..structure import label
 from .emit import Op, is_float
 
 Cotangents = Sequence[ir.Value | None] | ir.Value | None
@@ -218,7 +219,7 @@ def _lookup(rules: Rules, node: ir.Node) -> Rule:
 def _missing(node: ir.Node) -> MissingRule:
     key = _key(node)
     return MissingRule(
-        f"Node '{node.name or node.outputs[0].name}' has the operator {key}, which has no gradient rule. "
+        f"Node '{label(node)}' has the operator {key}, which has no gradient rule. "
         f'Write one: @onnx_inspect.rule("{key}") over a function (op, node, dy) that returns the cotangents of '
         "its inputs; or choose a layer behind this node."
     )

@@ -125,7 +125,7 @@ def _pooling_head(model: Model, score: str) -> tuple[Layer, str]:
         if node.op_type not in _LINEAR:
             raise LayerError(
                 f"cam needs a model that ends in global average pooling and a linear layer; here '{node.op_type}' "
-                f"(node '{node.name}') comes after the last map. Use gradcam, which needs neither."
+                f"(node '{structure.label(node)}') comes after the last map. Use gradcam, which needs neither."
             )
         value = source
     del graph
