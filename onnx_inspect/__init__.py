@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attribution import Attribution, Prediction
-    from .autodiff.gradient import RULES, gradient, rule, vjp
+    from .autodiff.gradient import RULES, rule, vjp
     from .engine import Engine
     from .errors import InspectError
     from .methods.activations import activations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .model import Model, load
     from .preprocess import Preprocessing
     from .rewrite import cut, expose
+    from .target import gradient
 
 # Where each public name lives: importing the package imports none of them (a command line must start quickly).
 _HOMES = {
@@ -40,7 +41,7 @@ _HOMES = {
     "cut": "rewrite",
     "expose": "rewrite",
     "gradcam": "methods.cam",
-    "gradient": "autodiff.gradient",
+    "gradient": "target",
     "load": "model",
     "occlusion": "methods.perturbation",
     "rule": "autodiff.gradient",

@@ -31,7 +31,7 @@ IR_MIN, IR_MAX = 10, 12
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)
 
 
-def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir.Model, list[str]]:
+def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir.Model, list[str], bool]:
     """Bring a model into canonical form.
 
     Args:
@@ -39,7 +39,7 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
         folder: where its external data lies; the data stays on disk.
 
     Returns:
-        The model, and notes on what was changed that a user should know.
+        The model, notes on what was changed that a user should know, and whether a fixed batch was freed.
     """
     notes: list[str] = []
     model = ir.serde.deserialize_model(_without_maps(proto, notes))
@@ -56,10 +56,10 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     model.graph.sort()
     infer_shapes(model)
     pads.explicit(model.graph)
-    if (size := batch.relax(model)) is not None:
+    relaxed = batch.relax(model) is not None
+    if relaxed:
         infer_shapes(model)
-        notes.append(f"the batch size was fixed at {size} in the file; the graph allows any, so any is accepted")
-    return model, notes
+    return model, notes, relaxed
 
 
 def _lift(model: ir.Model) -> None:

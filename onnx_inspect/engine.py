@@ -94,15 +94,22 @@ class Engine:
         part = model if wanted == [o.name for o in model.outputs] else self._cut(model, wanted)
         values = {s.name: _fit(s, feeds, model) for s in part.inputs}
         plan = _plan(part, values, self.batch)
-        if plan.n > 1 and plan.fixed is None and part.batch_relaxed and self._must_run_singly(part, values, plan):
+        shared = _shared(part, plan)
+        if plan.n > 1 and part.batch_relaxed and not shared and self._must_run_singly(part, values, plan):
             plan = replace(plan, size=1)
-        if plan.n % plan.size or plan.n > plan.size:
-            _require_per_sample(part, plan)
+        in_parts = plan.n % plan.size or plan.n > plan.size
+        if in_parts and shared:
+            raise _one_for_all(shared, plan)
         session = self._session(part)
         results: list[list[NDArray[Any]]] = []
         for start in range(0, plan.n, plan.size):
             count = min(plan.size, plan.n - start)
             found = _call(session, wanted, plan.part(values, start))
+            if in_parts:
+                rows = plan.size if plan.fixed else count
+                for name, value in zip(wanted, found, strict=True):
+                    if not isinstance(value, np.ndarray) or value.shape[:1] != (rows,):
+                        raise _one_for_all(f"'{name}'", plan)
             results.append([r[:count] if count < plan.size else r for r in found])
             if progress is not None:
                 progress(count)
@@ -231,21 +238,46 @@ class _Plan:
 
 def _plan(model: Model, values: Arrays, batch: int) -> _Plan:
     """Which inputs hold samples, how many, and how many go into one run."""
-    leads = {s.name: s.shape[0] for s in model.inputs if s.shape}
-    samples = {k for k, lead in leads.items() if not isinstance(lead, int)}
-    fixed = None
-    if leads and not samples:  # the graph fixes its batch: that of the input with the most axes
-        first = leads[max(leads, key=lambda k: values[k].ndim)]
-        assert isinstance(first, int)
-        fixed, samples = first, {k for k, lead in leads.items() if lead == first}
+    leads = {s.name: s.shape[0] for s in model.inputs if values[s.name].ndim and s.shape}
+    main = max(leads, key=lambda k: (not isinstance(leads[k], int), values[k].ndim), default=None)
+    if main is None:
+        return _Plan(frozenset(), 1, 1, None)
+    lead = leads[main]
+    # Axes that nobody named, or that are named alike, count the same thing; a batch that the graph fixes is a number.
+    samples = {k for k, d in leads.items() if d == lead or (d is None and not isinstance(lead, int))}
+    fixed = lead if isinstance(lead, int) else None
     counts = {k: len(values[k]) for k in leads if k in samples}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"'{k}' has {n}" for k, n in counts.items())
         raise InputError(f"The inputs hold different numbers of samples: {told}.")
-    n = next(iter(counts.values()), 1)
+    n = counts[main]
     if n == 0:
         raise InputError("There are no samples: the inputs are empty.")
-    return _Plan(frozenset(samples), n, fixed or min(n, batch), fixed)
+    plan = _Plan(frozenset(samples), n, fixed or min(n, batch), fixed)
+    for spec in model.inputs:
+        if n > plan.size and isinstance(lead, str) and lead in spec.shape[1:]:
+            raise InputError(
+                f"'{spec.name}' ({spec.sizes()}) holds samples on another axis than the first, so they have to fit "
+                f"into one run: this engine takes {plan.size} at a time. Use Engine(batch=N)."
+            )
+    return plan
+
+
+def _shared(model: Model, plan: _Plan) -> str:
+    """The first output that is known not to hold one entry per sample; "" if there is none."""
+    for spec in model.outputs:
+        lead = spec.shape[0] if spec.shape else None
+        of_weight = spec.name.removeprefix("gradient.") in model.ir.graph.initializers
+        if (spec.rank_known and not spec.shape) or of_weight or (isinstance(lead, int) and lead != plan.fixed):
+            return f"'{spec.name}' ({spec.sizes()})"
+    return ""
+
+
+def _one_for_all(output: str, plan: _Plan) -> InputError:
+    return InputError(
+        f"{output} is one for all samples, so they have to fit into one run: this engine takes {plan.size} at a time. "
+        "Use Engine(batch=N)."
+    )
 
 
 def _is_second(pair: NDArray[Any], alone: NDArray[Any]) -> bool:
@@ -286,15 +318,19 @@ def _fit(spec: Spec, feeds: Mapping[str, NDArray[Any]], model: Model) -> NDArray
     """The value of an input, checked against what the graph says."""
     if spec.name not in feeds:
         names = ", ".join(f"'{s.name}' ({s.sizes()} {s.dtype})" for s in model.inputs if s.name not in feeds)
-        raise InputError(f"The model has inputs without values: {names}.")
+        raise InputError(
+            f"The model has inputs without values: {names}. From Python, give arrays by name: oi.gradcam(model, {{...}})."
+        )
     value = np.asarray(feeds[spec.name])
     if spec.dtype != "unknown" and value.dtype != np.dtype(spec.dtype):
         if not np.can_cast(value.dtype, np.dtype(spec.dtype), casting="same_kind"):
             raise InputError(f"Input '{spec.name}' takes {spec.dtype}, not {value.dtype}.")
         value = value.astype(spec.dtype)
+    if not spec.rank_known:
+        return value
     if len(spec.shape) != value.ndim:
         raise InputError(
-            f"Input '{spec.name}' has {len(spec.shape)} axes ({spec.sizes()}), the value {value.shape} {value.ndim}."
+            f"Input '{spec.name}' has {len(spec.shape)} axes ({spec.sizes()}); the value, {value.shape}, has {value.ndim}."
         )
     wrong = [i for i, d in enumerate(spec.shape) if i > 0 and isinstance(d, int) and d != value.shape[i]]
     if wrong:

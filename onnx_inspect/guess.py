@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
 from . import preprocess
 from .errors import InputError
-from .preprocess import Color, Layout, Preprocessing, refuse
+from .preprocess import Color, Layout, Preprocessing, Resize, refuse
 
 PRESETS: dict[str, dict[str, Any]] = {
     "imagenet": {
@@ -33,6 +33,16 @@ METADATA = {"input_size": "size"} | {
     key: key for key in ("size", "color", "scale", "mean", "std", "resize", "crop_ratio", "pad_value")
 }
 COLORS: dict[int, Color] = {1: "GREY", 3: "RGB"}
+NORMALISATION = {"scale": 1, "mean": 0, "std": 1}
+WORDS: dict[str, dict[str, str]] = {
+    field: {word.upper(): word for word in get_args(kind)}
+    for field, kind in (("resize", Resize), ("color", Color), ("layout", Layout))
+}
+WORDS["color"] |= dict.fromkeys(("GRAY", "GRAYSCALE", "GREYSCALE"), "GREY")
+WANTED = {"size": "HxW, like 224x224", "scale": "a number, like 1/255"} | dict.fromkeys(
+    ("mean", "std"), "a number, or one per channel between commas"
+)
+ARRAY = "From Python, give it an array: oi.saliency(model, x)."
 
 
 class InputSpec(Protocol):
@@ -63,14 +73,14 @@ def resolve(
     preset: str | None = None,
     **overrides: Any,
 ) -> tuple[Preprocessing, list[str]]:
-    """The preprocessing of a model's input, and a note on what is assumed, with the flags that change it.
+    """The preprocessing of a model's input, and notes on what it is and what is assumed, with flags that change it.
 
     What ``overrides`` (fields of Preprocessing, as values or as text; None is unset) leave open comes from
     ``preset``, a name in PRESETS; then from the model's ``metadata``: input_layout, color, scale, mean, std,
     size, resize, crop_ratio, pad_value; then from a guess: pixels as they are where the graph ``normalises``
     itself or takes whole numbers, [0, 1] for grey, else ImageNet's. ImageNet's crop of 0.875 is guessed only
     where the shorter side has 128 pixels or more: models for smaller pictures are trained on whole ones.
-    Metadata that make no sense are noted and passed over. InputError for an input that takes no photos, and
+    Where only some of scale, mean and std are said, the rest is none. Metadata that make no sense are noted and passed over. InputError for an input that takes no photos, and
     where overrides or preset do not fit it.
     """
     notes: list[str] = []
@@ -84,7 +94,8 @@ def resolve(
     def fits(**values: Any) -> Preprocessing:
         color = values.get("color", plain.color)
         if (color == "GREY") != (channels == 1):
-            raise InputError(f"The input {_say(spec)} has {channels} channels, not {color}; see --color.")
+            written = overrides.get("color") or color
+            raise InputError(f"The input {_say(spec)} has {channels} channels, not {written}; see --color.")
         made = replace(plain, **values)
         if any(isinstance(axes[axis], int) and axes[axis] != side for axis, side in zip("HW", made.size, strict=True)):
             raise InputError(f"The input {_say(spec)} is of a fixed size; leave out --size.")
@@ -100,17 +111,27 @@ def resolve(
         notes.append(f"the input's size is free and taken to be {size[0]}x{size[1]} ({FLAGS['size']})")
     guess: dict[str, Any] = {}
     guesses: dict[str, str] = {}
-    if not {"scale", "mean", "std"} & said.keys():
-        name, guess, guesses["preset"] = _guess(spec.dtype, normalises, channels, said.get("size", size))
+    missing = [field for field in NORMALISATION if field not in said]
+    if missing == list(NORMALISATION):
+        name, guess, guesses["preset"] = _guess(spec.dtype, normalises, channels)
         sources.append(f"guess: {name}")
+    elif missing:
+        rest = " and ".join(f"{field} {NORMALISATION[field]}" for field in missing)
+        notes.append(f"the rest of the normalisation is taken to be {rest} ({_flags(missing)})")
+    if channels == 3 and (guess or not told):
+        # Classifiers of photos are tested on the middle of them; small inputs come from whole pictures.
+        guess["crop_ratio"] = 0.875 if min(said.get("size", size)) >= 128 else 1.0
     if channels == 3 and "color" not in said:
-        guesses["color"] = "the order of colours is taken to be RGB"
+        guesses["color"] = "the order of colours"
     if "resize" not in said:
-        guesses["resize"] = "photos are cropped to their centre"
-    if guesses:
-        prefix = "preprocessing is a guess: " if guess else ""
-        notes.append(f"{prefix}{', '.join(guesses.values())} ({', '.join(FLAGS[field] for field in guesses)})")
-    return fits(**_turned(guess, said) | said | {"source": " + ".join(sources)}), notes
+        guesses["resize"] = "the crop"
+    made = fits(**_turned(guess, said) | said | {"source": " + ".join(sources)})
+    how = f"guessed: {', '.join(guesses.values())}" if guesses else f"from {made.source}"
+    return made, [*notes, f"preprocessing: {made.describe()}; {how} ({_flags(guesses or ['preset'])})"]
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(FLAGS[name] for name in names)
 
 
 def _channels(spec: InputSpec, length: int | str | None, flags: Mapping[str, Any], notes: list[str]) -> int:
@@ -121,7 +142,7 @@ def _channels(spec: InputSpec, length: int | str | None, flags: Mapping[str, Any
     if length not in COLORS:
         raise InputError(
             f"The input {_say(spec)} has {length} channels; a photo has 3, or 1 when grey. "
-            "Feed it an array instead of a photo."
+            f"{ARRAY}"
         )
     return length
 
@@ -160,19 +181,17 @@ def _turned(preset: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any
     return {k: v[::-1] if isinstance(v, tuple) else v for k, v in preset.items()}
 
 
-def _guess(dtype: str, normalises: bool, channels: int, size: tuple[int, int]) -> tuple[str, dict[str, Any], str]:
+def _guess(dtype: str, normalises: bool, channels: int) -> tuple[str, dict[str, Any], str]:
     """The name of a preset, its fields, and a clause for the note."""
-    # Classifiers of photos are tested on the middle of them; small inputs come from whole pictures.
-    middle = {"crop_ratio": 0.875 if min(size) >= 128 and channels == 3 else 1.0}
     if normalises:
-        return "raw", PRESETS["raw"] | middle, "pixels go in as 0 to 255 since the graph scales them itself"
+        return "raw", dict(PRESETS["raw"]), "pixels as 0 to 255 since the graph scales them itself"
     if np.dtype(dtype).kind in "iu":
         # A quantised int8 input is uint8 with its zero in the middle.
         span, mean = ("-128 to 127", (128.0,)) if dtype == "int8" else ("0 to 255", (0.0,))
-        return "raw", PRESETS["raw"] | middle | {"mean": mean}, f"pixels go in as {span} since the input is {dtype}"
+        return "raw", PRESETS["raw"] | {"mean": mean}, f"pixels as {span} since the input is {dtype}"
     if channels == 1:
-        return "unit", PRESETS["unit"], "pixels are scaled to 0 to 1"
-    return "imagenet", PRESETS["imagenet"] | middle, "pixels are normalised by ImageNet's mean and std"
+        return "unit", dict(PRESETS["unit"]), "pixels from 0 to 1"
+    return "imagenet", dict(PRESETS["imagenet"]), "ImageNet's mean and std"
 
 
 def _layout(spec: InputSpec, flag: Any, metadata: Mapping[str, str], notes: list[str]) -> Layout:
@@ -182,8 +201,7 @@ def _layout(spec: InputSpec, flag: Any, metadata: Mapping[str, str], notes: list
         possible = ["NHW"]
     if not possible:
         raise InputError(
-            f"The input {_say(spec)} takes no photos: they need axes N,C,H,W or N,H,W,C, or N,H,W if grey. "
-            "Feed it an array, or export the model with a batch axis."
+            f"The input {_say(spec)} takes no photos, which have axes N,C,H,W or N,H,W,C, or N,H,W if grey. {ARRAY}"
         )
     if flag is not None and flag not in possible:
         raise InputError(f"The input {_say(spec)} cannot be {flag}; --layout is {' or '.join(possible)}.")
@@ -208,7 +226,7 @@ def _side(length: int | str | None) -> int:
 
 
 def _say(spec: InputSpec) -> str:
-    return f"{spec.name} ({', '.join('?' if side is None else str(side) for side in spec.shape)})"
+    return f"'{spec.name}' ({', '.join('?' if side is None else str(side) for side in spec.shape)})"
 
 
 def parse(field: str, value: Any) -> Any:
@@ -226,10 +244,11 @@ def parse(field: str, value: Any) -> Any:
     if not isinstance(value, str):
         return tuple(value) if isinstance(value, list) else value
     word = value.strip().strip('"')
-    if field in ("color", "layout"):
-        return {"GRAY": "GREY", "GRAYSCALE": "GREY", "GREYSCALE": "GREY"}.get(word.upper(), word.upper())
-    if field in ("resize", "dtype", "source"):
-        return word.lower() if field == "resize" else word
+    if field in ("dtype", "source"):
+        return word
+    if field in WORDS:
+        known = WORDS[field]
+        return known.get(word.upper()) or refuse(field, value, "one of " + ", ".join(dict.fromkeys(known.values())))
     parts = re.split(r"[\s,;x×]+" if field == "size" else r"[\s,;]+", word.strip("[](){} \t"))
     try:
         numbers = tuple(_number(part) for part in parts)
@@ -241,7 +260,7 @@ def parse(field: str, value: Any) -> Any:
             return numbers
         (number,) = numbers
     except (ValueError, ZeroDivisionError, OverflowError):
-        refuse(field, value, "a number, or numbers between commas")
+        refuse(field, value, WANTED.get(field, "a number"))
     return number
 
 

@@ -48,18 +48,31 @@ def auto(model: Model, score: str) -> Choice:
             "explain the input instead (saliency), or name a --layer."
         )
     chosen = chain[-1]
-    shape = "×".join(str(d) if d is not None else "?" for d in chosen.shape[1:])
     reason = (
-        f"layer: '{chosen.name}' ({chosen.op_type} {shape}), the last map with spatial extent on the path to the target"
+        f"layer: '{chosen.name}' ({chosen.op_type} {structure.sizes(chosen.shape[1:])}), the last map with spatial "
+        "extent that the whole path to the target runs through"
     )
-    if is_class_map(model, chosen, score):
-        reason += ", which is the class map itself: each channel is a class"
-        width = _channels(chosen)
-        before = next((c for c in reversed(chain[:-1]) if _channels(c) != width), None)
-        if before is not None:
-            reason += f"; the features before it are --layer {before.name}"
-            return Choice(chosen, reason)
-    return Choice(chosen, f"{reason} (--layer NAME)")
+    if _attention_follows(model, chosen, score):
+        reason += "; attention follows it, so its positions are mixed before they count"
+    if not is_class_map(model, chosen, score):
+        return Choice(chosen, f"{reason} (--layer NAME)")
+    reason += "; it is the class map itself: each channel is a class"
+    before = next((c for c in reversed(chain[:-1]) if _channels(c) != _channels(chosen)), None)
+    return Choice(
+        chosen, f"{reason} (--layer {before.name} for the features before it)" if before else f"{reason} (--layer NAME)"
+    )
+
+
+def _between(model: Model, layer: Layer, score: str) -> set[ir.Node]:
+    """The nodes on the way from a map to the score."""
+    start = model.values[layer.tensor]
+    values = structure.needed(model.ir.graph, model.value(score)) & structure.varying(model.ir.graph, [start])
+    return {node for v in values if v is not start and (node := v.producer()) is not None}
+
+
+def _attention_follows(model: Model, layer: Layer, score: str) -> bool:
+    ops = {n.op_type for n in _between(model, layer, score)}
+    return bool(ops & {"Attention", "MultiHeadAttention"}) or {"Softmax", "MatMul"} <= ops
 
 
 def separators(model: Model, score: str) -> list[Layer]:
@@ -111,11 +124,7 @@ def _passed_by_all(graph: ir.Graph, path: set[ir.Value], target: ir.Value, order
 
 def is_class_map(model: Model, layer: Layer, score: str) -> bool:
     """True if nothing but pooling lies between a map and the score: its channels are the classes."""
-    between = structure.needed(model.ir.graph, model.value(score)) & structure.varying(
-        model.ir.graph, [model.values[layer.tensor]]
-    )
-    nodes = {v.producer() for v in between if v is not model.values[layer.tensor]}
-    return all(n is None or n.op_type in POOLING | RESHAPING for n in nodes)
+    return all(n.op_type in POOLING | RESHAPING for n in _between(model, layer, score))
 
 
 def _channels(layer: Layer) -> int | str | None:

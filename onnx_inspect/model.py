@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,13 +32,21 @@ class Model:
     """
 
     def __init__(
-        self, graph: ir.Model, source: Source, notes: Iterable[str] = (), history: tuple[str, ...] = ()
+        self,
+        graph: ir.Model,
+        source: Source,
+        notes: Iterable[str] = (),
+        history: tuple[str, ...] = (),
+        *,
+        batch_relaxed: bool = False,
+        loaded: Mapping[int, tuple[str, ir.TensorProtocol | None]] | None = None,
     ) -> None:
         self.ir = graph
         self.source = source
         self.notes = tuple(notes)
         self.history = history
-        self.batch_relaxed = any("batch size was fixed" in n for n in self.notes)
+        self.batch_relaxed = batch_relaxed
+        self._loaded = loaded or {id(v.const_value): (n, v.const_value) for n, v in graph.graph.initializers.items()}
         self._memo: dict[Any, Model] = {}
 
     @classmethod
@@ -54,21 +62,25 @@ class Model:
         proto, origin = read(source)
         folder = origin.path.parent if origin.path else None
         try:
-            graph, notes = canonical.canonicalise(proto, folder)
+            graph, notes, relaxed = canonical.canonicalise(proto, folder)
         except ModelError:
             raise
         except Exception as error:  # onnx_ir and onnx raise many kinds for graphs that contradict themselves
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(f"'{origin.name}' cannot be interpreted as an ONNX graph: {reason}") from error
-        return cls(graph, origin, notes)
+        return cls(graph, origin, notes, batch_relaxed=relaxed)
 
     def clone(self) -> Model:
         """A copy whose graph may be changed; weights are shared."""
-        return Model(self.ir.clone(), self.source, self.notes, self.history)
+        return self._with(self.ir.clone(), self.history)
 
     def derived(self, *step: str | None) -> Model:
         """This model, with a step of rewriting written into its history."""
-        return Model(self.ir, self.source, self.notes, (*self.history, " ".join(s or "" for s in step)))
+        return self._with(self.ir, (*self.history, " ".join(s or "" for s in step)))
+
+    def _with(self, graph: ir.Model, history: tuple[str, ...]) -> Model:
+        relaxed, loaded = self.batch_relaxed, self._loaded
+        return Model(graph, self.source, self.notes, history, batch_relaxed=relaxed, loaded=loaded)
 
     def memo(self, key: Any, build: Callable[[], Model]) -> Model:
         """A rewritten form of this model, built once and kept."""
@@ -160,14 +172,17 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """Identifies this graph with its weights: equal digests compute the same function."""
-        known = hashlib.sha256(self.source.sha256.encode())
+        known = hashlib.sha256(self.source.identity.encode())
         model = self.ir.clone()
         for name, value in list(model.graph.initializers.items()):
             tensor = value.const_value
-            if tensor is not None and tensor.nbytes > _SMALL:
-                # Large weights are never rewritten, so the source's digest and their name identify them.
-                known.update(f"{name} {tensor.shape} {tensor.dtype};".encode())
-                del model.graph.initializers[name]
+            if tensor is None or tensor.nbytes <= _SMALL:
+                continue
+            origin, _ = self._loaded.get(id(tensor), ("", None))
+            # A weight as it was loaded is known by its name and the file; any other by its bytes.
+            known.update(f"{name} {origin} {tensor.shape} {tensor.dtype};".encode())
+            known.update(b"" if origin else tensor.tobytes())
+            del model.graph.initializers[name]
         known.update(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
         return known.hexdigest()
 
@@ -226,13 +241,25 @@ class Model:
 def prune(model: ir.Model) -> None:
     """Drop nodes and weights that no output needs. Inputs stay."""
     graph = model.graph
-    outputs = set(graph.outputs)
+    live = set(graph.outputs)
     for node in reversed(list(graph)):
-        if all(not y.uses() and y not in outputs for y in node.outputs):
+        if any(y in live for y in node.outputs):
+            live.update(structure.all_inputs(node))
+        else:
+            _detach(node)
             graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):
-        if not value.uses() and value not in outputs:
+        if value not in live:
             del graph.initializers[name]
+
+
+def _detach(node: ir.Node) -> None:
+    """Let go of what the subgraphs of a node take from outside: they count as uses."""
+    for attribute in node.attributes.values():
+        for inner in attribute.as_graph() if attribute.type == ir.AttributeType.GRAPH else ():
+            _detach(inner)
+            for i in range(len(inner.inputs)):
+                inner.replace_input_with(i, None)
 
 
 def _in_memory(model: ir.Model) -> ir.Model:

@@ -62,11 +62,15 @@ class Preprocessing:
             refuse("size", "x".join(map(str, self.size)), "HxW, each from 1 to 65536")
         if not 0 < self.crop_ratio <= 1:
             refuse("crop_ratio", self.crop_ratio, "above 0 and at most 1")
-        for name in ("scale", "mean", "std", "pad_value"):
+        if not 0 <= self.pad_value <= 255:
+            refuse("pad_value", self.pad_value, "from 0 to 255")
+        for name in ("scale", "mean", "std"):
             values = np.atleast_1d(getattr(self, name))
-            if not np.isfinite(values).all() or (name in ("scale", "std") and not values.all()):
-                refuse(name, getattr(self, name), "finite, and scale and std not zero")
-            if name in ("mean", "std") and len(values) not in (1, self.channels):
+            if not np.isfinite(values).all():
+                refuse(name, getattr(self, name), "finite")
+            if name != "mean" and not values.all():
+                refuse(name, getattr(self, name), "other than 0")
+            if name != "scale" and len(values) not in (1, self.channels):
                 refuse(name, getattr(self, name), f"one number or {self.channels}, one per channel")
         if self.layout == "NHW" and self.color != "GREY":
             refuse("color", self.color, "GREY, since the layout NHW has no channels")
@@ -134,7 +138,7 @@ class Preprocessing:
         return np.ascontiguousarray(_cast(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), "uint8"))
 
     def describe(self) -> str:
-        """All of it on one line, as in "224x224 centre crop 0.875, RGB, (x/255 - mean)/std, NCHW float32"."""
+        """How, on one line, as in "224x224 centre crop 0.875, RGB, (x/255 - mean) / std, NCHW float32"."""
         fit = {"crop": "centre crop", "squash": "squashed", "letterbox": "letterboxed"}[self.resize]
         fit += f" {self.crop_ratio:g}" if self.resize == "crop" and self.crop_ratio < 1 else ""
         x = "x" if self.scale == 1 else f"x/{1 / self.scale:g}" if self.scale < 1 else f"x*{self.scale:g}"
@@ -143,7 +147,7 @@ class Preprocessing:
         if any(value != 1 for value in self.std):
             x = f"({x}) / {_numbers(self.std)}" if any(self.mean) else f"{x} / {_numbers(self.std)}"
         height, width = self.size
-        return f"{height}x{width} {fit}, {self.color}, {x}, {self.layout} {self.dtype} ({self.source})"
+        return f"{height}x{width} {fit}, {self.color}, {x}, {self.layout} {self.dtype}"
 
     def to_json(self) -> dict[str, Any]:
         """Its fields as what JSON can say."""

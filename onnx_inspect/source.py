@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,21 +27,44 @@ class Source:
 
     Attributes:
         path: the file, or None for bytes and protos.
-        sha256: of the file's bytes, followed by those of its external data files in the order of their names.
+        graph_sha256: of the file's own bytes, without those of external data.
         size: bytes of the file and of its external data.
         producer: name and version of the exporter, "" when the file does not say.
         ir_version: of the file.
         opset: version per operator domain, "ai.onnx" being the standard one.
         functions: names of the model-local functions.
+        data_files: its external data.
     """
 
     path: Path | None
-    sha256: str
+    graph_sha256: str
     size: int
     producer: str
     ir_version: int
     opset: dict[str, int] = field(default_factory=dict)
     functions: tuple[str, ...] = ()
+    data_files: tuple[Path, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's bytes, or, with external data, of all files' digests in the order of their names.
+
+        Without external data this is what `sha256sum FILE` prints. Reading gigabytes takes its time: it is done when
+        asked for.
+        """
+        if not self.data_files:
+            return self.graph_sha256
+        digests = [self.graph_sha256]
+        for file in self.data_files:
+            with file.open("rb") as stream:
+                digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    @cached_property
+    def identity(self) -> str:
+        """Tells files apart within a process without reading external data: its sizes and times of change stand in."""
+        states = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in self.data_files]
+        return f"{self.graph_sha256} {states}"
 
     @property
     def name(self) -> str:
@@ -73,19 +97,16 @@ def read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto,
 
 
 def _describe(proto: onnx.ModelProto, path: Path | None, data: bytes, where: str) -> Source:
-    digest, size = hashlib.sha256(data), len(data)
-    for file in _external_files(proto, path.parent if path else None, where):
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 24):
-                digest.update(block)
-                size += len(block)
+    files = tuple(_external_files(proto, path.parent if path else None, where))
+    size = len(data) + sum(f.stat().st_size for f in files)
     opset: dict[str, int] = {}
     for entry in proto.opset_import:
         domain = entry.domain or "ai.onnx"
         opset[domain] = max(entry.version, opset.get(domain, 0))
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     functions = tuple(f.name for f in proto.functions)
-    return Source(path, digest.hexdigest(), size, producer, proto.ir_version, opset, functions)
+    digest = hashlib.sha256(data).hexdigest()
+    return Source(path, digest, size, producer, proto.ir_version, opset, functions, files)
 
 
 def _bytes(path: Path) -> bytes:

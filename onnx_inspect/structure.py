@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -36,19 +36,21 @@ class Spec:
 
     Attributes:
         name: exact tensor name.
-        shape: a size per axis, the name of a symbolic one, or None where nothing is known; () if the rank is unknown.
+        shape: a size per axis, the name of a symbolic one, or None where nothing is known.
         dtype: numpy name of the element type, "float32".
         layout: a letter per axis ("NCHW", "NHWC"), None where the graph does not tell.
+        rank_known: False where not even the number of axes is known; the shape is () then.
     """
 
     name: str
     shape: tuple[int | str | None, ...]
     dtype: str
     layout: str | None = None
+    rank_known: bool = True
 
     def sizes(self) -> str:
         """The shape for people, "N×3×224×224"."""
-        return "×".join(str(d) if d is not None else "?" for d in self.shape) or "scalar"
+        return sizes(self.shape) if self.rank_known else "of unknown rank"
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,19 @@ class ReceptiveField:
 def spec(value: ir.Value, layout: str | None = None) -> Spec:
     """Name, shape and type of a value."""
     dims = value.shape if value.shape is not None else ()
-    shape = tuple(d if isinstance(d, int) else d.value for d in dims)
+    shape = tuple(d if isinstance(d, int) else _named(d.value) for d in dims)
     dtype = str(value.dtype.numpy()) if value.dtype is not None and value.dtype != ir.DataType.STRING else "unknown"
-    return Spec(value.name or "", shape, dtype, layout)
+    return Spec(value.name or "", shape, dtype, layout, value.shape is not None)
+
+
+def _named(dim: str | None) -> str | None:
+    """Names that shape inference made up ("unk__7") say nothing."""
+    return None if dim is None or dim.startswith("unk__") else dim
+
+
+def sizes(shape: Iterable[int | str | None]) -> str:
+    """A shape for people, "N×3×224×224"."""
+    return "×".join(str(d) if d is not None else "?" for d in shape) or "scalar"
 
 
 def label(node: ir.Node) -> str:
@@ -135,7 +147,7 @@ def varying(graph: ir.Graph, sources: Iterable[ir.Value] | None = None) -> set[i
     """All values that depend on some others (the graph's inputs by default), those included."""
     found = set(graph.inputs if sources is None else sources)
     for node in graph:
-        if any(x in found for x in _all_inputs(node)):
+        if any(x in found for x in all_inputs(node)):
             found.update(node.outputs)
     return found
 
@@ -145,16 +157,17 @@ def needed(graph: ir.Graph, value: ir.Value) -> set[ir.Value]:
     found = {value}
     for node in reversed(list(graph)):
         if any(y in found for y in node.outputs):
-            found.update(_all_inputs(node))
+            found.update(all_inputs(node))
     return found
 
 
-def _all_inputs(node: ir.Node) -> Iterable[ir.Value]:
+def all_inputs(node: ir.Node) -> Iterator[ir.Value]:
+    """The inputs of a node, with what its subgraphs take from outside."""
     yield from (x for x in node.inputs if x is not None)
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             for inner in attribute.as_graph():
-                yield from _all_inputs(inner)
+                yield from all_inputs(inner)
 
 
 def window(node: ir.Node) -> tuple[list[int], list[int], list[int]] | None:
@@ -255,7 +268,7 @@ def multiply_adds(node: ir.Node) -> int | None:
     return positions * math.prod(sizes[1:])
 
 
-def normalises(graph: ir.Graph, value: ir.Value) -> bool:
+def normalises(value: ir.Value) -> bool:
     """True if the first thing that happens to an input is arithmetic with constants: the graph normalises by itself."""
     while True:
         users = value.consumers()

@@ -18,7 +18,7 @@ from __future__ import annotations
 import ast
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,8 +26,9 @@ import numpy as np
 import onnx_ir as ir
 
 from .autodiff.emit import Op, is_float
+from .autodiff.gradient import Rules, differentiate
 from .errors import TargetError
-from .labels import Labels
+from .labels import Labels, resolve
 from .model import Model
 
 if TYPE_CHECKING:
@@ -56,8 +57,12 @@ class Scores:
     activation: str | None
     count: int | None
 
+    def is_probability(self, kind: ScoreKind) -> bool:
+        """True for a lone score that is a probability: its other side is 1 less it, not its negative."""
+        return kind == "output" and self.activation == "sigmoid"
 
-def scores(model: Model, output: str | None = None, kind: ScoreKind = "logits") -> Scores:
+
+def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits") -> Scores:
     """Find the class scores of a model.
 
     Args:
@@ -108,12 +113,21 @@ def _raw(value: ir.Value) -> ir.Value | None:
 def _before_activation(value: ir.Value) -> tuple[ir.Value, str | None]:
     start, current = _raw(value) or value, value
     while (node := current.producer()) is not None and node.inputs and node.inputs[0] is not None:
-        if node.op_type in _ACTIVATIONS:
+        if node.op_type in _ACTIVATIONS and _over_classes(node):
             return node.inputs[0], _ACTIVATIONS[node.op_type]
         if node.op_type not in _PASSIVE:
             break
         current = node.inputs[0]
     return start, None
+
+
+def _over_classes(node: ir.Node) -> bool:
+    """A softmax is the final one only over the axis of the classes, not over samples or positions."""
+    shape = node.outputs[0].shape
+    if node.op_type == "Sigmoid" or shape is None:
+        return True
+    axis = node.attributes.get_int("axis", -1) % len(shape)
+    return (axis > 0 or len(shape) == 1) and all(d == 1 for i, d in enumerate(shape) if i not in (0, axis))
 
 
 class Target(ABC):
@@ -123,17 +137,24 @@ class Target(ABC):
     def emit(self, op: Op, model: Model) -> ir.Value:
         """Write the score into the graph: shape (N,)."""
 
-    def key(self) -> str:
+    def key(self) -> Hashable:
         """Targets with equal keys share one compiled model."""
-        return str(self)
+        return self
 
     def feeds(self, n: int) -> dict[str, NDArray[Any]]:
         """Values for inputs that the target added, for n samples."""
         return {}
 
-    def chosen(self, values: NDArray[Any]) -> list[int | None]:
-        """The class index that is explained per sample, given the rows of scores."""
-        return [None] * len(values)
+    def check(self, count: int | None) -> None:
+        """Refuse what cannot be meant in a model with this many classes, None if only known at run time.
+
+        Raises:
+            TargetError: there is no such class.
+        """
+
+    def chosen(self, rows: NDArray[Any]) -> list[int | None]:
+        """The class that is explained per sample, given the rows of scores (N, classes)."""
+        return [None] * len(rows)
 
 
 @dataclass(frozen=True)
@@ -142,30 +163,29 @@ class Top(Target):
 
     rank: int = 1
     kind: ScoreKind = "logits"
-    output: str | None = None
 
     def __str__(self) -> str:
         return "top" if self.rank == 1 else f"top:{self.rank}"
 
+    def check(self, count: int | None) -> None:
+        """There has to be such a rank."""
+        if count is not None and self.rank > max(count, 2):
+            raise TargetError(f"The model has {max(count, 2)} classes: there is no top:{self.rank}.")
+
     def emit(self, op: Op, model: Model) -> ir.Value:
-        """The largest score; the rank-th; or for a single logit its distance from 0 on its own side."""
-        found, rows = _rows(op, model, self.output, self.kind)
-        if found.count == 1:
-            side = op.mask(op.GreaterOrEqual(rows, _middle(found, self.kind)), rows) * 2 - 1
-            return _sum(op, rows * side)
-        if found.count is not None and self.rank > found.count:
-            raise TargetError(f"The model has {found.count} classes: there is no top:{self.rank}.")
+        """The largest score of a sample, or the rank-th."""
+        found, rows = _rows(op, model, self.kind)
+        self.check(found.count)
         if self.rank == 1:
             index = op.ArgMax(rows, axis=1, keepdims=0)
         else:
             index = op.Gather(op.TopK(rows, [self.rank], outputs=2)[1], op.const(np.int64(self.rank - 1)), axis=1)
         return _pick(op, rows, index)
 
-    def chosen(self, values: NDArray[Any]) -> list[int | None]:
+    def chosen(self, rows: NDArray[Any]) -> list[int | None]:
         """The index of the rank-th score of each row, the first among equals."""
-        if values.shape[1] == 1:
-            return [int(v >= 0) for v in values[:, 0]]
-        return [int(np.argsort(-row, kind="stable")[self.rank - 1]) for row in values]
+        self.check(rows.shape[1])
+        return [int(np.argsort(-row, kind="stable")[self.rank - 1]) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -174,27 +194,33 @@ class Index(Target):
 
     index: int | tuple[int, ...]
     kind: ScoreKind = "logits"
-    output: str | None = None
 
     def __str__(self) -> str:
-        return str(self.index) if isinstance(self.index, int) else ",".join(map(str, self.index))
+        return ",".join(map(str, self._all()))
 
-    def key(self) -> str:
+    def key(self) -> Hashable:
         """All classes share one compiled model."""
-        return "index"
+        return ("index", self.kind)
+
+    def check(self, count: int | None) -> None:
+        """There have to be such classes."""
+        for i in self._all():
+            if i < 0 or (count is not None and i >= max(count, 2)):
+                classes = (
+                    f"has {max(count, 2)} classes, counted from 0" if count is not None else "counts classes from 0"
+                )
+                raise TargetError(f"There is no class {i}: the model {classes}.")
 
     def emit(self, op: Op, model: Model) -> ir.Value:
-        """The score of the class; for a single logit, class 1 is the logit and class 0 its negative."""
-        found, rows = _rows(op, model, self.output, self.kind)
-        for i in self._all():
-            if not 0 <= i < max(found.count or i + 1, 2):
-                raise TargetError(f"There is no class {i}: '{found.output}' has {found.count} classes, counted from 0.")
-        scores_shape = model.value(found.tensor).shape
-        batch = scores_shape[0] if scores_shape is not None and len(scores_shape) > 1 else None
+        """The score of the class."""
+        found, rows = _rows(op, model, self.kind)
+        self.check(found.count)
+        shape = model.value(found.tensor).shape
+        batch = shape[0] if shape is not None and len(shape) > 1 else None
         index = ir.Value(name=INPUT, shape=ir.Shape([batch]), type=ir.TensorType(ir.DataType.INT64))
+        if INPUT in op.names:
+            raise TargetError(f"The model has a tensor '{INPUT}' already: it explains a class as it is.")
         op.graph.inputs.append(index)
-        if found.count == 1:
-            return _sum(op, rows * (op.Unsqueeze(op.Cast(index, to=rows.dtype), [1]) * 2 - 1))
         return _pick(op, rows, index)
 
     def _all(self) -> tuple[int, ...]:
@@ -208,9 +234,13 @@ class Index(Target):
             )
         return {INPUT: np.resize(np.asarray(self._all(), np.int64), n)}
 
-    def chosen(self, values: NDArray[Any]) -> list[int | None]:
+    def chosen(self, rows: NDArray[Any]) -> list[int | None]:
         """The indices themselves."""
-        return [int(i) for i in np.resize(self._all(), len(values))]
+        self.check(rows.shape[1])
+        return [int(i) for i in np.resize(self._all(), len(rows))]
+
+
+Slice = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -218,7 +248,7 @@ class Element(Target):
     """Elements of an output: an index, a slice or None (all) per axis after the batch; several are summed."""
 
     output: str
-    index: tuple[int | tuple[int | None, int | None] | None, ...]
+    index: tuple[int | Slice | None, ...]
     kind: ScoreKind = "logits"
 
     def __str__(self) -> str:
@@ -231,57 +261,68 @@ class Element(Target):
 
     def emit(self, op: Op, model: Model) -> ir.Value:
         """The sum of the elements."""
-        value = model.value(self.output)
-        tensor, activation = _before_activation(value)
-        if (
-            self.kind == "logits"
-            and activation
-            and tensor.shape is not None
-            and value.shape is not None
-            and len(tensor.shape) == len(value.shape)
-        ):
-            value = tensor
-        value = _raw(value) or value
+        value = self._tensor(model)
         if value.shape is None or len(value.shape) - 1 < len(self.index):
             raise TargetError(f"'{self.output}' has shape {model.spec(value).sizes()}: {self} has too many indices.")
         for axis, wanted in enumerate(self.index, start=1):
-            size = value.shape[axis]
-            if isinstance(wanted, int) and isinstance(size, int) and not -size <= wanted < size:
+            if wanted is not None:
+                size = value.shape[axis] if value.shape is not None else None
+                if isinstance(size, int):
+                    self._check_axis(wanted, axis, size)
+                value = _take(op, value, axis, wanted)
+        return _sum(op, value)
+
+    def _tensor(self, model: Model) -> ir.Value:
+        value = model.value(self.output)
+        before, activation = _before_activation(value)
+        alike = None not in (value.shape, before.shape) and len(before.shape or ()) == len(value.shape or ())
+        return before if self.kind == "logits" and activation and alike else _raw(value) or value
+
+    def _check_axis(self, wanted: int | Slice, axis: int, size: int) -> None:
+        if isinstance(wanted, int):
+            if not -size <= wanted < size:
                 raise TargetError(f"{self}: axis {axis} of '{self.output}' has {size} elements, there is no {wanted}.")
-        result = value
-        for axis, wanted in enumerate(self.index, start=1):
-            if wanted is None:
-                continue
-            start, end = (wanted, wanted + 1 if wanted != -1 else None) if isinstance(wanted, int) else wanted
-            result = op.Slice(result, [start or 0], [end if end is not None else 2**62], [axis])
-        return _sum(op, result)
+        elif not range(size)[slice(*wanted)] or not all(-size <= e <= size for e in wanted if e is not None):
+            raise TargetError(f"{self}: axis {axis} of '{self.output}' has {size} elements, the slice leaves them.")
 
 
-def _rows(op: Op, model: Model, output: str | None, kind: ScoreKind) -> tuple[Scores, ir.Value]:
-    """The scores as a matrix (N, classes)."""
-    found = scores(model, output, kind)
+def _take(op: Op, value: ir.Value, axis: int, wanted: int | Slice) -> ir.Value:
+    """Elements along an axis. Gather refuses at run time what a Slice would silently cut down to nothing."""
+    if isinstance(wanted, int):
+        result = op.Gather(value, [wanted], axis=axis)
+    elif (start := wanted[0] or 0) >= 0 and (end := wanted[1]) is not None and end > start:
+        result = op.Gather(value, list(range(start, end)), axis=axis)
+    elif start >= 0 and wanted[1] is None:
+        rest = op.Slice(value, [start + 1], [2**62], [axis])
+        result = op.Concat(op.Gather(value, [start], axis=axis), rest, axis=axis)
+    else:
+        result = op.Slice(value, [start], [wanted[1] if wanted[1] is not None else 2**62], [axis])
+    result.shape = ir.Shape([*list(value.shape or ())[:axis], None, *list(value.shape or ())[axis + 1 :]])
+    return result  # type: ignore[no-any-return]
+
+
+def _rows(op: Op, model: Model, kind: ScoreKind) -> tuple[Scores, ir.Value]:
+    """The scores as a matrix (N, classes). A lone score becomes two: class 1 is its own side, class 0 the other."""
+    found = scores(model, kind=kind)
     value = model.value(found.tensor)
     rank = len(value.shape) if value.shape is not None else 2
     if rank == 1:
-        return found, op.Reshape(value, [-1, 1] if found.count == 1 else [1, -1])
-    return found, value if rank == 2 else op.Flatten(value, axis=1)
-
-
-def _middle(found: Scores, kind: ScoreKind) -> float:
-    return 0.5 if kind == "output" and found.activation == "sigmoid" else 0.0
+        value = op.Reshape(value, [-1, 1] if found.count == 1 else [1, -1])
+    elif rank > 2:
+        value = op.Flatten(value, axis=1)
+    if found.count == 1:
+        value = op.Concat(1 - value if found.is_probability(kind) else -value, value, axis=1)
+    return found, value
 
 
 def _pick(op: Op, rows: ir.Value, index: ir.Value) -> ir.Value:
-    one_hot = op.OneHot(
-        index, op.size(rows, 1), op.const(np.array([0, 1], dtype=rows.dtype.numpy() if rows.dtype else np.float32))
-    )
-    return _sum(op, rows * one_hot)
+    zero_one = np.array([0, 1], dtype=rows.dtype.numpy() if rows.dtype else np.float32)
+    return _sum(op, rows * op.OneHot(index, op.size(rows, 1), op.const(zero_one)))
 
 
 def _sum(op: Op, value: ir.Value) -> ir.Value:
     """The sum per sample, shape (N,)."""
-    flat = op.Flatten(value, axis=1)
-    result: ir.Value = op.ReduceSum(flat, [1], keepdims=0)
+    result: ir.Value = op.ReduceSum(op.Flatten(value, axis=1), [1], keepdims=0)
     result.shape = ir.Shape([None])
     return result
 
@@ -300,18 +341,12 @@ def parse(target: TargetLike, model: Model, labels: Labels, kind: ScoreKind = "l
     if isinstance(target, int | np.integer):
         return Index(int(target), kind)
     if not isinstance(target, str):
-        return Index(
-            tuple(
-                t if isinstance(t, int) else int(t) if isinstance(t, np.integer) else labels.index(t) for t in target
-            ),
-            kind,
-        )
+        return Index(tuple(_class(t, labels) for t in target), kind)
     text = target.strip()
-    if match := re.fullmatch(r"top(?::(\d+))?", text):
-        rank = int(match[1] or 1)
-        if rank < 1:
-            raise TargetError("top:0 means nothing: the most probable class is top:1.")
-        return Top(rank, kind)
+    if match := re.fullmatch(r"top(?::(.*))?", text):
+        if match[1] is not None and not re.fullmatch(r"[1-9]\d*", match[1]):
+            raise TargetError(f"'{text}' means nothing: the most probable class is top:1, the next top:2.")
+        return Top(int(match[1] or 1), kind)
     if re.fullmatch(r"-?\d+", text):
         return Index(int(text), kind)
     if (found := labels.find(text)) is not None:
@@ -323,6 +358,38 @@ def parse(target: TargetLike, model: Model, labels: Labels, kind: ScoreKind = "l
             raise TargetError(f"There is no output '{name}': the model has {outputs}.")
         return Element(name, tuple(_axis(part, text) for part in match[2].split(",")), kind)
     return Index(labels.index(text), kind)
+
+
+def gradient(
+    model: Model, target: TargetLike, wrt: Iterable[str], *, rules: Rules | None = None, score: ScoreKind = "logits"
+) -> Model:
+    """The model with the gradient of a target's score added: one run gives prediction, score and gradients.
+
+    Args:
+        model: the model; unchanged. `expose` tensors first if their values are wanted too.
+        target: what is explained, as in every method.
+        wrt: tensors to differentiate with respect to, by name.
+        rules: the table of rules, None for `RULES`.
+        score: "logits" explains the score before a final softmax or sigmoid, "output" the output itself.
+
+    Returns:
+        A model with the outputs of `model`, `score` of shape (N,), and `gradient.<tensor>` per tensor of `wrt`.
+        A class by index or name adds the input `target.index`, int64 of shape (N,): one model serves every class.
+
+    Raises:
+        LayerError: no such tensor.
+        TargetError: no such target, or it does not depend on one of the tensors.
+        MissingRule: an operator in between has no rule.
+    """
+    known = resolve(model.metadata, None)[0]
+    return differentiate(model, parse(target, model, known, score), wrt, rules=rules)
+
+
+def _class(target: str | int, labels: Labels) -> int:
+    """A class by index, in digits or not, or by name."""
+    if isinstance(target, str) and not re.fullmatch(r"-?\d+", target.strip()):
+        return labels.index(target)
+    return int(target)
 
 
 def _axis(part: str, text: str) -> int | tuple[int | None, int | None] | None:

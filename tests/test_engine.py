@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
@@ -148,9 +149,59 @@ def test_sums_over_samples_do_not_come_in_parts() -> None:
     np.testing.assert_allclose(found, nets.forward(x)["p"].T @ c, rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="one for all samples"):
         Engine("cpu", batch=6).run(adjoint, {"image": x, "cotangent.scores": c})
-    fixed = oi.vjp(oi.load(nets.classifier(batch=6)), ["w3"], ["scores"])
-    with pytest.raises(InputError, match="one for all samples"):
-        Engine("cpu").run(fixed, {"image": x[:4], "cotangent.scores": c[:4]})
+    freed = oi.vjp(oi.load(nets.classifier(batch=6)), ["w3"], ["scores"])
+    found = Engine("cpu").run(freed, {"image": x[:4], "cotangent.scores": c[:4]})["gradient.w3"]
+    np.testing.assert_allclose(found, nets.forward(x[:4])["p"].T @ c[:4], rtol=1e-3, atol=1e-4)
+
+
+def test_outputs_that_mix_samples_do_not_come_in_parts() -> None:
+    """Their first axis may be called what it likes: what matters is one entry per sample."""
+    for op, attributes in (("Transpose", dict(perm=[1, 0])), ("ReduceSum", dict(keepdims=0)), ("Shape", {})):
+        nodes = [helper.make_node(op, ["x"], ["y"], **attributes)]
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", "C"])
+        kind = TensorProto.INT64 if op == "Shape" else TensorProto.FLOAT
+        graph = helper.make_graph(nodes, "g", [x], [helper.make_tensor_value_info("y", kind, None)])
+        model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+        values = np.arange(48, dtype=np.float32).reshape(16, 3)
+        whole = Engine("cpu", batch=16).run(model, {"x": values})["y"]
+        assert whole.shape == {"Transpose": (3, 16), "ReduceSum": (), "Shape": (2,)}[op]
+        with pytest.raises(InputError, match="one for all samples"):
+            Engine("cpu", batch=8).run(model, {"x": values})
+
+
+def test_inputs_counted_by_another_name_go_in_whole() -> None:
+    nodes = [helper.make_node("Transpose", ["b"], ["t"], perm=[1, 0]), helper.make_node("MatMul", ["a", "t"], ["y"])]
+    info = {
+        n: helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in {"a": ["N", 2], "b": ["M", 2], "y": ["N", "M"]}.items()
+    }
+    graph = helper.make_graph(nodes, "g", [info["a"], info["b"]], [info["y"]])
+    model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    a, b = np.ones((16, 2), np.float32), np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.testing.assert_array_equal(Engine("cpu").run(model, {"a": a, "b": b})["y"], a @ b.T)
+
+
+def test_weights_that_were_changed_are_other_models() -> None:
+    """Sessions are kept by digest: a large constant that a rule or a user puts in must count."""
+    engine, model = Engine("cpu"), oi.load(nets.classifier(classes=64))
+    first = engine.run(model, {"image": X})["scores"]
+    other = model.clone()
+    name = "w3"
+    assert other.ir.graph.initializers[name].const_value.nbytes > 1024
+    other.ir.graph.initializers[name].const_value = ir.Tensor(np.zeros((6, 64), np.float32), name=name)
+    assert other.digest != model.digest
+    np.testing.assert_allclose(
+        engine.run(other, {"image": X})["scores"], np.tile(nets.weights(64)["b3"], (5, 1)), rtol=1e-6
+    )
+    assert not np.allclose(first, nets.weights(64)["b3"])
+
+
+def test_inputs_of_unknown_rank_run() -> None:
+    net = nets.classifier()
+    net.graph.input[0].type.tensor_type.ClearField("shape")
+    np.testing.assert_allclose(
+        Engine("cpu").run(oi.load(net), {"image": X})["scores"], nets.forward(X)["logits"], rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("fixed", ["N", 1, 2, 4])

@@ -185,6 +185,101 @@ def test_a_single_logit_is_explained_on_its_side() -> None:
     np.testing.assert_allclose(top.predictions[0][0].probability, 1 / (1 + np.exp(-abs(logit[0]))), rtol=1e-4)
 
 
+def test_a_single_probability_has_two_sides() -> None:
+    net, logit = nets.classifier(classes=1, final="Sigmoid"), nets.forward(X, classes=1)["logits"][:, 0]
+    p = 1 / (1 + np.exp(-logit))
+    for kind, score in (("logits", np.abs(logit)), ("output", np.maximum(p, 1 - p))):
+        found = oi.saliency(net, X, score=kind, engine=ENGINE)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found.scores, score, rtol=1e-4)
+        assert [e.index for e in found.explained] == [int(v > 0) for v in logit]  # type: ignore[union-attr]
+        np.testing.assert_allclose([e.probability for e in found.explained], np.maximum(p, 1 - p), rtol=1e-4)  # type: ignore[union-attr]
+        assert any("yes or no" in n for n in found.notes)
+    occluded = oi.occlusion(net, X, window=12, stride=12, score="output", engine=ENGINE)
+    assert occluded.extra["class"].shape == (3, 1, 1)
+
+
+def test_what_was_compiled_before_does_not_hide_a_wrong_target(model: oi.Model) -> None:
+    oi.gradcam(model, X, target=2, engine=ENGINE)
+    for wrong in (99, -1, "99"):
+        with pytest.raises(TargetError, match="no class"):
+            oi.gradcam(model, X, target=wrong, engine=ENGINE)
+    with pytest.raises(TargetError, match="no top:9"):
+        oi.gradcam(model, X, target="top:9", engine=ENGINE)
+
+
+def test_kinds_of_score_do_not_share_a_model() -> None:
+    net = oi.load(nets.classifier(final="Softmax"))
+    both = [
+        oi.saliency(net, X, target=t, score=k, engine=ENGINE).scores for t in (1, "top") for k in ("logits", "output")
+    ]  # type: ignore[arg-type]
+    assert not np.allclose(both[0], both[1])
+    assert not np.allclose(both[2], both[3])
+    assert both[3].max() <= 1
+
+
+def test_a_rule_registered_later_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = oi.load(nets.classifier())
+    before = oi.saliency(net, X, engine=ENGINE).values
+    kept = oi.RULES["Relu"]
+    try:
+        oi.rule("Relu")(lambda op, node, dy: dy * 3)
+        assert not np.allclose(oi.saliency(net, X, engine=ENGINE).values, before)
+    finally:
+        oi.rule("Relu")(kept)
+    np.testing.assert_array_equal(oi.saliency(net, X, engine=ENGINE).values, before)
+
+
+def test_an_output_called_score_is_no_obstacle() -> None:
+    net = nets.classifier()
+    net.graph.node[-1].output[0] = net.graph.output[0].name = "score"
+    np.testing.assert_allclose(
+        oi.gradcam(net, X, engine=ENGINE).values, oi.gradcam(nets.classifier(), X, engine=ENGINE).values
+    )
+    np.testing.assert_allclose(
+        oi.occlusion(net, X, engine=ENGINE).scores, nets.forward(X)["logits"].max(axis=1), rtol=1e-5
+    )
+    with pytest.raises(LayerError, match="'score' already"):
+        oi.gradient(oi.load(net), "top", ["image"])
+
+
+@pytest.mark.parametrize(("op", "second"), [("Mul", "p2"), ("Add", "q"), ("Div", "p2")])
+def test_cam_refuses_what_is_not_linear(op: str, second: str) -> None:
+    """Two things that depend on the photo meet behind the pool: there are no weights to speak of."""
+    net = nets.classifier()
+    del net.graph.node[-1]
+    add = net.graph.node.append
+    add(helper.make_node("GlobalMaxPool", [LAST], ["m"], name="max"))
+    add(helper.make_node("Flatten", ["m"], ["q"], name="flat"))
+    add(helper.make_node("Exp", ["f"], ["p2"], name="exp"))
+    add(helper.make_node(op, ["f", second], ["g"], name="join"))
+    add(helper.make_node("Gemm", ["g", "w3", "b3"], ["scores"], name="head"))
+    with pytest.raises(LayerError, match=f"'{op}'"):
+        oi.cam(net, X, engine=ENGINE)
+
+
+def test_occlusion_follows_any_target(model: oi.Model) -> None:
+    """Elements of a map, in a model without class scores."""
+    net = nets.classifier()
+    del net.graph.output[:]
+    net.graph.output.append(helper.make_tensor_value_info("c2", TensorProto.FLOAT, ["N", 6, 6, 6]))
+    result = oi.occlusion(net, X, target="c2[1, 2, 2:4]", window=4, stride=4, baseline="0", layer="r1", engine=ENGINE)
+    clean = nets.forward(X)["c2"][:, 1, 2, 2:4].sum(axis=1)
+    covered = X.copy()
+    covered[:, :, 4:8, 4:8] = 0
+    drop = clean - nets.forward(covered)["c2"][:, 1, 2, 2:4].sum(axis=1)
+    np.testing.assert_allclose(result.values[:, 5, 5], drop, atol=1e-4)
+    np.testing.assert_allclose(result.scores, clean, rtol=1e-4)
+    assert "class" not in result.extra
+    assert result.panel().ndim == 3
+
+
+def test_activations_need_no_target() -> None:
+    net = nets.classifier()
+    del net.graph.output[:]
+    net.graph.output.append(helper.make_tensor_value_info("c2", TensorProto.FLOAT, ["N", 6, 6, 6]))
+    assert oi.activations(net, X, engine=ENGINE).tensor == "r1"
+
+
 def test_a_dead_map_gets_a_sentence() -> None:
     result = oi.gradcam(nets.classifier(broken="dead"), X[:1], engine=ENGINE)
     assert not result.values.any()

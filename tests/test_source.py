@@ -113,11 +113,13 @@ def external(tmp_path: Path) -> Path:
 
 def test_external_data(external: Path) -> None:
     whole = read(external)[1]
+    before, known = whole.sha256, whole.identity
     data = external.with_name("model.data")
     assert whole.size == external.stat().st_size + data.stat().st_size
     content = data.read_bytes()
     data.write_bytes(bytes(len(content)))
-    assert read(external)[1].sha256 != whole.sha256
+    assert read(external)[1].sha256 != before
+    assert read(external)[1].identity != known
     data.write_bytes(content[:-1])
     with pytest.raises(ModelError, match=r"model\.data' is shorter"):
         Model.load(external)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -11,7 +9,7 @@ from onnx import TensorProto, helper
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import TargetError
-from onnx_inspect.labels import Labels, resolve
+from onnx_inspect.labels import Labels
 from onnx_inspect.target import Element, Index, Top, parse, scores
 
 from . import nets
@@ -170,67 +168,3 @@ def test_integer_outputs_are_passed_over() -> None:
     del net.graph.output[1]
     with pytest.raises(TargetError, match="no float output"):
         scores(oi.load(net))
-
-
-# Class names.
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        json.dumps(["a", "b", "c"]),
-        json.dumps({"0": "a", "1": "b", "2": "c"}),
-        "{0: 'a', 1: 'b', 2: 'c'}",
-        "['a', 'b', 'c']",
-        "a, b, c",
-    ],
-)
-def test_labels_from_metadata(text: str) -> None:
-    for key in ("class_names", "names", "labels", "classes"):
-        found, notes = resolve({key: text}, 3)
-        assert found.names == ("a", "b", "c")
-        assert notes == []
-
-
-@pytest.mark.parametrize(
-    "text", ["", "__import__('os')", "{'a': 1}", "{-1: 'a'}", "{99999999999: 'a'}", "[" * 9999, "3"]
-)
-def test_hostile_labels_are_no_labels(text: str) -> None:
-    assert resolve({"names": text}, 3)[0].names == ()
-
-
-def test_labels_from_a_file_win(tmp_path: object) -> None:
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "ñames.txt"
-    path.write_text("\ufeffLöwe\n\n Katze \n", encoding="utf-8")
-    assert resolve({"names": "a, b"}, 2, path)[0].names == ("Löwe", "Katze")
-    with pytest.raises(TargetError, match="cannot be read"):
-        resolve({}, 2, path.with_name("missing.txt"))
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TargetError, match="not UTF-8"):
-        resolve({}, 2, path)
-
-
-def test_offsets_are_seen() -> None:
-    imagenet, notes = resolve({}, 1000)
-    assert imagenet.name(281) == "tabby"
-    assert imagenet.index("tiger cat") == 282
-    assert "--labels" in notes[0]
-    shifted, notes = resolve({}, 1001)
-    assert shifted.name(0) == "background"
-    assert shifted.index("n02123159") == 283
-    assert "background" in notes[0]
-    given, notes = resolve({"names": "a, b"}, 3)
-    assert given.names == ("background", "a", "b")
-    assert "background" in notes[0]
-    _, notes = resolve({"names": "a, b"}, 7)
-    assert "2 names for 7 outputs" in notes[0]
-
-
-def test_names_that_several_classes_share_are_refused() -> None:
-    imagenet, _ = resolve({}, 1000)
-    with pytest.raises(TargetError, match=r"2 classes are called 'crane'"):
-        imagenet.index("crane")
-    assert imagenet.name(2000) == "class 2000"
-    assert imagenet.name(None) == ""

@@ -57,14 +57,15 @@ class Op:
     Attributes:
         graph: where nodes go.
         node: the node whose rule is running; errors name it.
+        names: of all values and nodes so far.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
         self.node: ir.Node | None = None
         self.wanted: frozenset[ir.Value] | set[ir.Value] | None = None
-        self._names = {v.name for n in graph.all_nodes() for v in n.outputs} | {v.name for v in graph.inputs}
-        self._names |= set(graph.initializers) | {n.name for n in graph.all_nodes()}
+        self.names = {v.name for n in graph.all_nodes() for v in n.outputs} | {v.name for v in graph.inputs}
+        self.names |= set(graph.initializers) | {n.name for n in graph.all_nodes()}
         self._count = 0
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
         self._outer: Any = None
@@ -100,6 +101,7 @@ class Op:
         results = [ir.Value(name=name if name and i == 0 else self.fresh(op_type)) for i in range(outputs)]
         node = ir.node(op_type, values, attributes, outputs=results, name=self.fresh(op_type))
         self.graph.append(node)
+        self.names.update(r.name for r in results if r.name)
         kind = dtype or self._dtype(op_type, values, attributes)
         for result in results:
             result.type = ir.TensorType(kind) if kind is not None else None
@@ -131,8 +133,8 @@ class Op:
         while True:
             self._count += 1
             name = f"inspect/{hint}_{self._count}"
-            if name not in self._names:
-                self._names.add(name)
+            if name not in self.names:
+                self.names.add(name)
                 return name
 
     # Constants, shapes and sums: what nearly every rule needs.

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ..canonical import infer_shapes
 from ..errors import LayerError, MissingRule, TargetError
 from ..model import Model, prune
-from ..structure import label
+from ..structure import all_inputs, label
 from .emit import Op, is_float
 
 Cotangents = Sequence[ir.Value | None] | ir.Value | None
@@ -20,6 +20,7 @@ Rules = Mapping[str, Rule] | Callable[[ir.Node], Rule | None]
 
 RULES: dict[str, Rule] = {}
 CONSTANTS: set[str] = set()
+_registered = 0
 
 
 def rule(*op_types: str, broadcast: bool = False) -> Callable[[Rule], Rule]:
@@ -39,11 +40,18 @@ def rule(*op_types: str, broadcast: bool = False) -> Callable[[Rule], Rule]:
             y = node.outputs[0]
             return [dx and x and op.sum_to(dx, x, of=y) for x, dx in zip(node.inputs, dxs, strict=False)]
 
+        global _registered
+        _registered += 1
         for op_type in op_types:
             RULES[op_type] = summed if broadcast else function
         return function
 
     return register
+
+
+def edition() -> int:
+    """Changes whenever a rule is registered: what was built with an older edition of the table is stale."""
+    return _registered
 
 
 def constant(*op_types: str) -> None:
@@ -60,14 +68,14 @@ class Emits(Protocol):
         """Emit the nodes of the score and return it, shape (N,)."""
 
 
-def vjp(model: Model, wrt: Iterable[str], outputs: Iterable[str], *, rules: Rules = RULES) -> Model:
+def vjp(model: Model, wrt: Iterable[str], outputs: Iterable[str], *, rules: Rules | None = None) -> Model:
     """The vector-Jacobian product as a model of its own.
 
     Args:
         model: the model; unchanged.
         wrt: tensors to differentiate with respect to: inputs, initializers or intermediate tensors, by name.
         outputs: tensors to differentiate, by name.
-        rules: the table of rules; another one gives guided backprop, LRP and the like.
+        rules: the table of rules, None for `RULES`; another one gives guided backprop, LRP and the like.
 
     Returns:
         A model with the inputs of `model` and one input `cotangent.<output>` per output, of its shape; its outputs
@@ -77,6 +85,7 @@ def vjp(model: Model, wrt: Iterable[str], outputs: Iterable[str], *, rules: Rule
         LayerError: no such tensor.
         MissingRule: an operator in between has no rule.
     """
+    rules = RULES if rules is None else rules
     new = _copy(model)
     graph = new.ir.graph
     ys, xs = [_float(new, n) for n in outputs], [_float(new, n) for n in wrt]
@@ -88,47 +97,45 @@ def vjp(model: Model, wrt: Iterable[str], outputs: Iterable[str], *, rules: Rule
         gradients = backward(op, seeds, xs, rules)
         found = {x: gradients.get(x) or op.zeros_like(x) for x in xs}
     graph.inputs.extend(seeds.values())
-    graph.outputs[:] = [_named(op, f"gradient.{x.name}", g, x) for x, g in found.items()]
+    graph.outputs.clear()
+    graph.outputs.extend(_named(op, f"gradient.{x.name}", g, x) for x, g in found.items())
     prune(new.ir)
     return new.derived("vjp", *(y.name for y in ys), "wrt", *(x.name for x in xs), _name(rules))
 
 
-def gradient(model: Model, target: Emits, wrt: Iterable[str], *, rules: Rules = RULES) -> Model:
-    """The model with the gradient of a target's score added: one run gives prediction, score and gradients.
-
-    Args:
-        model: the model; unchanged. Expose tensors first if their values are wanted too.
-        target: what is explained; emits one score per sample.
-        wrt: tensors to differentiate with respect to, by name.
-        rules: the table of rules.
-
-    Returns:
-        A model with the outputs of `model`, `score` of shape (N,), and `gradient.<tensor>` per tensor of `wrt`.
-        Targets that vary per sample add an input of their own.
-
-    Raises:
-        LayerError: no such tensor.
-        TargetError: the score does not depend on one of the tensors.
-        MissingRule: an operator in between has no rule.
-    """
+def differentiate(
+    model: Model, target: Emits, wrt: Iterable[str], *, rules: Rules | None = None, score: str = "score"
+) -> Model:
+    """`onnx_inspect.gradient`, for a target that writes its score by itself; `score` names that output."""
+    rules = RULES if rules is None else rules
     new = _copy(model)
     graph = new.ir.graph
-    xs = [_float(new, n) for n in wrt]
+    xs = list(dict.fromkeys(_float(new, n) for n in wrt))
     op = Op(graph)
     with op:
-        score = target.emit(op, new)
-        gradients = backward(op, {score: op.full_like(score, 1)}, xs, rules)
+        value = target.emit(op, new)
+        gradients = backward(op, {value: op.full_like(value, 1)}, xs, rules)
     for x in xs:
         if x not in gradients:
             raise TargetError(f"The target {target} does not depend on '{x.name}': there is no gradient to show.")
-    graph.outputs.append(_named(op, "score", score, score))
+    graph.outputs.append(_named(op, score, value, value))
     graph.outputs.extend(_named(op, f"gradient.{x.name}", gradients[x], x) for x in xs)
     prune(new.ir)
     return new.derived("gradient", str(target), "wrt", *(x.name for x in xs), _name(rules))
 
 
+def scored(model: Model, target: Emits, *, score: str = "score") -> Model:
+    """The model with the score of a target as one more output, and no gradients."""
+    new = _copy(model)
+    op = Op(new.ir.graph)
+    with op:
+        value = target.emit(op, new)
+    new.ir.graph.outputs.append(_named(op, score, value, value))
+    return new.derived("score", str(target))
+
+
 def backward(
-    op: Op, seeds: Mapping[ir.Value, ir.Value], wrt: Iterable[ir.Value], rules: Rules = RULES
+    op: Op, seeds: Mapping[ir.Value, ir.Value], wrt: Iterable[ir.Value], rules: Rules
 ) -> dict[ir.Value, ir.Value]:
     """One reverse sweep over the graph of `op`: from the cotangents of some values to those of others.
 
@@ -139,7 +146,7 @@ def backward(
     op.wanted = varying = _varying(nodes, wrt, rules)
     cotangents: dict[ir.Value, ir.Value] = {y: dy for y, dy in seeds.items() if y in varying}
     for node in reversed(nodes):
-        if not any(y in cotangents for y in node.outputs) or not any(x in varying for x in _inputs(node)):
+        if not any(y in cotangents for y in node.outputs) or not any(x in varying for x in all_inputs(node)):
             continue
         op.node = node
         dys = [_cotangent(op, cotangents, y) for y in node.outputs]
@@ -171,19 +178,10 @@ def _varying(nodes: Iterable[ir.Node], wrt: set[ir.Value], rules: Rules) -> set[
     """
     varying = set(wrt)
     for node in nodes:
-        if any(x in varying for x in _inputs(node)):
+        if any(x in varying for x in all_inputs(node)):
             known = _find(rules, node) is not None
             varying.update(y for y in node.outputs if is_float(y) or not known)
     return varying
-
-
-def _inputs(node: ir.Node) -> Iterable[ir.Value]:
-    """The inputs of a node, with what its subgraphs take from outside."""
-    yield from (x for x in node.inputs if x is not None)
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            for inner in attribute.as_graph():
-                yield from _inputs(inner)
 
 
 def _cotangent(op: Op, cotangents: Mapping[ir.Value, ir.Value], y: ir.Value) -> ir.Value | None:
@@ -206,7 +204,7 @@ def _unknown_origin(value: ir.Value, varying: set[ir.Value], rules: Rules) -> ir
     assert node is not None
     if _find(rules, node) is None:
         return node
-    return _unknown_origin(next(x for x in _inputs(node) if x in varying and not is_float(x)), varying, rules)
+    return _unknown_origin(next(x for x in all_inputs(node) if x in varying and not is_float(x)), varying, rules)
 
 
 def _lookup(rules: Rules, node: ir.Node) -> Rule:
@@ -221,7 +219,8 @@ def _missing(node: ir.Node) -> MissingRule:
     return MissingRule(
         f"Node '{label(node)}' has the operator {key}, which has no gradient rule. "
         f'Write one: @onnx_inspect.rule("{key}") over a function (op, node, dy) that returns the cotangents of '
-        "its inputs; or choose a layer behind this node."
+        "its inputs; or choose a layer behind this node; or cover parts of the input instead (occlusion), which needs "
+        "no gradients."
     )
 
 
@@ -238,6 +237,11 @@ def _float(model: Model, name: str) -> ir.Value:
 
 def _named(op: Op, name: str, value: ir.Value, like: ir.Value) -> ir.Value:
     """The value under a name of its own, typed and shaped as a graph output must be."""
+    old = next((y for node in op.graph for y in node.outputs if y.name == name), None) if name in op.names else None
+    if name in op.names and (old is None or old.is_graph_output()):
+        raise LayerError(f"The model has a tensor '{name}' already, so the new output cannot be called that.")
+    if old is not None:  # what an earlier gradient called so is a step on the way now
+        old.name = op.fresh(name)
     output: Any = op.Identity(value, name=name)
     output.type = like.type or ir.TensorType(ir.DataType.FLOAT)
     output.shape = like.shape

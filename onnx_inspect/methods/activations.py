@@ -10,7 +10,7 @@ import numpy as np
 
 from ..attribution import Attribution
 from ..engine import Engine
-from ..errors import ResultError
+from ..errors import InputError, ResultError
 from ..labels import Labels
 from ..preprocess import Preprocessing
 from .job import Input, Job, ModelLike, channels_first
@@ -77,14 +77,16 @@ def activations(
     Example:
         >>> activations("model.onnx", "cat.jpg", layer="features.0").values.shape
     """
-    job = Job(model, x, engine=engine, preprocessing=preprocessing, labels=labels)
+    job = Job(model, x, "top", engine=engine, preprocessing=preprocessing, labels=labels)
     at = job.layer(layer)
     more = [c.tensor for pattern in tensors for c in job.model.find_layers(pattern)]
     found = job.forward([at.tensor, *more])
     values = found[at.tensor]
+    if limit < 1:
+        raise InputError(f"A grid of {limit} maps shows nothing (--limit).")
     maps = channels_first(values, at.layout)
-    if maps.ndim < 4:  # a vector or tokens: draw it as a single row of numbers per channel
-        maps = maps.reshape(len(maps), -1, 1, 1) if maps.ndim < 3 else maps[:, None]
+    if maps.ndim < 4:  # a vector or tokens: one picture, a row per token
+        maps = maps.reshape(len(maps), 1, -1, maps.shape[-1])
     if maps.ndim != 4:
         raise ResultError(f"'{at.name}' has {values.ndim} axes: only maps, tokens and vectors can be drawn.")
     strength = np.abs(maps).mean(axis=(2, 3))

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import structure
 from ..attribution import Attribution
+from ..autodiff.emit import ints, is_float
 from ..engine import Engine
 from ..errors import LayerError
 from ..labels import Labels
@@ -102,45 +103,42 @@ def cam(
 
 def _map(at: Layer) -> Layer:
     if at.layout is None or len(at.layout) != 4:
-        shape = "×".join(str(d) if d is not None else "?" for d in at.shape)
         raise LayerError(
-            f"'{at.name}' ({at.op_type}, {shape}) is not a map with height and width: `onnx-inspect layers MODEL "
-            "--spatial` lists those that are."
+            f"'{at.name}' ({at.op_type}, {structure.sizes(at.shape)}) is not a map with height and width: "
+            "`onnx-inspect layers MODEL --spatial` lists those that are."
         )
     return at
 
 
 def _pooling_head(model: Model, score: str) -> tuple[Layer, str]:
-    """The map before global average pooling and the pooled tensor, if only linear operators follow."""
-    graph = model.ir.graph
+    """The map before global average pooling and the pooled tensor, if one chain of linear operators follows."""
     value = model.value(score)
     while (node := value.producer()) is not None:
-        source = next((v for v in node.inputs if v is not None and v in model.varying), None)
-        if source is None:
-            break
-        if node.op_type in POOLING and _is_global(node, source, model):
-            at = next((c for c in model.layers if c.tensor == source.name), None)
+        varying = [v for v in node.inputs if v is not None and v in model.varying and is_float(v)]
+        if _is_pooling(node, model):
+            at = next((c for c in model.layers if c.tensor == varying[0].name), None)
             if at is not None and at.role == "spatial":
                 return _map(at), value.name or ""
-        if node.op_type not in _LINEAR:
+        # Linear in one tensor: a second one that varies, or a divisor, would make the weights depend on the photo.
+        if node.op_type not in _LINEAR or len(varying) != 1 or (node.op_type == "Div" and varying[0] is node.inputs[1]):
             raise LayerError(
                 f"cam needs a model that ends in global average pooling and a linear layer; here '{node.op_type}' "
                 f"(node '{structure.label(node)}') comes after the last map. Use gradcam, which needs neither."
             )
-        value = source
-    del graph
+        value = varying[0]
     raise LayerError(
         "cam needs a model that ends in global average pooling and a linear layer; this one has no such pooling. "
         "Use gradcam."
     )
 
 
-def _is_global(node: ir.Node, source: ir.Value, model: Model) -> bool:
-    """True if a pooling node leaves one position of a map."""
-    letters = model.layouts.get(source)
-    if letters is None or node.op_type == "GlobalAveragePool":
-        return letters is not None
-    y = node.outputs[0]
-    if structure.rank(y) == len(letters):
-        return structure.size_one(y, letters)
-    return structure.rank(y) == 2 and letters in ("NCHW", "NHWC")  # ReduceMean without its axes
+def _is_pooling(node: ir.Node, model: Model) -> bool:
+    """True if a node leaves the mean over all positions of a map, and nothing else."""
+    x, y = node.inputs[0], node.outputs[0]
+    letters = model.layouts.get(x) if x is not None else None
+    if node.op_type not in POOLING or x is None or letters is None:
+        return False
+    if node.op_type == "ReduceMean":
+        axes = ints(node.inputs[1]) if len(node.inputs) > 1 else None
+        return axes is not None and {letters[a] for a in axes} == set(letters) - {"N", "C"}
+    return node.op_type == "GlobalAveragePool" or structure.size_one(y, letters)

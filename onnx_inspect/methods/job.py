@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import engine as engines
 from .. import geometry, guess, labels, layer
 from ..attribution import Attribution, Photo, Prediction, identity
-from ..autodiff.gradient import RULES, Rules, gradient
+from ..autodiff.gradient import Rules, differentiate, edition, scored
 from ..engine import Engine
 from ..errors import InputError, InspectError, ResultError, TargetError
 from ..labels import Labels
@@ -22,8 +22,9 @@ from ..naming import Layer
 from ..preprocess import Preprocessing
 from ..rewrite import expose
 from ..structure import Spec, normalises
-from ..target import Index, ScoreKind, Scores, TargetLike, parse, scores
+from ..target import Element, ScoreKind, Target, Scores, TargetLike, parse, scores
 
+SCORE = "inspect/score"  # what runs call the explained score: no model has a tensor of that name
 ModelLike = Model | str | Path | bytes
 PhotoLike = str | Path
 Input = PhotoLike | Sequence[PhotoLike] | NDArray[Any] | Mapping[str, NDArray[Any]]
@@ -63,6 +64,8 @@ class Job:
         self.n = len(self.feeds[self.input.name])
         self._name_classes(labels)
         self.target = parse(target, self.model, self.labels, score)
+        if self.scores is not None:
+            self.target.check(self.scores.count)
 
     def _read(
         self, x: Input, preprocessing: Preprocessing | None
@@ -120,16 +123,20 @@ class Job:
             where = "before" if self.score == "logits" else "after"
             other = "output" if self.score == "logits" else "logits"
             self.notes.append(f"score: taken {where} the final {self.scores.activation} (--score {other})")
+        if self.scores is not None and count == 1:
+            self.notes.append(
+                f"'{self.scores.output}' is a single number, read as a yes or no: class 1 is its own side, class 0 the other "
+                f"(--target \"'{self.scores.output}'[0]\")"
+            )
 
     # Layer.
 
     @property
     def explained_tensor(self) -> str:
         """The tensor that the target's score is read from."""
-        output = getattr(self.target, "output", None)
-        if output is not None and not isinstance(self.target, Index):
-            return str(output)
-        return scores(self.model, kind=self.score).tensor
+        if isinstance(self.target, Element):
+            return self.target.output
+        return self.scores.tensor if self.scores is not None else self.model.outputs[0].name
 
     def layer(self, name: str) -> Layer:
         """The layer with this name; "auto" chooses and notes why."""
@@ -141,31 +148,35 @@ class Job:
 
     # Running.
 
-    def gradients(self, tensors: Sequence[str], rules: Rules = RULES) -> dict[str, NDArray[Any]]:
-        """One run: the tensors, `gradient.<tensor>` for each, and `score`."""
+    def gradients(self, tensors: Sequence[str], rules: Rules | None = None) -> dict[str, NDArray[Any]]:
+        """One run: the tensors, `gradient.<tensor>` for each, and the score."""
         computed = [t for t in tensors if t not in self.feeds]
 
         def build() -> Model:
-            return gradient(expose(self.model, [*computed, *self._outputs()]), self.target, tensors, rules=rules)
+            shown = expose(self.model, [*computed, *self._outputs()])
+            return differentiate(shown, self.target, tensors, rules=rules, score=SCORE)
 
-        key = ("gradient", self.target.key(), self.score, tuple(tensors))
-        model = self.model.memo(key, build) if rules is RULES else build()
-        wanted = ["score", *computed, *(f"gradient.{t}" for t in tensors), *self._outputs()]
-        found = self.engine.run(model, self.feeds | self.target.feeds(self.n), list(dict.fromkeys(wanted)))
-        for name in wanted:
-            self._finite(found[name], name)
+        key = ("gradient", self.target.key(), tuple(tensors), edition())
+        model = self.model.memo(key, build) if rules is None else build()
+        wanted = [SCORE, *computed, *(f"gradient.{t}" for t in tensors), *self._outputs()]
+        found = self._run(model, wanted, self.feeds | self.target.feeds(self.n))
         return {**{t: self.feeds[t] for t in tensors if t in self.feeds}, **found}
 
     def forward(
-        self,
-        tensors: Sequence[str],
-        feeds: Mapping[str, NDArray[Any]] | None = None,
-        progress: Callable[[int], None] | None = None,
+        self, tensors: Sequence[str], target: Target | None = None, feeds: Mapping[str, NDArray[Any]] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """One run without gradients: the tensors, and what predictions are read from."""
+        """One run without gradients: the tensors, what predictions are read from, and the score of a target."""
         wanted = list(dict.fromkeys([*tensors, *self._outputs()]))
-        model = self.model.memo(("expose", *wanted), lambda: expose(self.model, wanted))
-        found = self.engine.run(model, feeds or self.feeds, wanted, progress=progress)
+        if target is None:
+            model = self.model.memo(("expose", *wanted), lambda: expose(self.model, wanted))
+        else:
+            key = ("score", target.key(), *wanted)
+            model = self.model.memo(key, lambda: scored(expose(self.model, wanted), target, score=SCORE))
+            wanted = [SCORE, *wanted]
+        return self._run(model, wanted, feeds or self.feeds)
+
+    def _run(self, model: Model, wanted: list[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        found = self.engine.run(model, feeds, wanted)
         for name in wanted:
             self._finite(found[name], name)
         return found
@@ -199,19 +210,22 @@ class Job:
     # Predictions and the result.
 
     def rows(self, found: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
-        """The class scores, (N, classes), None where the model has none."""
+        """The class scores, (N, classes), None where the model has none; a lone score as its two sides."""
         if self.scores is None:
             return None
         values = found[self.scores.tensor].astype(np.float64)
         one_row = values.ndim == 1 and self.scores.count not in (1, None)
-        return values.reshape(1 if one_row else len(values), -1)
+        rows = values.reshape(1 if one_row else len(values), -1)
+        if self.scores.count != 1:
+            return rows
+        return np.hstack([1 - rows if self.scores.is_probability(self.score) else -rows, rows])
 
     def probabilities(self, rows: NDArray[Any]) -> NDArray[Any]:
         """What a final activation makes of the scores; softmax where the file ends in logits."""
         assert self.scores is not None
         if self.score == "output" and self.scores.activation is not None:
             return np.exp(rows) if self.scores.activation == "log softmax" else rows
-        if self.scores.activation == "sigmoid" or rows.shape[1] == 1:
+        if self.scores.activation == "sigmoid" or self.scores.count == 1:
             sigmoid: NDArray[Any] = 1 / (1 + np.exp(-np.clip(rows, -700, 700)))
             return sigmoid
         if self.scores.activation is None and rows.min() >= 0 and np.allclose(rows.sum(axis=1), 1, atol=1e-2):
@@ -224,15 +238,12 @@ class Job:
         rows = self.rows(found)
         if rows is None:
             return [[] for _ in range(self.n)]
-        probabilities = self.probabilities(rows)
-        if rows.shape[1] == 1:  # a single logit: class 1 is its own side, class 0 the other
-            rows, probabilities = np.hstack([-rows, rows]), np.hstack([1 - probabilities, probabilities])
         return [
             [
-                Prediction(int(i), self.labels.name(int(i)), float(row[i]), float(p[i]))
-                for i in np.argsort(-row, kind="stable")
+                Prediction(i, self.labels.name(i), float(row[i]), float(p[i]))
+                for i in np.argsort(-row, kind="stable").tolist()
             ]
-            for row, p in zip(rows, probabilities, strict=True)
+            for row, p in zip(rows, self.probabilities(rows), strict=True)
         ]
 
     def explained(self, found: Mapping[str, NDArray[Any]]) -> list[int | None]:
@@ -266,7 +277,7 @@ class Job:
             heat=heat,
             target=str(self.target),
             explained=explained,
-            scores=np.asarray(found.get("score", given), np.float64),
+            scores=np.asarray(found.get(SCORE, given), np.float64),
             predictions=[row[:5] for row in predictions],
             photos=self.photos,
             preprocessing=self.preprocessing,
@@ -304,7 +315,7 @@ def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -
     """Preprocessing from flags, the file's metadata, or a guess that the notes own up to."""
     spec = image_input(model)
     value = next(v for v in model.ir.graph.inputs if v.name == spec.name)
-    return guess.resolve(spec, model.metadata, normalises(model.ir.graph, value), preset=preset, **flags)
+    return guess.resolve(spec, model.metadata, normalises(value), preset=preset, **flags)
 
 
 def channels_first(values: NDArray[Any], layout: str | None) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,11 @@ import numpy as np
 
 from ..attribution import Attribution
 from ..engine import Engine
-from ..errors import InputError, TargetError
+from ..errors import InputError
 from ..labels import Labels
 from ..preprocess import Preprocessing
-from ..target import ScoreKind, TargetLike
-from .job import Input, Job, ModelLike, channels_first
+from ..target import Index, ScoreKind, TargetLike
+from .job import SCORE, Input, Job, ModelLike, channels_first
 from .registry import method
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ class Occlusion(Attribution):
         if "activation" in self.extra:
             name = f"activation of map {self.params['channels'][i]}"
             found[name] = render.heat_tile(self.extra["activation"][i], size)
-        name = what.label if what is not None else self.target
-        found[f"probability of {name}"] = render.heat_tile(self.extra["probability"][i], size)
-        classes = self.extra["class"][i]
-        labels = {int(k): str(self.params["labels"].get(int(k), k)) for k in np.unique(classes)}
-        found["most probable class"] = render.categorical_tile(classes, size, labels)
+        if "class" in self.extra and what is not None:
+            found[f"probability of {what.label}"] = render.heat_tile(self.extra["probability"][i], size)
+            classes = self.extra["class"][i]
+            labels = {int(k): str(self.params["labels"].get(int(k), k)) for k in np.unique(classes)}
+            found["most probable class"] = render.categorical_tile(classes, size, labels)
+        else:
+            found["score"] = render.heat_tile(self.extra["score"][i], size)
         return found
 
     def panel(self, i: int = 0) -> NDArray[np.uint8]:
@@ -92,7 +95,7 @@ def occlusion(
 
     Raises:
         TargetError: no such target.
-        InputError: the input is not a picture, or the window does not fit.
+        InputError: the input is not a picture, the window does not fit, or the stride leaves gaps.
 
     Example:
         >>> occlusion("model.onnx", "cat.jpg", window=32, stride=16).extra["class"]
@@ -100,62 +103,59 @@ def occlusion(
     job = Job(model, x, target, engine=engine, preprocessing=preprocessing, labels=labels, score=score)
     if job.preprocessing is None or job.feeds[job.input.name].ndim != 4:
         raise InputError("occlusion needs a picture as input, with height and width.")
-    if job.scores is None:
-        raise TargetError(
-            "occlusion follows a class score, and this model's output is not one row of scores per sample."
-        )
     at = job.layer(layer)
     clean = job.forward([at.tensor])
-    rows = job.rows(clean)
     classes = job.explained(clean)
-    assert rows is not None
+    # The class stays what it was for the clean photo, whatever a covered one looks most like.
+    targets = [job.target if c is None else Index(c, score) for c in classes]
     view = channels_first(job.feeds[job.input.name], job.preprocessing.layout)
-    height, width = view.shape[2:]
-    window = window or max(min(height, width) // 7, 1)
-    stride = stride or max(window // 2, 1)
-    if window > max(height, width) or window < 1 or stride < 1:
-        raise InputError(f"A window of {window} with stride {stride} does not fit an input of {height}x{width}.")
-    tops, lefts = _starts(height, window, stride), _starts(width, window, stride)
+    tops, lefts, window, stride = _places(view.shape[2], view.shape[3], window, stride)
     strongest = [int(k) for k in np.abs(channels_first(clean[at.tensor], at.layout)).sum(axis=(2, 3)).argmax(axis=1)]
     cover = _cover(view, job, baseline)
-    advance = progress("occlusion", job.n * len(tops) * len(lefts)) if progress is not None else None
+    advance = progress("occlusion", job.n * len(tops) * len(lefts)) if progress is not None else lambda n: None
 
-    drops = np.zeros((job.n, height, width), np.float64)
-    grids: dict[str, list[NDArray[Any]]] = {"score": [], "probability": [], "class": [], "activation": []}
-    for i in range(job.n):
-        channel = strongest[i]
-        index = classes[i]
-        assert index is not None
-        collected: dict[str, list[float]] = {name: [] for name in grids}
+    drops, scores = np.zeros((job.n, *view.shape[2:]), np.float32), np.zeros(job.n)
+    grids: dict[str, list[NDArray[Any]]] = {}
+    for i, own in enumerate(targets):
+        scores[i] = job.forward([], own, job.copies(i, 1) | own.feeds(1))[SCORE][0]
+        collected: dict[str, list[float]] = {}
         for batch in _windows(view[i], cover[i], tops, lefts, window, job.engine.batch):
-            feeds = job.copies(i, len(batch))
+            feeds = job.copies(i, len(batch)) | own.feeds(len(batch))
             feeds[job.input.name] = batch if job.preprocessing.layout == "NCHW" else np.moveaxis(batch, 1, -1)
-            found = job.forward([at.tensor], feeds)
-            covered = job.rows(found)
-            assert covered is not None
-            probabilities = job.probabilities(covered)
-            collected["score"] += list(_of_class(covered, index))
-            collected["probability"] += list(_of_class(probabilities, index, sides=1.0))
-            collected["class"] += [int(r.argmax()) if len(r) > 1 else int(r[0] >= 0) for r in covered]
-            collected["activation"] += list(channels_first(found[at.tensor], at.layout)[:, channel].sum(axis=(1, 2)))
-            if advance is not None:
-                advance(len(batch))
-        clean_score = float(_of_class(rows[i : i + 1], index)[0])
-        grid = np.asarray(collected["score"]).reshape(len(tops), len(lefts))
-        drops[i] = _spread(clean_score - grid, tops, lefts, window, height, width)
-        for name, numbers in collected.items():
-            grids[name].append(np.asarray(numbers).reshape(len(tops), len(lefts)))
-    seen = {int(k): job.labels.name(int(k)) for k in np.unique(grids["class"])}
+            found = job.forward([at.tensor], own, feeds)
+            maps = channels_first(found[at.tensor], at.layout)
+            measured = {"score": found[SCORE], "activation": maps[:, strongest[i]].sum(axis=(1, 2))}
+            rows, index = job.rows(found), classes[i]
+            if rows is not None and index is not None:
+                measured |= {"probability": job.probabilities(rows)[:, index], "class": rows.argmax(axis=1)}
+            for name, numbers in measured.items():
+                collected.setdefault(name, []).extend(numbers.tolist())
+            advance(len(batch))
+        for name, values in collected.items():
+            grids.setdefault(name, []).append(np.asarray(values).reshape(len(tops), len(lefts)))
+        drops[i] = _spread(scores[i] - grids["score"][i], tops, lefts, window, *view.shape[2:])
+    seen = {int(k): job.labels.name(int(k)) for k in np.unique(grids.get("class", []))}
     return job.attribution(  # type: ignore[no-any-return]
         "occlusion",
-        drops.astype(np.float32),
-        clean,
+        drops,
+        {**clean, SCORE: scores},
         layer=at,
         kind=Occlusion,
         signed=True,
         params={"window": window, "stride": stride, "baseline": baseline, "channels": strongest, "labels": seen},
         extra={name: np.stack(grid) for name, grid in grids.items()},
     )
+
+
+def _places(height: int, width: int, window: int, stride: int) -> tuple[list[int], list[int], int, int]:
+    """Where windows begin, from the top and from the left, with the window and stride that 0 stands for."""
+    window = window or max(min(height, width) // 7, 1)
+    stride = stride or max(window // 2, 1)
+    if not 1 <= window <= max(height, width):
+        raise InputError(f"A window of {window} does not fit an input of {height}x{width} (--window).")
+    if not 1 <= stride <= window:
+        raise InputError(f"A stride of {stride} leaves gaps between windows of {window}, or goes nowhere (--stride).")
+    return _starts(height, window, stride), _starts(width, window, stride), window, stride
 
 
 def _starts(size: int, window: int, stride: int) -> list[int]:
@@ -174,9 +174,12 @@ def _cover(view: NDArray[Any], job: Job, baseline: str) -> NDArray[Any]:
         grey = job.preprocessing.apply(np.full((*job.preprocessing.size, 3), 128, np.uint8))[None]
         return np.repeat(channels_first(grey, job.preprocessing.layout)[:, :, :1, :1], len(view), axis=0)
     try:
-        return np.full((len(view), view.shape[1], 1, 1), float(baseline), view.dtype)
-    except ValueError as error:
-        raise InputError(f"There is no baseline '{baseline}': use grey, mean or a number.") from error
+        number = float(baseline)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"There is no baseline '{baseline}': use grey, mean or a number (--baseline).")
+    return np.full((len(view), view.shape[1], 1, 1), number, view.dtype)
 
 
 def _windows(
@@ -190,13 +193,6 @@ def _windows(
         for copy, (top, left) in zip(copies, chunk, strict=True):
             copy[:, top : top + window, left : left + window] = cover
         yield copies
-
-
-def _of_class(rows: NDArray[Any], index: int, sides: float = 0.0) -> NDArray[Any]:
-    """The column of a class; a single column holds class 1, and class 0 is its negative (or complement)."""
-    if rows.shape[1] > 1:
-        return rows[:, index]
-    return rows[:, 0] if index == 1 else sides - rows[:, 0]
 
 
 def _spread(
