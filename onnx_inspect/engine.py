@@ -24,6 +24,7 @@ Arrays = dict[str, "NDArray[Any]"]
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _SILENT, _WARNING = 4, 2
+_LARGE = 2000  # nodes
 
 
 class Engine:
@@ -150,6 +151,8 @@ class Engine:
     def _open(self, model: Model) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.log_severity_level = _WARNING if self.verbose else _SILENT
+        # onnxruntime's planner takes quadratic time where sizes are open: minutes for graphs of several thousand nodes.
+        options.enable_mem_reuse = len(model.ir.graph) < _LARGE
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         if model.external and model.source.path is not None:

@@ -91,7 +91,8 @@ def separators(model: Model, score: str) -> list[Layer]:
         for v in order
         if v in passed and by_value[v].role == "spatial" and len(by_value[v].shape) in axes and v is not target
     ]
-    return [by_value[v] for v in maps if not _copies(v, set(maps))]
+    known = set(maps)
+    return [by_value[v] for v in maps if not _copies(v, known)]
 
 
 def _copies(value: ir.Value, maps: set[ir.Value]) -> bool:
@@ -109,7 +110,7 @@ def _passed_by_all(graph: ir.Graph, path: set[ir.Value], target: ir.Value, order
     reach = dict.fromkeys(place, 0)  # the last place at which a value is used
     for node in graph:
         ends = [place[y] for y in node.outputs if y in place]
-        for x in node.inputs if ends else ():
+        for x in structure.all_inputs(node) if ends else ():
             if x in reach:
                 reach[x] = max(reach[x], *ends)
     if target in reach:

@@ -86,6 +86,8 @@ def read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto,
     if isinstance(source, onnx.ModelProto):
         proto, where = source, "the given ModelProto"
         data = proto.SerializeToString(deterministic=True) if proto.ByteSize() < _LIMIT else b""
+    elif path is None and not isinstance(source, bytes | bytearray | memoryview):
+        raise ModelError(f"A {type(source).__name__} is no model: give a path, bytes or a ModelProto.")
     else:
         data = _bytes(path) if path else bytes(source)  # type: ignore[arg-type]
         proto = _parse(data, where)

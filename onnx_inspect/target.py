@@ -340,6 +340,8 @@ def parse(target: TargetLike, model: Model, labels: Labels, kind: ScoreKind = "l
         return target
     if isinstance(target, int | np.integer):
         return Index(int(target), kind)
+    if not isinstance(target, str | Sequence | np.ndarray):
+        raise TargetError(f"{target!r} is no target: give a class, by index or name, one per sample, or a text.")
     if not isinstance(target, str):
         return Index(tuple(_class(t, labels) for t in target), kind)
     text = target.strip()

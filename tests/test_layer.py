@@ -186,3 +186,32 @@ def test_fields_end_where_positions_meet(tail: str) -> None:
 def test_separators_are_in_order() -> None:
     model = oi.load(nets.classifier())
     assert [c.tensor for c in separators(model, "scores")] == ["c1", "r1", "c2", "a:2/x;0"]
+
+
+def captured() -> oi.Model:
+    """A map `a` that goes on by a Relu, and that an If takes from outside as well."""
+    model = """
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[N, 3, 8, 8] image, float[4, 3, 3, 3] w, float[4, 5] dense, bool c) => (float[N, 5] y) {
+        a = Conv <pads=[1,1,1,1]> (image, w)
+        r = Relu (a)
+        p = GlobalAveragePool (r)
+        q = If (c) <
+            then_branch = one () => (float[N, 4, 1, 1] b) { b = GlobalAveragePool (a) },
+            else_branch = two () => (float[N, 4, 1, 1] d) { d = GlobalMaxPool (a) }
+        >
+        s = Add (p, q)
+        f = Flatten (s)
+        y = MatMul (f, dense)
+    }
+    """
+    return oi.load(parser.parse_model(model))
+
+
+def test_what_a_branch_takes_from_outside_counts() -> None:
+    assert auto(captured(), "y").layer.tensor == "a"
+    part = oi.cut(captured(), outputs=["r"])
+    assert [i.name for i in part.inputs] == ["image", "w"]
+    assert [n.op_type for n in part.ir.graph] == ["Conv", "Relu"]
+    with pytest.raises(oi.InspectError, match="operator If"):
+        oi.vjp(captured(), ["a"], ["y"])
