@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+
 
 def main() -> None:
     """Run the command line."""
-    from .cli import cli
+    try:
+        from .cli import cli
 
-    cli(prog_name="onnx-inspect")
+        cli(prog_name="onnx-inspect")
+    except KeyboardInterrupt:  # while importing, or at the very end
+        with suppress(AttributeError, OSError):
+            sys.stderr.write("interrupted\n")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

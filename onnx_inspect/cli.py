@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import sys
 import textwrap
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from .errors import InspectError
 
 _HERE = Path(__file__).parent
 DEFAULT = "gradcam"
-BAD_INPUT, BUG = 2, 70
+BAD_INPUT, BUG, INTERRUPTED = 2, 70, 130
 
 
 @cache
@@ -69,14 +71,27 @@ class Inspector(click.Group):
             return command
         return None
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """No words at all ask for help."""
+        return super().parse_args(ctx, args or ["--help"])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """A first word that is no command but a file is a model to explain."""
-        first = args[0]
-        if first not in self.list_commands(ctx) and (first.lower().endswith(".onnx") or Path(first).exists()):
-            args = [DEFAULT, *args]
-        return super().resolve_command(ctx, args)
+        first, known = args[0], self.list_commands(ctx)
+        if first in known or first.startswith("-"):
+            return super().resolve_command(ctx, args)
+        if first.lower().endswith(".onnx") or os.path.isfile(first):  # noqa: PTH113  (a word may be any text)
+            if len(args) == 1:
+                raise click.UsageError(
+                    f"There is no photo to explain: name one, or try `onnx-inspect info {first}`.", ctx
+                )
+            return super().resolve_command(ctx, [DEFAULT, *args])
+        from difflib import get_close_matches
+
+        near = "".join(f" Did you mean '{name}'?" for name in get_close_matches(first, known, n=1))
+        raise click.UsageError(f"No such command '{first}'.{near}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Methods and commands in sections of their own."""
@@ -88,24 +103,51 @@ class Inspector(click.Group):
                 formatter.write_dl([(n, textwrap.shorten(h, width, placeholder="...")) for n, (_, h) in group.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Errors are one line and an exit code, here and nowhere else."""
+        """Ctrl-C without the empty line that click prints for it."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.Abort from None
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Errors are one line and an exit code, here and nowhere else."""
+        try:
+            code = super().main(*args, **extra | {"standalone_mode": False})
+        except click.Abort:
+            code = _say("interrupted; the files named above are complete", INTERRUPTED)
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            where = f" ({context.command_path} --help)" if context is not None else ""
+            code = _fail(" ".join(error.format_message().split()) + where, BAD_INPUT, error)
         except InspectError as error:
-            _fail(str(error), BAD_INPUT, error)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise
+            code = _fail(str(error), BAD_INPUT, error)
         except MemoryError as error:
-            _fail("Out of memory: use a smaller --batch or --size.", BAD_INPUT, error)
+            code = _fail("Out of memory: use a smaller --batch or --size.", BAD_INPUT, error)
         except Exception as error:
-            _fail(f"Internal error: {type(error).__name__}: {error} (--debug shows where)", BUG, error)
+            if isinstance(error, OSError) and error.filename is None and error.strerror:
+                _mute(sys.stdout)
+                code = _fail(f"stdout cannot be written: {error.strerror}", BAD_INPUT, error)
+            else:
+                code = _fail(f"Internal error: {type(error).__name__}: {error} (--debug shows where)", BUG, error)
+        sys.exit(code or 0)
 
 
-def _fail(message: str, code: int, error: BaseException) -> None:
+def _fail(message: str, code: int, error: BaseException) -> int:
     if "--debug" in sys.argv[1:]:
         raise error
-    click.echo(f"error: {message}", err=True)
-    raise click.exceptions.Exit(code)
+    return _say(f"error: {message}", code)
+
+
+def _say(line: str, code: int) -> int:
+    with suppress(OSError):
+        click.echo(line, err=True)
+    return code
+
+
+def _mute(stream: Any) -> None:
+    """What is left in the buffer goes nowhere; Python would try to write it at the end, and complain."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @click.command(

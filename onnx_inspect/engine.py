@@ -322,7 +322,8 @@ def _fit(spec: Spec, feeds: Mapping[str, NDArray[Any]], model: Model) -> NDArray
     if spec.name not in feeds:
         names = ", ".join(f"'{s.name}' ({s.sizes()} {s.dtype})" for s in model.inputs if s.name not in feeds)
         raise InputError(
-            f"The model has inputs without values: {names}. From Python, give arrays by name: oi.gradcam(model, {{...}})."
+            f"The model has inputs without values: {names}. From Python, give arrays by name: "
+            "oi.gradcam(model, {name: array})."
         )
     value = np.asarray(feeds[spec.name])
     if spec.dtype != "unknown" and value.dtype != np.dtype(spec.dtype):
@@ -333,7 +334,8 @@ def _fit(spec: Spec, feeds: Mapping[str, NDArray[Any]], model: Model) -> NDArray
         return value
     if len(spec.shape) != value.ndim:
         raise InputError(
-            f"Input '{spec.name}' has {len(spec.shape)} axes ({spec.sizes()}); the value, {value.shape}, has {value.ndim}."
+            f"Input '{spec.name}' has {len(spec.shape)} axes ({spec.sizes()}); the value, {value.shape}, "
+            f"has {value.ndim}."
         )
     wrong = [i for i, d in enumerate(spec.shape) if i > 0 and isinstance(d, int) and d != value.shape[i]]
     if wrong:

@@ -83,6 +83,28 @@ def write_npz(path: str | Path, arrays: Mapping[str, Any]) -> None:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getbuffer(), zipfile.ZIP_DEFLATED)
 
 
+def spare(inputs: Mapping[str | Path, str], outputs: Iterable[Path]) -> None:
+    """OutputError where a file to be written is one of ``inputs``, which says of each what it is."""
+    known = {_identity(path): what for path, what in inputs.items()}
+    for path in outputs:
+        if (there := _identity(path)) is not None and there in known:
+            raise OutputError(f"'{path}' is {known[there]} itself: name another file with -o.")
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Equal for all names of a file, None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  (a path may be any text)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def in_the_way(folder: Path) -> Path | None:
+    """The file where ``folder`` or a folder above it should be."""
+    return next((path for path in (folder, *folder.parents) if os.path.isfile(path)), None)  # noqa: PTH113
+
+
 def plain(value: Any) -> Any:
     """``value`` as what JSON can say; NaN and infinity as None."""
     if isinstance(value, np.ndarray | np.generic):
@@ -106,6 +128,8 @@ def photos(args: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for arg in args:
+        if arg == "":
+            raise PhotoError("A photo has an empty name: is a variable of the shell unset? Name a file.")
         path = Path(arg)
         try:
             if path.is_dir():

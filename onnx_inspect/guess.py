@@ -140,10 +140,7 @@ def _channels(spec: InputSpec, length: int | str | None, flags: Mapping[str, Any
         length = 1 if flags.get("color") == "GREY" else 3
         notes.append(f"the number of channels is free and taken to be {length} ({FLAGS['color']})")
     if length not in COLORS:
-        raise InputError(
-            f"The input {_say(spec)} has {length} channels; a photo has 3, or 1 when grey. "
-            f"{ARRAY}"
-        )
+        raise InputError(f"The input {_say(spec)} has {length} channels; a photo has 3, or 1 when grey. {ARRAY}")
     return length
 
 

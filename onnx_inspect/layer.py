@@ -41,7 +41,7 @@ def auto(model: Model, score: str) -> Choice:
         if foreign:
             raise LayerError(
                 f"This file holds {', '.join(foreign[:4])}, which are no standard operators: onnxruntime's "
-                "optimiser, or a custom export, wrote it for one machine. Ask for the original model, or name a --layer."
+                "optimiser, or a custom export, wrote it for one machine. Ask for the original model (--layer NAME)."
             )
         raise LayerError(
             "No tensor on the path to the target is a map with more than one position, so there is nothing to draw: "

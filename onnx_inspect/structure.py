@@ -19,7 +19,7 @@ _MIXING = frozenset(
     "ArgMax ArgMin NonZero OneHot TopK Expand Tile Loop If Scan ScatterND LSTM GRU RNN NonMaxSuppression".split()
 )
 _WINDOWED = frozenset("Conv ConvInteger QLinearConv FusedConv MaxPool AveragePool LpPool".split())
-# Operators that leave every position of a map to itself ("Reshape" where both sides have a layout: a lone channel moved).
+# Operators that leave every position of a map to itself; Reshape does where both sides have a layout.
 _LOCAL = frozenset(
     "Relu LeakyRelu PRelu Elu Selu Celu ThresholdedRelu Shrink Clip Sigmoid HardSigmoid HardSwish Swish Tanh Softplus "
     "Softsign Erf Gelu Mish Add Sub Mul Div Pow Sqrt Exp Log Neg Abs Reciprocal Max Min Sum Mean Floor Ceil Round Sign "

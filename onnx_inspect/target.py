@@ -145,7 +145,7 @@ class Target(ABC):
         """Values for inputs that the target added, for n samples."""
         return {}
 
-    def check(self, count: int | None) -> None:
+    def check(self, count: int | None) -> None:  # noqa: B027  (most targets can always be meant)
         """Refuse what cannot be meant in a model with this many classes, None if only known at run time.
 
         Raises:

@@ -191,7 +191,11 @@ def test_no_metadata_crash(metadata):
         (Spec((None,) * 4), {}, "--layout"),
         (Spec((3, 8, 8)), {}, "takes no photos"),
         (Spec((8, 8, 3)), {}, "takes no photos"),
-        (Spec(("batch", 4)), {}, r"'input' \(batch, 4\) takes no photos, .* give it an array: oi\.saliency\(model, x\)"),
+        (
+            Spec(("batch", 4)),
+            {},
+            r"'input' \(batch, 4\) takes no photos, .* give it an array: oi\.saliency\(model, x\)",
+        ),
         (Spec(()), {}, "takes no photos"),
         (Spec((1, 3, 0, 8)), {}, "size"),
         (Spec((1, 3, 8, 8), "string"), {}, "dtype"),

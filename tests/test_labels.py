@@ -84,7 +84,9 @@ def test_what_holds_no_names_gives_none(text: str, tmp_path: Path) -> None:
     assert resolve({"names": text}, None)[0].names == ()
     path = tmp_path / "names.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(TargetError, match=r"names\.txt' (holds no|is damaged|has indices).*: write one name per line\.$"):
+    with pytest.raises(
+        TargetError, match=r"names\.txt' (holds no|is damaged|has indices).*: write one name per line\.$"
+    ):
         resolve({}, None, path)
 
 
@@ -110,9 +112,7 @@ def test_offsets_are_seen() -> None:
     assert "background" in notes[0]
     given, notes = resolve({}, 1001, [f"name {i}" for i in range(1000)])
     assert given.names[:2] == ("background", "name 0")
-    assert notes == [
-        "class names: 1000 names for 1001 outputs, so output 0 is taken to be background (--labels FILE)"
-    ]
+    assert notes == ["class names: 1000 names for 1001 outputs, so output 0 is taken to be background (--labels FILE)"]
 
 
 @pytest.mark.parametrize(("names", "count"), [("abc", 4), ("abc", 2), ("abc", 1), ("ab", 1000)])
@@ -152,7 +152,9 @@ def test_names_that_several_classes_share_are_refused() -> None:
 def test_suggestions_prefer_whole_words() -> None:
     imagenet, _ = resolve({}, 1000)
     assert imagenet.index("  Tiger \n cat") == 282
-    with pytest.raises(TargetError, match=r"'tabby cat' \(281\), 'tiger cat' \(282\), 'Persian cat' \(283\), ") as error:
+    with pytest.raises(
+        TargetError, match=r"'tabby cat' \(281\), 'tiger cat' \(282\), 'Persian cat' \(283\), "
+    ) as error:
         imagenet.index("cat")
     assert "coat" not in str(error.value)
     with pytest.raises(TargetError, match=r"Did you mean 'goldfish' \(1\)"):

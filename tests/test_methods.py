@@ -309,7 +309,7 @@ def test_inputs_without_values_are_named() -> None:
 def test_layers_that_are_no_maps_are_refused(model: oi.Model) -> None:
     with pytest.raises(LayerError, match="not a map"):
         oi.gradcam(model, X, layer="head", engine=ENGINE)
-    with pytest.raises(LayerError, match="Did you mean 'body.relu2'"):
+    with pytest.raises(LayerError, match=r"Did you mean 'body\.relu2'"):
         oi.gradcam(model, X, layer="body.relu3", engine=ENGINE)
 
 

@@ -229,8 +229,7 @@ def test_json_round_trip():
 def test_describe():
     made = Preprocessing((224, 192), source="guess: imagenet", **PRESETS["imagenet"])
     assert made.describe() == (
-        "224x192 centre crop 0.875, RGB, (x/255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225), "
-        "NCHW float32 (guess: imagenet)"
+        "224x192 centre crop 0.875, RGB, (x/255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225), NCHW float32"
     )
     assert "letterboxed, RGB, x, NCHW" in Preprocessing((8, 8), resize="letterbox").describe()
 

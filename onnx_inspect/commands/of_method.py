@@ -92,6 +92,8 @@ def _type(hint: Any, default: Any) -> dict[str, Any]:
         return {"type": click.Choice(list(get_args(hint))), "default": default, "show_default": True}
     if get_origin(hint) in (Sequence, list, tuple):
         return {"multiple": True, "type": get_args(hint)[0], "metavar": "NAME"}
+    if hint is int:  # sizes and numbers of things; 0 only where it is the default
+        return {"type": click.IntRange(min(default, 1)), "default": default, "show_default": True}
     return {"type": hint, "default": default, "show_default": True}
 
 
@@ -114,14 +116,20 @@ def _run(method: Method, values: dict[str, Any]) -> None:
 
     as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
     kinds = {k: values.pop(k) for k in ("panel", "npz", "manifest")}
-    out, photos = Path(values.pop("out")), files.photos(values.pop("photos"))
+    kinds["npz"] |= any(isinstance(v, tuple) and v for v in values.values())  # tensors asked for by name
+    photos = files.photos(values.pop("photos"))
+    targets, manifest = _outputs(values.pop("out"), photos, method.__name__)
+    suffixes = [s for kind, s in (("panel", ".panel.png"), ("npz", ".npz")) if kinds[kind]]
+    files.spare(
+        {values["model"]: "the model", values.get("labels") or "": "the labels"} | dict.fromkeys(photos, "the photo"),
+        [*targets.values(), *(p.with_suffix(s) for p in targets.values() for s in suffixes), manifest],
+    )
     model = load(values.pop("model"))
     engine = options.make_engine(values)
     preprocessing, notes = options.make_preprocessing(model, values)
-    shared = {"engine": engine, "preprocessing": preprocessing}
-    targets = _outputs(out, photos, method.__name__)
+    shared: dict[str, Any] = {"engine": engine, "preprocessing": preprocessing}
 
-    with _progress(quiet) as progress:
+    with _Progress(quiet) as progress:
         if "progress" in inspect.signature(method).parameters:
             shared["progress"] = progress
         report = _Report(notes, as_json, quiet)
@@ -130,9 +138,10 @@ def _run(method: Method, values: dict[str, Any]) -> None:
             chunk = photos[start : start + _CHUNK]
             for result in _explain(lambda x: method(model, x, **values, **shared), chunk, report):
                 paths = [p.path for p in result.photos if p is not None and p.path is not None]
+                progress.hide()
                 report.add(result, result.write([targets[p] for p in paths], panel=kinds["panel"], npz=kinds["npz"]))
             advance(len(chunk))
-    report.finish(_manifest(out, len(photos)) if kinds["manifest"] else None)
+    report.finish(manifest if kinds["manifest"] else None)
 
 
 def _explain(
@@ -151,21 +160,26 @@ def _explain(
             yield from _explain(explain, [photo], report)
 
 
-def _outputs(out: Path, photos: Sequence[Path], method: str) -> dict[Path, Path]:
-    """Where each photo's picture goes."""
+def _outputs(text: str, photos: Sequence[Path], method: str) -> tuple[dict[Path, Path], Path]:
+    """Where each photo's picture goes, and the manifest."""
     from ..attribution import PICTURES
     from ..errors import OutputError
-    from ..files import stems
+    from ..files import SUFFIXES, in_the_way, stems
 
-    if out.suffix.lower() in PICTURES and not out.is_dir():
-        if len(photos) > 1:
-            raise OutputError(f"There are {len(photos)} photos for the one file '{out}': name a folder with -o.")
-        return {photos[0]: out}
-    return {p: out / f"{stem}.{method}.png" for p, stem in zip(photos, stems(photos), strict=True)}
-
-
-def _manifest(out: Path, n: int) -> Path:
-    return out.with_suffix(".json") if out.suffix and n == 1 and not out.is_dir() else out / "manifest.json"
+    if not text:
+        raise OutputError("-o is empty: is a variable of the shell unset? Name a file or a folder.")
+    out = Path(text)
+    named = out.suffix.lower() in SUFFIXES and not out.is_dir()
+    if named and out.suffix.lower() not in PICTURES:
+        raise OutputError(f"'{out}' cannot be written: a picture's name ends in .png or .jpg.")
+    if named and len(photos) > 1:
+        raise OutputError(f"There are {len(photos)} photos for the one file '{out}': name a folder with -o.")
+    if (file := in_the_way(out.parent if named else out)) is not None:
+        raise OutputError(f"'{file}' is a file, not a folder: name another with -o.")
+    if named:
+        return {photos[0]: out}, out.with_suffix(".json")
+    pictures = {p: out / f"{stem}.{method}.png" for p, stem in zip(photos, stems(photos), strict=True)}
+    return pictures, out / "manifest.json"
 
 
 class _Report:
@@ -220,26 +234,37 @@ def _print(result: Attribution, i: int, made: dict[str, Path]) -> None:
         click.echo(f" * {100 * explained.probability:5.1f} %  {explained.label} ({explained.index})")
 
 
-class _progress:  # noqa: N801  (reads as a function: `with _progress(quiet) as progress`)
+class _Progress:
     """Progress bars on stderr: progress("occlusion", total) gives a function that counts."""
 
     def __init__(self, quiet: bool) -> None:
         self._shown = not quiet and sys.stderr.isatty()
         self._bar: Progress | None = None
 
-    def __enter__(self) -> Callable[[str, int], Callable[[int], None]]:
-        return self._task
+    def __enter__(self) -> _Progress:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self.hide()
 
-    def _task(self, name: str, total: int) -> Callable[[int], None]:
+    def __call__(self, name: str, total: int) -> Callable[[int], None]:
         if not self._shown:
             return lambda n: None
         bar = self._bar = self._bar or _bar()
         task = bar.add_task(name, total=total)
-        return lambda n: bar.advance(task, n)
+
+        def advance(n: int) -> None:
+            bar.start()
+            bar.advance(task, n)
+
+        return advance
+
+    def hide(self) -> None:
+        """Erase the bars, for something to be printed; those that are not full come back with the next step."""
+        if self._bar is not None:
+            for task in self._bar.tasks:
+                self._bar.update(task.id, visible=not task.finished)
+            self._bar.stop()
 
 
 def _bar() -> Progress:
@@ -247,6 +272,6 @@ def _bar() -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.start()
-    return bar
+    # rich would send what is printed meanwhile, on stdout too, to its own console
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..naming import Layer
 from ..preprocess import Preprocessing
 from ..rewrite import expose
 from ..structure import Spec, normalises
-from ..target import Element, ScoreKind, Target, Scores, TargetLike, parse, scores
+from ..target import Element, ScoreKind, Scores, Target, TargetLike, parse, scores
 
 SCORE = "inspect/score"  # what runs call the explained score: no model has a tensor of that name
 ModelLike = Model | str | Path | bytes
@@ -125,7 +125,7 @@ class Job:
             self.notes.append(f"score: taken {where} the final {self.scores.activation} (--score {other})")
         if self.scores is not None and count == 1:
             self.notes.append(
-                f"'{self.scores.output}' is a single number, read as a yes or no: class 1 is its own side, class 0 the other "
+                f"'{self.scores.output}' is a single number, read as a yes or no: class 1 is its own side, 0 the other "
                 f"(--target \"'{self.scores.output}'[0]\")"
             )
 
