@@ -80,8 +80,8 @@ def resolve(
     size, resize, crop_ratio, pad_value; then from a guess: pixels as they are where the graph ``normalises``
     itself or takes whole numbers, [0, 1] for grey, else ImageNet's. ImageNet's crop of 0.875 is guessed only
     where the shorter side has 128 pixels or more: models for smaller pictures are trained on whole ones.
-    Where only some of scale, mean and std are said, the rest is none. Metadata that make no sense are noted and passed over. InputError for an input that takes no photos, and
-    where overrides or preset do not fit it.
+    Where only some of scale, mean and std are said, the rest is none. Metadata that make no sense are noted and
+    passed over. InputError for an input that takes no photos, and where overrides or preset do not fit it.
     """
     notes: list[str] = []
     flags = {field: parse(field, value) for field, value in overrides.items() if value is not None}

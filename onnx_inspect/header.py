@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -12,12 +13,17 @@ from .errors import PhotoError
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a photo say: its format, its size in pixels as stored, its EXIF orientation."""
+    """What a photo says of itself: its format, its size in pixels as stored, its EXIF orientation.
+
+    ``alpha``: it has room for transparency, used or not; ``animated``: it has several frames.
+    """
 
     format: str
     width: int
     height: int
     orientation: int = 1
+    alpha: bool = False
+    animated: bool = False
 
 
 def read(data: bytes) -> Header:
@@ -37,7 +43,7 @@ def read(data: bytes) -> Header:
 
 def _png(data: bytes) -> Header:
     width, height = struct.unpack(">II", data[16:24])
-    at, kind, orientation = 8, b"", 1
+    at, kind, orientation, kinds = 8, b"", 1, set()
     while kind != b"IEND":
         if at + 12 > len(data):
             raise PhotoError("it is cut short")
@@ -49,8 +55,10 @@ def _png(data: bytes) -> Header:
             raise PhotoError("it is damaged: a checksum is wrong")
         if kind == b"eXIf":
             orientation = _orientation(bytes(checked[4:]))
+        kinds.add(kind)
         at += 12 + size
-    return Header("PNG", width, height, orientation)
+    alpha = data[25] in (4, 6) or b"tRNS" in kinds
+    return Header("PNG", width, height, orientation, alpha, b"acTL" in kinds)
 
 
 def _jpeg(data: bytes) -> Header:
@@ -74,12 +82,13 @@ def _jpeg(data: bytes) -> Header:
 def _webp(data: bytes) -> Header:
     if data[8:12] != b"WEBP":
         raise PhotoError("it is not a JPEG, PNG, GIF, BMP, WebP or TIFF image")
-    kind, orientation, at = data[12:16], 1, 12
+    kind, orientation, at, alpha, animated = data[12:16], 1, 12, False, False
     if kind == b"VP8X":
+        alpha, animated = bool(data[20] & 0x10), bool(data[20] & 0x02)
         width, height = (1 + int.from_bytes(data[i : i + 3], "little") for i in (24, 27))
     elif kind == b"VP8L":
         bits = struct.unpack("<I", data[21:25])[0]
-        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        width, height, alpha = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bool(bits >> 28 & 1)
     else:
         width, height = (side & 0x3FFF for side in struct.unpack("<HH", data[26:30]))
     while at + 8 <= len(data):
@@ -87,7 +96,7 @@ def _webp(data: bytes) -> Header:
         if kind == b"EXIF":
             orientation = _orientation(data[at + 8 : at + 8 + size].removeprefix(b"Exif\0\0"))
         at += 8 + size + size % 2
-    return Header("WebP", width, height, orientation)
+    return Header("WebP", width, height, orientation, alpha, animated)
 
 
 def _bmp(data: bytes) -> Header:
@@ -97,12 +106,33 @@ def _bmp(data: bytes) -> Header:
 
 
 def _gif(data: bytes) -> Header:
-    return Header("GIF", *struct.unpack("<HH", data[6:10]))
+    width, height = struct.unpack("<HH", data[6:10])
+    return Header("GIF", width, height, alpha=True, animated=_gif_frames(data) > 1)
+
+
+def _gif_frames(data: bytes) -> int:
+    """How many frames there are, up to where the file ends or makes no sense; counts no further than 2."""
+
+    def colours(flags: int) -> int:
+        return 6 << (flags & 7) if flags & 0x80 else 0
+
+    frames = 0
+    with contextlib.suppress(IndexError):
+        at = 13 + colours(data[10])
+        while frames < 2 and data[at] in b"!,":
+            if data[at] == ord(","):
+                frames += 1
+                at += 9 + colours(data[at + 9])
+            at += 2
+            while data[at]:
+                at += data[at] + 1
+            at += 1
+    return frames
 
 
 def _tiff(data: bytes) -> Header:
     tags = _tags(data)
-    return Header("TIFF", tags.get(256, 0), tags.get(257, 0), tags.get(274, 1))
+    return Header("TIFF", tags.get(256, 0), tags.get(257, 0), tags.get(274, 1), 338 in tags)
 
 
 def _tags(data: bytes) -> dict[int, int]:

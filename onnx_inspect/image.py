@@ -6,7 +6,8 @@ A picture is uint8 of shape (H, W, 3) in RGB everywhere outside this file.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -33,15 +34,35 @@ def read(path: str | Path) -> Picture:
     Grey becomes three equal channels, transparency shows white, 16 bits become 8, an animation its first
     frame. PhotoError where the file cannot be read, is no photo, is cut short or exceeds ``MAX_PIXELS``.
     """
+    with _named(path):
+        return decode(_bytes(path))
+
+
+def remarks(path: str | Path) -> list[str]:
+    """Notes on what ``read`` leaves out of a photo: all but the first frame, and what is behind transparency."""
+    with _named(path):
+        data = _bytes(path)
+        head = header.read(data)
+        clear = head.alpha and _transparent(_pixels(data, head))
+    name = Path(path).name
+    notes = [f"'{name}' is an animation: its first frame is explained (PHOTO)"] if head.animated else []
+    return [*notes, f"'{name}' is transparent in places, which are taken to be white (PHOTO)"] if clear else notes
+
+
+def _bytes(path: str | Path) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PhotoError(f"Cannot read the photo {path}: {reason}. Name another file.") from error
+        raise PhotoError(getattr(error, "strerror", None) or str(error)) from error
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """PhotoErrors that are clauses become sentences with the file's name."""
     try:
-        return decode(data)
+        yield
     except PhotoError as error:
-        raise PhotoError(f"Cannot read the photo {path}: {error}. Name another file.") from None
+        raise PhotoError(f"Cannot read the photo {path}: {error}. Name another file.") from error.__cause__
 
 
 def decode(data: bytes) -> Picture:
@@ -49,6 +70,12 @@ def decode(data: bytes) -> Picture:
     if not data:
         raise PhotoError("it is empty")
     head = header.read(data)
+    turned = 1 if head.format in ("JPEG", "BMP", "TIFF") else head.orientation
+    return _turn(_to_rgb(_pixels(data, head)), turned)
+
+
+def _pixels(data: bytes, head: header.Header) -> NDArray[Any]:
+    """As OpenCV decodes them: BGR, 1 to 4 channels of 8 or 16 bits."""
     if head.width * head.height > MAX_PIXELS:
         raise PhotoError(f"it has {head.width}x{head.height} pixels, more than {MAX_PIXELS // 1_000_000} million")
     # OpenCV turns a photo upright or keeps its transparency, never both.
@@ -64,8 +91,12 @@ def decode(data: bytes) -> Picture:
         raise PhotoError(f"its {head.format} data are damaged or of a kind that OpenCV cannot decode")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise PhotoError(f"its pixels are {pixels.dtype}, not 8 or 16 bits")
-    turned = 1 if upright or head.format == "TIFF" else head.orientation
-    return _turn(_to_rgb(pixels), turned)
+    return np.asarray(pixels)
+
+
+def _transparent(pixels: NDArray[Any]) -> bool:
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    return channels in (2, 4) and bool(pixels[..., -1].min() < np.iinfo(pixels.dtype).max)
 
 
 def _to_rgb(pixels: NDArray[Any]) -> Picture:
@@ -77,7 +108,7 @@ def _to_rgb(pixels: NDArray[Any]) -> Picture:
     if pixels.shape[-1] <= 2:
         colours, alpha = np.repeat(pixels[..., :1], 3, axis=-1), pixels[..., 1:]
     top = np.iinfo(pixels.dtype).max
-    if alpha.size and alpha.min() < top:
+    if _transparent(pixels):
         opaque = alpha.astype(np.float32) / top
         return np.rint((colours * opaque + top * (1 - opaque)) * (255 / top)).astype(np.uint8)
     if pixels.dtype == np.uint16:

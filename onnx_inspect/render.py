@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 def limits(
     values: NDArray[Any], signed: bool = False, percentile: float | None = None, where: NDArray[np.bool_] | None = None
 ) -> tuple[float, float]:
-    """The (low, high) that ``normalise`` sends to the ends of its range, for the same arguments."""
+    """The (low, high) that ``normalise`` sends to the ends of its range, for the same arguments.
+
+    A constant is in the middle: it is neither low nor high, and only 0 is nothing.
+    """
     data = _floats(values)
     if data.size and not np.isfinite((data.min(), data.max())).all():
         raise ResultError("The map has values that are not finite and cannot be drawn. Check the model.")
@@ -35,10 +38,15 @@ def limits(
         end = max(-low, high) if percentile is None else float(np.percentile(abs(seen), percentile))
         end = end or max(-low, high)
         return -end, end
-    if percentile is None:
-        return low, high
-    inner_low, inner_high = (float(end) for end in np.percentile(seen, (100 - percentile, percentile)))
-    return (inner_low, inner_high) if inner_high > inner_low else (low, high)
+    if percentile is not None:
+        inner_low, inner_high = (float(end) for end in np.percentile(seen, (100 - percentile, percentile)))
+        low, high = (inner_low, inner_high) if inner_high > inner_low else (low, high)
+    return (min(2 * low, 0.0), max(2 * high, 0.0)) if _constant(low, high) else (low, high)
+
+
+def _constant(low: float, high: float) -> bool:
+    """What is left of a constant after float32 arithmetic is no pattern."""
+    return high - low <= 1e-6 * max(abs(low), abs(high))
 
 
 def _floats(values: NDArray[Any]) -> NDArray[Any]:
@@ -48,15 +56,14 @@ def _floats(values: NDArray[Any]) -> NDArray[Any]:
 def normalise(
     values: NDArray[Any], signed: bool = False, percentile: float | None = None, where: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
-    """``values`` as float32 in [0, 1], or when signed in [-1, 1] around zero; a constant map becomes zeros.
+    """``values`` as float32 in [0, 1], or when signed in [-1, 1] around zero; of constants only 0 becomes zeros.
 
     The ends are the extremes or, with ``percentile`` (99, say), that percentile and its mirror image, beyond
     which values are clipped. ``where`` restricts what counts. ResultError for NaN and infinity.
     """
     low, high = limits(values, signed, percentile, where)
     data = _floats(values)
-    # What is left of a constant after float32 arithmetic is no pattern.
-    if high - low <= 1e-6 * max(abs(low), abs(high)) or high - low < 1e-300:
+    if high - low < 1e-300:
         return np.zeros(data.shape, np.float32)
     scaled = data / high if signed else (data - low) / (high - low)
     return np.asarray(scaled.clip(-1 if signed else 0, 1), np.float32)

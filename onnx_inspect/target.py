@@ -20,114 +20,22 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
-from .autodiff.emit import Op, is_float
+from .autodiff.emit import Op
 from .autodiff.gradient import Rules, differentiate
 from .errors import TargetError
 from .labels import Labels, resolve
 from .model import Model
+from .scores import ScoreKind, Scores, as_floats, before_activation, scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ScoreKind = Literal["logits", "output"]
 INPUT = "target.index"  # the graph input that carries class indices: one compiled model serves every class
-
-_PASSIVE = frozenset("Reshape Squeeze Unsqueeze Flatten Identity Cast Dropout QuantizeLinear DequantizeLinear".split())
-_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log softmax", "Sigmoid": "sigmoid"}
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Where a model's class scores are.
-
-    Attributes:
-        output: the output they belong to.
-        tensor: the tensor that is explained: before the final softmax or sigmoid, or the output itself.
-        activation: what lies between the two: "softmax", "log softmax", "sigmoid" or None.
-        count: number of classes, None if only known at run time.
-    """
-
-    output: str
-    tensor: str
-    activation: str | None
-    count: int | None
-
-    def is_probability(self, kind: ScoreKind) -> bool:
-        """True for a lone score that is a probability: its other side is 1 less it, not its negative."""
-        return kind == "output" and self.activation == "sigmoid"
-
-
-def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits") -> Scores:
-    """Find the class scores of a model.
-
-    Args:
-        model: the model.
-        output: which output, None for the first float one.
-        kind: "logits" looks behind a final softmax or sigmoid, "output" does not.
-
-    Raises:
-        TargetError: no output holds one row of scores per sample.
-    """
-    outputs = model.ir.graph.outputs
-    if output is None:
-        varying = model.varying
-        chosen = next((v for v in outputs if _raw(v) is not None and v in varying), None)
-        if chosen is None:
-            names = ", ".join(f"'{o.name}' ({o.dtype})" for o in model.outputs)
-            raise TargetError(f"The model has no float output to explain, only {names}.")
-    else:
-        chosen = model.value(output)
-    raw = _raw(chosen)
-    if raw is None:
-        raise TargetError(f"'{chosen.name}' holds {chosen.dtype} numbers, which have no gradient.")
-    tensor, activation = _before_activation(chosen)
-    if kind == "output":
-        tensor = raw
-    shape = list(tensor.shape) if tensor.shape is not None else []
-    wide = [d for d in shape[1:] if d != 1]
-    if len(wide) > 1:
-        raise TargetError(
-            f"'{chosen.name}' has shape {model.spec(chosen).sizes()}, not one score per class: say which elements to "
-            f"explain, as in --target \"'{chosen.name}'[5]\"; missing axes are summed."
-        )
-    sizes = list(shape if len(shape) == 1 and isinstance(shape[0], int) else wide)
-    count = 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None
-    return Scores(chosen.name or "", tensor.name or "", activation, count)
-
-
-def _raw(value: ir.Value) -> ir.Value | None:
-    """An output as floats: behind the quantiser or cast that ends integer models."""
-    while not is_float(value):
-        node = value.producer()
-        if node is None or node.op_type not in _PASSIVE or node.inputs[0] is None:
-            return None
-        value = node.inputs[0]
-    return value
-
-
-def _before_activation(value: ir.Value) -> tuple[ir.Value, str | None]:
-    start, current = _raw(value) or value, value
-    while (node := current.producer()) is not None and node.inputs and node.inputs[0] is not None:
-        if node.op_type in _ACTIVATIONS and _over_classes(node):
-            return node.inputs[0], _ACTIVATIONS[node.op_type]
-        if node.op_type not in _PASSIVE:
-            break
-        current = node.inputs[0]
-    return start, None
-
-
-def _over_classes(node: ir.Node) -> bool:
-    """A softmax is the final one only over the axis of the classes, not over samples or positions."""
-    shape = node.outputs[0].shape
-    if node.op_type == "Sigmoid" or shape is None:
-        return True
-    axis = node.attributes.get_int("axis", -1) % len(shape)
-    return (axis > 0 or len(shape) == 1) and all(d == 1 for i, d in enumerate(shape) if i not in (0, axis))
 
 
 class Target(ABC):
@@ -274,9 +182,9 @@ class Element(Target):
 
     def _tensor(self, model: Model) -> ir.Value:
         value = model.value(self.output)
-        before, activation = _before_activation(value)
+        before, activation = before_activation(value)
         alike = None not in (value.shape, before.shape) and len(before.shape or ()) == len(value.shape or ())
-        return before if self.kind == "logits" and activation and alike else _raw(value) or value
+        return before if self.kind == "logits" and activation and alike else as_floats(value) or value
 
     def _check_axis(self, wanted: int | Slice, axis: int, size: int) -> None:
         if isinstance(wanted, int):

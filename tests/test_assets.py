@@ -12,7 +12,8 @@ import pytest
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.methods.job import channels_first, guess_preprocessing
-from onnx_inspect.target import Index, scores
+from onnx_inspect.scores import scores
+from onnx_inspect.target import Index
 
 from .shared import ASSETS, manifest, needs_assets, photos
 

@@ -19,7 +19,7 @@ def png(width, height, *chunks):
 def test_headers_say_the_size_without_decoding():
     exif = b"MM\0*" + struct.pack(">IHHHIHH", 8, 1, 274, 3, 1, 6, 0) + b"\0" * 4
     assert header.read(png(70000, 3, (b"eXIf", exif))) == header.Header("PNG", 70000, 3, 6)
-    assert header.read(b"GIF89a" + struct.pack("<HH", 5, 6)) == header.Header("GIF", 5, 6)
+    assert header.read(b"GIF89a" + struct.pack("<HH", 5, 6)) == header.Header("GIF", 5, 6, alpha=True)
     bmp = b"BM" + b"\0" * 12 + struct.pack("<Iii", 40, 7, -8)
     assert header.read(bmp) == header.Header("BMP", 7, 8)
     vp8x = b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<I", 10) + b"\0" * 4 + b"\x09\0\0\x63\0\0"

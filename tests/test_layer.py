@@ -11,7 +11,7 @@ import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import LayerError
 from onnx_inspect.layer import auto, separators
-from onnx_inspect.target import scores
+from onnx_inspect.scores import scores
 
 from . import nets
 

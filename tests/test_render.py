@@ -52,14 +52,21 @@ def test_percentiles_clip_outliers():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("signed", [False, True])
-def test_constant_maps_are_zeros(signed):
+def test_empty_maps_are_zeros(signed):
     for values in (np.zeros((3, 4)), np.zeros((0, 4)), np.full((3, 4), 1e-320)):
         assert not render.normalise(values, signed).any()
-    assert not render.normalise(np.float32(0.1) + np.float32([0, 1e-8, -1e-8])).any()
     assert not render.normalise(np.arange(4.0), signed, where=np.zeros(4, bool)).any()
     for bad in (np.nan, np.inf):
         with pytest.raises(ResultError, match="not finite"):
             render.normalise(np.array([1, bad]), signed)
+
+
+def test_a_flat_map_is_drawn_in_the_middle():
+    for value in (0.12, -3.0):
+        flat = np.float32(value) + np.float32([0, 1e-8, -1e-8])
+        np.testing.assert_allclose(render.normalise(flat), 0.5, atol=1e-6)
+        np.testing.assert_allclose(render.limits(flat), sorted((0, 2 * value)), atol=1e-6)
+        assert render.normalise(np.full(3, value), signed=True).tolist() == [np.sign(value)] * 3
 
 
 @pytest.mark.filterwarnings("error")

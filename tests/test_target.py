@@ -10,7 +10,8 @@ import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import TargetError
 from onnx_inspect.labels import Labels
-from onnx_inspect.target import Element, Index, Top, parse, scores
+from onnx_inspect.scores import scores
+from onnx_inspect.target import Element, Index, Top, parse
 
 from . import nets
 

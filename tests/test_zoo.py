@@ -13,7 +13,7 @@ from scipy import special
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.methods.job import channels_first
-from onnx_inspect.target import scores
+from onnx_inspect.scores import scores
 
 from .shared import ZOO, needs_zoo
 

@@ -11,6 +11,8 @@ import click
 from . import options
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from ..model import Model
 
 
@@ -44,10 +46,11 @@ def describe(model: Model) -> dict[str, Any]:
     try:
         preprocessing, guesses = guess_preprocessing(model)
         notes += guesses
-        how: dict[str, Any] | None = {**preprocessing.to_json(), "text": preprocessing.describe()}
+        how: dict[str, Any] | None = {**preprocessing.to_json(), "text": f"{preprocessing.describe()} ({preprocessing.source})"}
     except InspectError:
         how = None
-    cost = _cost(model)
+    single = _single(model)
+    cost = _cost(model, single)
     return {
         "file": str(source.path) if source.path else source.name,
         "sha256": source.sha256,
@@ -64,7 +67,7 @@ def describe(model: Model) -> dict[str, Any]:
         "metadata": model.metadata,
         "parameters": sum(v.const_value.size for v in graph.initializers.values() if v.const_value is not None),
         "weight_bytes": model.nbytes,
-        "activation_bytes": _activations(model),
+        "activation_bytes": _activations(single),
         "multiply_adds": cost["total"],
         "multiply_adds_per_layer": cost["layers"],
         "nodes": len(list(graph.all_nodes())),
@@ -76,16 +79,36 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def _batch(model: Model) -> str:
+    """What the first axes say; without a layout, a number is a batch only if the outputs begin with it as well."""
     sizes = {s.shape[0] for s in model.inputs if s.shape}
-    return f"fixed at {sizes.pop()}" if len(sizes) == 1 and all(isinstance(s, int) for s in sizes) else "any"
+    if not sizes or any(not isinstance(size, int) for size in sizes):
+        return "any"
+    laid_out = any(s.layout is not None and s.layout[0] == "N" for s in model.inputs)
+    if len(sizes) == 1 and (laid_out or all(s.shape[:1] in ((), (None,), (*sizes,)) for s in model.outputs)):
+        return f"fixed at {sizes.pop()}"
+    return "none: one sample at a time"
 
 
-def _cost(model: Model) -> dict[str, Any]:
+def _single(model: Model) -> ir.Graph:
+    """The graph for one sample: sizes that are computed from the batch are known then."""
+    import onnx_ir as ir
+
+    from ..shapes import infer_shapes
+
+    one = model.ir.clone()
+    for value in one.graph.inputs:
+        if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
+            value.shape = ir.Shape([1, *list(value.shape)[1:]])
+    infer_shapes(one)
+    return one.graph
+
+
+def _cost(model: Model, graph: ir.Graph) -> dict[str, Any]:
     from ..structure import multiply_adds
 
     names = {layer.tensor: layer.name for layer in model.layers}
     found: dict[str, int | None] = {}
-    for node in model.ir.graph:
+    for node in graph:
         cost = multiply_adds(node)
         if cost != 0:
             tensor = node.outputs[0].name or ""
@@ -94,21 +117,15 @@ def _cost(model: Model) -> dict[str, Any]:
     return {"layers": found, "total": sum(known) if len(known) == len(found) else None}
 
 
-def _activations(model: Model) -> int | None:
+def _activations(graph: ir.Graph) -> int | None:
     """Bytes of every tensor that one sample makes, None where sizes are open."""
-    total = 0
-    for node in model.ir.graph:
-        for value in node.outputs:
-            if value not in model.varying or value.dtype is None:
-                continue
-            if value.shape is None:
-                return None
-            size = 1
-            for axis, dim in enumerate(value.shape):
-                if not isinstance(dim, int) and axis > 0:
-                    return None
-                size *= dim if isinstance(dim, int) else 1
-            total += math.ceil(size * value.dtype.itemsize)
+    from ..structure import varying
+
+    total, depends = 0, varying(graph)
+    for value in (y for node in graph for y in node.outputs if y in depends and y.dtype is not None):
+        if value.shape is None or value.dtype is None or not value.shape.is_static():
+            return None
+        total += math.ceil(math.prod(value.shape.numpy()) * value.dtype.itemsize)
     return total
 
 

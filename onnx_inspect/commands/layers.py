@@ -36,7 +36,7 @@ def command(model: str, glob: str | None, spatial: bool, as_json: bool, quiet: b
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    options.say([*loaded.notes, f"{len(found)} of {len(loaded.layers)} layers"], quiet)
+    options.say(list(loaded.notes), quiet)
 
 
 def _record(layer: Layer) -> dict[str, Any]:

@@ -116,8 +116,8 @@ def _run(method: Method, values: dict[str, Any]) -> None:
 
     as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
     kinds = {k: values.pop(k) for k in ("panel", "npz", "manifest")}
-    kinds["npz"] |= any(isinstance(v, tuple) and v for v in values.values())  # tensors asked for by name
     photos = files.photos(values.pop("photos"))
+    kinds["npz"] |= any(isinstance(v, tuple) and v for v in values.values())  # tensors are asked for by name
     targets, manifest = _outputs(values.pop("out"), photos, method.__name__)
     suffixes = [s for kind, s in (("panel", ".panel.png"), ("npz", ".npz")) if kinds[kind]]
     files.spare(

@@ -18,7 +18,8 @@ from ..layer import POOLING, RESHAPING
 from ..model import Model
 from ..naming import Layer
 from ..preprocess import Preprocessing
-from ..target import ScoreKind, TargetLike
+from ..scores import ScoreKind
+from ..target import TargetLike
 from .job import Input, Job, ModelLike, channels_first
 from .registry import method
 

@@ -11,7 +11,8 @@ from ..attribution import Attribution
 from ..engine import Engine
 from ..labels import Labels
 from ..preprocess import Preprocessing
-from ..target import ScoreKind, TargetLike
+from ..scores import ScoreKind
+from ..target import TargetLike
 from .job import Input, Job, ModelLike, channels_first
 from .registry import method
 

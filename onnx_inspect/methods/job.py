@@ -21,8 +21,9 @@ from ..model import Model, load
 from ..naming import Layer
 from ..preprocess import Preprocessing
 from ..rewrite import expose
+from ..scores import ScoreKind, Scores, scores
 from ..structure import Spec, normalises
-from ..target import Element, ScoreKind, Scores, Target, TargetLike, parse, scores
+from ..target import Element, Target, TargetLike, parse
 
 SCORE = "inspect/score"  # what runs call the explained score: no model has a tensor of that name
 ModelLike = Model | str | Path | bytes

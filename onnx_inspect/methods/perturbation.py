@@ -14,7 +14,8 @@ from ..engine import Engine
 from ..errors import InputError
 from ..labels import Labels
 from ..preprocess import Preprocessing
-from ..target import Index, ScoreKind, TargetLike
+from ..scores import ScoreKind
+from ..target import Index, TargetLike
 from .job import SCORE, Input, Job, ModelLike, channels_first
 from .registry import method
 

@@ -1,0 +1,107 @@
+"""Where a model's class scores are: the output, or what lies before its final softmax or sigmoid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from .autodiff.emit import is_float
+from .errors import TargetError
+from .model import Model
+
+ScoreKind = Literal["logits", "output"]
+
+_PASSIVE = frozenset("Reshape Squeeze Unsqueeze Flatten Identity Cast Dropout QuantizeLinear DequantizeLinear".split())
+_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log softmax", "Sigmoid": "sigmoid"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Where a model's class scores are.
+
+    Attributes:
+        output: the output they belong to.
+        tensor: the tensor that is explained: before the final softmax or sigmoid, or the output itself.
+        activation: what lies between the two: "softmax", "log softmax", "sigmoid" or None.
+        count: number of classes, None if only known at run time.
+    """
+
+    output: str
+    tensor: str
+    activation: str | None
+    count: int | None
+
+    def is_probability(self, kind: ScoreKind) -> bool:
+        """True for a lone score that is a probability: its other side is 1 less it, not its negative."""
+        return kind == "output" and self.activation == "sigmoid"
+
+
+def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits") -> Scores:
+    """Find the class scores of a model.
+
+    Args:
+        model: the model.
+        output: which output, None for the first float one.
+        kind: "logits" looks behind a final softmax or sigmoid, "output" does not.
+
+    Raises:
+        TargetError: no output holds one row of scores per sample.
+    """
+    outputs = model.ir.graph.outputs
+    if output is None:
+        varying = model.varying
+        chosen = next((v for v in outputs if as_floats(v) is not None and v in varying), None)
+        if chosen is None:
+            names = ", ".join(f"'{o.name}' ({o.dtype})" for o in model.outputs)
+            raise TargetError(f"The model has no float output to explain, only {names}.")
+    else:
+        chosen = model.value(output)
+    raw = as_floats(chosen)
+    if raw is None:
+        raise TargetError(f"'{chosen.name}' holds {chosen.dtype} numbers, which have no gradient.")
+    tensor, activation = before_activation(chosen)
+    if kind == "output":
+        tensor = raw
+    shape = list(tensor.shape) if tensor.shape is not None else []
+    wide = [d for d in shape[1:] if d != 1]
+    if len(wide) > 1:
+        raise TargetError(
+            f"'{chosen.name}' has shape {model.spec(chosen).sizes()}, not one score per class: say which elements to "
+            f"explain, as in --target \"'{chosen.name}'[5]\"; missing axes are summed."
+        )
+    sizes = list(shape if len(shape) == 1 and isinstance(shape[0], int) else wide)
+    count = 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None
+    return Scores(chosen.name or "", tensor.name or "", activation, count)
+
+
+def as_floats(value: ir.Value) -> ir.Value | None:
+    """An output as floats: behind the quantiser or cast that ends integer models."""
+    while not is_float(value):
+        node = value.producer()
+        if node is None or node.op_type not in _PASSIVE or node.inputs[0] is None:
+            return None
+        value = node.inputs[0]
+    return value
+
+
+def before_activation(value: ir.Value) -> tuple[ir.Value, str | None]:
+    """The tensor before an output's final softmax or sigmoid, and which of them it is; else the output and None."""
+    start, current = as_floats(value) or value, value
+    while (node := current.producer()) is not None and node.inputs and node.inputs[0] is not None:
+        if node.op_type in _ACTIVATIONS and _over_classes(node):
+            return node.inputs[0], _ACTIVATIONS[node.op_type]
+        if node.op_type not in _PASSIVE:
+            break
+        current = node.inputs[0]
+    return start, None
+
+
+def _over_classes(node: ir.Node) -> bool:
+    """A softmax is the final one only over the axis of the classes, not over samples or positions."""
+    shape = node.outputs[0].shape
+    if node.op_type == "Sigmoid" or shape is None:
+        return True
+    axis = node.attributes.get_int("axis", -1) % len(shape)
+    return (axis > 0 or len(shape) == 1) and all(d == 1 for i, d in enumerate(shape) if i not in (0, axis))
