@@ -132,7 +132,7 @@ def _gif_frames(data: bytes) -> int:
 
 def _tiff(data: bytes) -> Header:
     tags = _tags(data)
-    return Header("TIFF", tags.get(256, 0), tags.get(257, 0), tags.get(274, 1), 338 in tags)
+    return Header("TIFF", tags.get(256, 0), tags.get(257, 0), tags.get(274, 1), tags.get(277) in (2, 4))
 
 
 def _tags(data: bytes) -> dict[int, int]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import click
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx import TensorProto, helper
 
 import onnx_inspect as oi
 from onnx_inspect import cli as cli_module
 from onnx_inspect import image
+from onnx_inspect.__main__ import main
 from onnx_inspect.cli import cli, commands, methods
 
 from . import nets
@@ -182,8 +187,8 @@ def test_flags_reach_the_method(model: Path, photo: Path, tmp_path: Path) -> Non
         "baseline": "mean",
     }
     assert record["layer"] == "body.relu1"
-    files = call("activations", model, photo, "-o", tmp_path, "--npz", "--tensors", "c1", "--tensors", "body.conv2")
-    assert files.exit_code == 0, files.output
+    files = call("activations", model, photo, "-o", tmp_path, "--tensors", "c1", "--tensors", "body.conv2")
+    assert files.exit_code == 0, files.output  # tensors that are asked for are written
     assert {"c1", "c2"} <= set(np.load(tmp_path / "phötö 1.activations.npz").files)
 
 
@@ -260,10 +265,144 @@ def test_several_inputs(photo: Path, tmp_path: Path) -> None:
     refused(call("gradcam", path, photo, "-o", tmp_path / "out"), "'offset'", tmp_path)
 
 
-def test_unknown_commands() -> None:
-    result = call("gradcma", "x")
-    assert result.exit_code == 2
-    assert "No such command" in result.output
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gradcma", "x"], "No such command 'gradcma'. Did you mean 'gradcam'? (onnx-inspect --help)"),
+        ([""], "No such command ''. (onnx-inspect --help)"),
+        (["--nope"], "No such option '--nope'"),
+        (["gradcam", "m.onnx"], "Missing argument 'PHOTO...'. (onnx-inspect gradcam --help)"),
+        (["m.onnx"], "There is no photo to explain: name one, or try `onnx-inspect info m.onnx`."),
+        (["gradcam", "m.onnx", "x.jpg", "--batch", "0"], "'--batch': 0 is not in the range"),
+        (["activations", "m.onnx", "x.jpg", "--limit", "0"], "'--limit': 0 is not in the range"),
+        (["occlusion", "m.onnx", "x.jpg", "--window", "-1"], "'--window': -1 is not in the range x>=0"),
+        (["gradcam", "m.onnx", "x.jpg", "--nope"], "No such option '--nope'"),
+        (["gradcam", "m.onnx", ""], "A photo has an empty name"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_words(words: list[str], said: str) -> None:
+    refused(call(*words), said)
+
+
+def test_no_words_ask_for_help() -> None:
+    assert call().exit_code == 0
+    assert call().output == call("--help").output
+
+
+def test_what_is_read_is_never_written(
+    model: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in (model, photo)}
+    (tmp_path / "link.png").symlink_to(photo)
+    panel, names = tmp_path / "x.panel.png", tmp_path / "x.json"
+    panel.write_bytes(photo.read_bytes())
+    names.write_text('["a", "b", "c", "d"]')
+    refused(call("gradcam", model, photo, "-o", photo.name), f"'{photo.name}' is the photo itself: name another")
+    refused(call("gradcam", model, photo, "-o", "link.png"), "'link.png' is the photo itself")
+    refused(call("gradcam", model, panel, "-o", "x.png", "--panel"), "'x.panel.png' is the photo itself")
+    refused(
+        call("gradcam", model, photo, "-o", "x.png", "--labels", names, "--manifest"),
+        "'x.json' is the labels file itself",
+    )
+    model.rename("x.npz")
+    refused(call("gradcam", "x.npz", photo, "-o", "x.png", "--npz"), "'x.npz' is the model itself")
+    assert call("gradcam", "x.npz", panel, "-o", "x.png", "--labels", names).exit_code == 0
+    assert [Path("x.npz").read_bytes(), photo.read_bytes()] == [*before.values()]
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("", "-o is empty"),
+        ("file", "'file' is a file, not a folder"),
+        ("file/x.png", "'file' is a file, not a folder"),
+        ("x.gif", "'x.gif' cannot be written: a picture's name ends in .png or .jpg"),
+        ("x.WEBP", "a picture's name ends in .png or .jpg"),
+    ],
+)
+def test_wrong_places(
+    out: str, said: str, model: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    refused(call("gradcam", model, photo, "-o", out), said, tmp_path)
+
+
+def test_a_folder_may_have_any_name(model: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "y.gif").mkdir()
+    for name in ("v1.5", "y.gif"):
+        assert call("gradcam", model, photo, "-o", tmp_path / name, "--manifest").exit_code == 0
+        assert {f.name for f in (tmp_path / name).iterdir()} == {f"{photo.stem}.gradcam.png", "manifest.json"}
+
+
+# Where the process ends.
+
+
+def shell(*words: object, **streams: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "onnx_inspect", *map(str, words)]
+    return subprocess.run(command, text=True, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams)  # type: ignore[call-overload,no-any-return]
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
+def test_a_full_stdout_is_one_line(model: Path) -> None:
+    for words in (["--help"], ["info", model], ["info", model, "--json"], ["info", "--help"]):
+        with FULL.open("w") as full:
+            done = shell(*words, stdout=full)
+        assert (done.returncode, done.stderr) == (2, "error: stdout cannot be written: No space left on device\n")
+    with FULL.open("w") as full:
+        assert shell("info", "missing.onnx", stderr=full).returncode == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_closed_streams_are_no_error(model: Path, photo: Path, tmp_path: Path) -> None:
+    for closed in ("2>&-", ">&-"):
+        line = [sys.executable, "-m", "onnx_inspect", str(model), str(photo), "-o", str(tmp_path / "x.png")]
+        done = subprocess.run(f"{shlex.join(line)} {closed}", shell=True, capture_output=True)
+        assert (done.returncode, (tmp_path / "x.png").exists()) == (0, True), closed
+        (tmp_path / "x.png").unlink()
+
+
+def test_interrupted(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnx_inspect.commands.info.describe", stopped)
+    result = call("info", model)
+    assert result.exit_code == cli_module.INTERRUPTED
+    assert result.stderr == "interrupted; the files named above are complete\n"
+    monkeypatch.setattr(cli_module.Inspector, "main", stopped)
+    with pytest.raises(SystemExit, match="130"):
+        main()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a terminal to pretend")
+@pytest.mark.parametrize("count", [1, 17])
+def test_the_progress_bar_is_gone_before_anything_is_printed(count: int, model: Path, tmp_path: Path) -> None:
+    import pty
+
+    photos = [nets.photo(tmp_path, f"{i}.png", (9, 9)) for i in range(count)]
+    ours, theirs = pty.openpty()
+    words = ["occlusion", model, *photos, "--window", 4, "--stride", 2, "-o", tmp_path / "out"]
+    command = [sys.executable, "-m", "onnx_inspect", *map(str, words)]
+    env = os.environ | {"TERM": "xterm-256color"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # Linux says so when the other side is closed
+            while part := os.read(ours, 65536):
+                seen += part
+        os.close(ours)
+        assert process.wait() == 0
+    assert "━" in seen.decode()
+    printed = [line for line in seen.decode().splitlines() if "->" in line or "note: " in line]
+    assert len(printed) > count
+    for line in printed:
+        assert "━" not in line.rpartition("\x1b[2K")[2], repr(line)
 
 
 def test_bugs_are_told_from_bad_input(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,6 +443,44 @@ def test_info(model: Path) -> None:
     assert facts["multiply_adds"] == 5 * 27 * 144 + 6 * 45 * 36 + 24
     assert facts["activation_bytes"] == 4 * (2 * 5 * 144 + 2 * 6 * 36 + 6 + 6 + 4 + 4)
     assert facts["canonical_opset"] == 21
+
+
+def test_info_counts_one_sample(tmp_path: Path) -> None:
+    net = nets.classifier()
+    axes, where = (helper.make_tensor(n, TensorProto.INT64, [1], [v]) for n, v in (("axes", 0), ("rest", -1)))
+    net.graph.initializer.extend([axes, where, helper.make_tensor("first", TensorProto.INT64, [], [0])])
+    n = helper.make_node
+    nodes = [n("Shape", ["p"], ["s"]), n("Gather", ["s", "first"], ["g"]), n("Unsqueeze", ["g", "axes"], ["u"])]
+    nodes += [n("Concat", ["u", "rest"], ["c"], axis=0), n("Reshape", ["p", "c"], ["f"])]
+    flatten = next(i for i, node in enumerate(net.graph.node) if node.op_type == "Flatten")
+    body = [*net.graph.node[:flatten], *nodes, *net.graph.node[flatten + 1 :]]
+    del net.graph.node[:]
+    net.graph.node.extend(body)
+    onnx.save(net, tmp_path / "m.onnx")
+    facts = json.loads(call("info", tmp_path / "m.onnx", "--json").stdout)
+    assert facts["multiply_adds_per_layer"]["head"] == 24
+    assert facts["activation_bytes"] == 4 * (2 * 5 * 144 + 2 * 6 * 36 + 6 + 6 + 4) + 8 * (4 + 1 + 1 + 2)
+    assert "(sizes are open)" in call("info", nets.save(tmp_path, "open.onnx", size="open")).stdout
+
+
+@pytest.mark.parametrize(
+    ("shape", "result", "batch"),
+    [
+        (["N", 4], ["N", 4], "any"),
+        ([3, 4], [3, 4], "fixed at 3"),
+        ([3, 32, 32], [3072], "none: one sample at a time"),
+        ([3, 32, 32], [1, 3072], "none: one sample at a time"),
+        ([], [1, 1], "any"),
+    ],
+)
+def test_info_on_batches(shape: list[object], result: list[object], batch: str, tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", shape), ("y", result)))
+    op, sizes = ("Reshape", [d if isinstance(d, int) else -1 for d in result]) if shape != result else ("CumSum", [0])
+    target = helper.make_tensor("target", TensorProto.INT64, [len(sizes)], sizes)
+    graph = helper.make_graph([helper.make_node(op, ["x", "target"], ["y"])], "g", [x], [y], [target])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    assert json.loads(call("info", path, "--json").stdout)["batch"] == batch
 
 
 def test_layers(model: Path) -> None:

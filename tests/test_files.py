@@ -96,12 +96,32 @@ def test_photos_by_name_folder_and_pattern(tmp_path, monkeypatch):
     assert files.photos([str(tmp_path / "*")]) == [tmp_path / n for n in ("a[1].tif", "b.JPG", "ä.png")]
 
 
-@pytest.mark.parametrize("arg", ["missing.png", "*.gif", "empty", "a\0b", "x" * 5000])
+@pytest.mark.parametrize("arg", ["missing.png", "*.gif", "empty", "a\0b", "x" * 5000, ""])
 def test_no_photos_is_a_sentence(tmp_path, monkeypatch, arg):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(PhotoError, match=r"photo|images"):
         files.photos([arg])
+
+
+def test_what_is_read_is_spared(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_text("")
+    os.link(tmp_path / "a.png", tmp_path / "c.png")
+    files.spare(
+        {tmp_path / "a.png": "the photo", "": "the labels"}, [tmp_path / "b.png", tmp_path / "none", Path("a\0b")]
+    )
+    for path in (tmp_path / "a.png", tmp_path / "." / "c.png"):
+        with pytest.raises(OutputError, match=r"png' is the photo itself: name another file with -o\."):
+            files.spare({tmp_path / "a.png": "the photo"}, [tmp_path / "b.png", path])
+
+
+def test_a_file_in_the_way_of_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in ("file", "file/below", "file/x/y"):
+        assert files.in_the_way(tmp_path / path) == tmp_path / "file"
+    for path in ("", "new/folder", "x" * 5000):
+        assert files.in_the_way(tmp_path / path) is None
 
 
 def test_stems():

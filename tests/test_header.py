@@ -32,6 +32,24 @@ def test_headers_say_the_size_without_decoding():
         header.read(jpeg)
 
 
+def gif(frames):
+    table = b"\0\0\0\xff\xff\xff"
+    frame = b"!\xf9\4\0\0\0\0\0" + b",\0\0\0\0\1\0\1\0\x80" + table + b"\2\2\x4c\1\0"
+    return b"GIF89a\1\0\1\0\x80\0\0" + table + b"!\xfe\3,;,\0" + frame * frames + b";"
+
+
+def test_headers_tell_animations_and_transparency():
+    for frames in (0, 1, 2, 5):
+        assert header.read(gif(frames)).animated == (frames > 1)
+        assert header.read(gif(frames)[:-1]).animated == (frames > 1)
+    for chunk, flags in ((b"acTL", (False, True)), (b"tRNS", (True, False)), (b"tEXt", (False, False))):
+        found = header.read(png(1, 1, (chunk, b"")))
+        assert (found.alpha, found.animated) == flags
+    for bits, flags in ((0x10, (True, False)), (0x02, (False, True)), (0x28, (False, False))):
+        found = header.read(b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<I", 10) + bytes([bits]) + b"\0" * 9)
+        assert (found.alpha, found.animated) == flags
+
+
 def test_a_damaged_png_is_refused():
     data = bytearray(png(5, 5, (b"IDAT", b"pixels")))
     data[data.index(b"pixels")] ^= 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx_inspect import image
 from onnx_inspect.errors import InputError, OutputError, PhotoError
 
-from .test_header import png
+from .test_header import gif, png
 
 GIF = [".gif"] if cv2.haveImageWriter("x.gif") else []  # OpenCV 4.11 and later
 SUFFIXES = [".jpg", ".png", ".webp", ".bmp", ".tif", *GIF]
@@ -57,6 +57,22 @@ def test_transparency_shows_white(tmp_path, photo):
     for suffix in (".png", ".tif"):
         read = image.read(save(tmp_path / f"x{suffix}", np.concatenate([photo, alpha], -1).astype(np.uint8)))
         assert abs(read - expected).max() <= 1
+
+
+def test_what_is_left_out_is_remarked(tmp_path, photo):
+    alpha = np.full((37, 53, 1), 255, np.uint8)
+    for suffix in (".jpg", ".png", ".webp", ".bmp", ".tif"):
+        assert image.remarks(save(tmp_path / f"a{suffix}", photo)) == []
+    for suffix in (".png", ".webp", ".tif"):
+        path = save(tmp_path / f"b{suffix}", np.concatenate([photo, alpha], -1))
+        assert image.remarks(path) == []
+        path = save(tmp_path / f"c{suffix}", np.concatenate([photo, alpha - 9], -1))
+        assert image.remarks(path) == [f"'c{suffix}' is transparent in places, which are taken to be white (PHOTO)"]
+    path = tmp_path / "x.gif"
+    path.write_bytes(gif(2))
+    assert "'x.gif' is an animation: its first frame is explained (PHOTO)" in image.remarks(path)
+    with pytest.raises(PhotoError, match=r"Cannot read the photo .*none\.png: No such file"):
+        image.remarks(tmp_path / "none.png")
 
 
 def test_sixteen_bits_become_eight(tmp_path, photo):

@@ -46,7 +46,10 @@ def describe(model: Model) -> dict[str, Any]:
     try:
         preprocessing, guesses = guess_preprocessing(model)
         notes += guesses
-        how: dict[str, Any] | None = {**preprocessing.to_json(), "text": f"{preprocessing.describe()} ({preprocessing.source})"}
+        how: dict[str, Any] | None = {
+            **preprocessing.to_json(),
+            "text": f"{preprocessing.describe()} ({preprocessing.source})",
+        }
     except InspectError:
         how = None
     single = _single(model)

@@ -119,11 +119,11 @@ def _run(method: Method, values: dict[str, Any]) -> None:
     photos = files.photos(values.pop("photos"))
     kinds["npz"] |= any(isinstance(v, tuple) and v for v in values.values())  # tensors are asked for by name
     targets, manifest = _outputs(values.pop("out"), photos, method.__name__)
-    suffixes = [s for kind, s in (("panel", ".panel.png"), ("npz", ".npz")) if kinds[kind]]
-    files.spare(
-        {values["model"]: "the model", values.get("labels") or "": "the labels"} | dict.fromkeys(photos, "the photo"),
-        [*targets.values(), *(p.with_suffix(s) for p in targets.values() for s in suffixes), manifest],
-    )
+    written = [*targets.values(), *([manifest] if kinds["manifest"] else [])]
+    for kind, suffix in (("panel", ".panel.png"), ("npz", ".npz")):
+        written += [p.with_suffix(suffix) for p in targets.values() if kinds[kind]]
+    read = {values["model"]: "the model", values.get("labels") or "": "the labels file"}
+    files.spare(read | dict.fromkeys(photos, "the photo"), written)
     model = load(values.pop("model"))
     engine = options.make_engine(values)
     preprocessing, notes = options.make_preprocessing(model, values)
@@ -238,7 +238,7 @@ class _Progress:
     """Progress bars on stderr: progress("occlusion", total) gives a function that counts."""
 
     def __init__(self, quiet: bool) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
+        self._shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self._bar: Progress | None = None
 
     def __enter__(self) -> _Progress:

@@ -87,8 +87,8 @@ class Job:
         if preprocessing is None:
             preprocessing, notes = guess_preprocessing(self.model)
             self.notes += notes
-        self.notes.append(f"preprocessing: {preprocessing.describe()} (--preset NAME)")
         pixels = [image.read(p) for p in paths]
+        self.notes += [note for p in paths for note in image.remarks(p)]
         photos: list[Photo | None] = [
             Photo(p, a, preprocessing.geometry(a.shape)) for p, a in zip(paths, pixels, strict=True)
         ]
