@@ -280,6 +280,11 @@ def test_activations_need_no_target() -> None:
     assert oi.activations(net, X, engine=ENGINE).tensor == "r1"
 
 
+def test_misspelt_arguments_are_refused(model: oi.Model) -> None:
+    with pytest.raises(TypeError, match="no argument 'enigne'"):
+        oi.gradcam(model, X, enigne=ENGINE)  # type: ignore[call-arg]
+
+
 def test_a_dead_map_gets_a_sentence() -> None:
     result = oi.gradcam(nets.classifier(broken="dead"), X[:1], engine=ENGINE)
     assert not result.values.any()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Method = Callable[..., Attribution]
 
 # Parameters that every method shares; the rest become options of their own.
-_SHARED = frozenset({"model", "x", "target", "engine", "preprocessing", "labels", "score", "progress"})
+_SHARED = frozenset({"model", "x", "target", "progress", "how"})
 _CHUNK = 16  # photos whose maps are in memory at the same time
 
 
@@ -51,16 +51,14 @@ def _target_options(parameters: Any) -> Iterator[Callable[[Any], Any]]:
             metavar="TARGET",
             help="What to explain: top, top:K, a class index or name, or elements of an output, OUTPUT[3,5:8].",
         )
-    if "labels" in parameters:
-        yield click.option("--labels", metavar="FILE", help="Class names: one per line, or JSON.")
-    if "score" in parameters:
-        yield click.option(
-            "--score",
-            type=click.Choice(["logits", "output"]),
-            default="logits",
-            show_default=True,
-            help="Explain the score before a final softmax or sigmoid, or the output itself.",
-        )
+    yield click.option("--labels", metavar="FILE", help="Class names: one per line, or JSON.")
+    yield click.option(
+        "--score",
+        type=click.Choice(["logits", "output"]),
+        default="logits",
+        show_default=True,
+        help="Explain the score before a final softmax or sigmoid, or the output itself.",
+    )
 
 
 def _own_options(method: Method) -> Iterator[Callable[[Any], Any]]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
 from ..attribution import Attribution
-from ..engine import Engine
 from ..errors import InputError, ResultError
-from ..labels import Labels
-from ..preprocess import Preprocessing
-from .job import Input, Job, ModelLike, channels_first
+from .job import How, Input, Job, ModelLike, channels_first
 from .registry import method
 
 if TYPE_CHECKING:
@@ -57,9 +53,7 @@ def activations(
     tensors: Sequence[str] = (),
     sort: Literal["strength", "index"] = "strength",
     limit: int = 64,
-    engine: Engine | None = None,
-    preprocessing: Preprocessing | None = None,
-    labels: Labels | str | Path | Sequence[str] | None = None,
+    **how: Unpack[How],
 ) -> Activations:
     """Activations: the feature maps of a layer as a grid, and any tensors as arrays.
 
@@ -77,7 +71,7 @@ def activations(
     Example:
         >>> activations("model.onnx", "cat.jpg", layer="features.0").values.shape
     """
-    job = Job(model, x, "top", engine=engine, preprocessing=preprocessing, labels=labels)
+    job = Job(model, x, "top", **how)
     at = job.layer(layer)
     more = [c.tensor for pattern in tensors for c in job.model.find_layers(pattern)]
     found = job.forward([at.tensor, *more])

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from .. import structure
 from ..attribution import Attribution
 from ..autodiff.emit import ints, is_float
-from ..engine import Engine
 from ..errors import LayerError
-from ..labels import Labels
 from ..layer import POOLING, RESHAPING
 from ..model import Model
 from ..naming import Layer
-from ..preprocess import Preprocessing
-from ..scores import ScoreKind
 from ..target import TargetLike
-from .job import Input, Job, ModelLike, channels_first
+from .job import How, Input, Job, ModelLike, channels_first
 from .registry import method
 
 if TYPE_CHECKING:
@@ -31,15 +25,7 @@ _LINEAR = RESHAPING | frozenset("Gemm MatMul Conv Add Sub Mul Div BatchNormaliza
 
 @method
 def gradcam(
-    model: ModelLike,
-    x: Input,
-    target: TargetLike = "top",
-    *,
-    layer: str = "auto",
-    engine: Engine | None = None,
-    preprocessing: Preprocessing | None = None,
-    labels: Labels | str | Path | Sequence[str] | None = None,
-    score: ScoreKind = "logits",
+    model: ModelLike, x: Input, target: TargetLike = "top", *, layer: str = "auto", **how: Unpack[How]
 ) -> Attribution:
     """Grad-CAM: where the features of a layer speak for the target.
 
@@ -58,7 +44,7 @@ def gradcam(
     Example:
         >>> gradcam("model.onnx", "cat.jpg", target="tiger cat").save("cat")
     """
-    job = Job(model, x, target, engine=engine, preprocessing=preprocessing, labels=labels, score=score)
+    job = Job(model, x, target, **how)
     at = _map(job.layer(layer))
     found = job.gradients([at.tensor])
     A = channels_first(found[at.tensor], at.layout)
@@ -68,16 +54,7 @@ def gradcam(
 
 
 @method
-def cam(
-    model: ModelLike,
-    x: Input,
-    target: TargetLike = "top",
-    *,
-    engine: Engine | None = None,
-    preprocessing: Preprocessing | None = None,
-    labels: Labels | str | Path | Sequence[str] | None = None,
-    score: ScoreKind = "logits",
-) -> Attribution:
+def cam(model: ModelLike, x: Input, target: TargetLike = "top", **how: Unpack[How]) -> Attribution:
     """CAM: the feature maps before global average pooling, weighted by the class's row of the linear layer after it.
 
     L = sum_k w_k A_k; the mean of L over all positions is the score, less its bias. Exact, but only where the model
@@ -92,7 +69,7 @@ def cam(
     Example:
         >>> cam("resnet.onnx", "cat.jpg").save("cat")
     """
-    job = Job(model, x, target, engine=engine, preprocessing=preprocessing, labels=labels, score=score)
+    job = Job(model, x, target, **how)
     at, pooled = _pooling_head(job.model, job.explained_tensor)
     job.notes.append(f"layer: '{at.name}' ({at.op_type}), the map before global average pooling")
     found = job.gradients([at.tensor, pooled])

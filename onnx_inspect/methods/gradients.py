@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from ..attribution import Attribution
-from ..engine import Engine
-from ..labels import Labels
-from ..preprocess import Preprocessing
-from ..scores import ScoreKind
 from ..target import TargetLike
-from .job import Input, Job, ModelLike, channels_first
+from .job import How, Input, Job, ModelLike, channels_first
 from .registry import method
 
 
 @method
-def saliency(
-    model: ModelLike,
-    x: Input,
-    target: TargetLike = "top",
-    *,
-    engine: Engine | None = None,
-    preprocessing: Preprocessing | None = None,
-    labels: Labels | str | Path | Sequence[str] | None = None,
-    score: ScoreKind = "logits",
-) -> Attribution:
+def saliency(model: ModelLike, x: Input, target: TargetLike = "top", **how: Unpack[How]) -> Attribution:
     """Saliency: which input numbers change the score the most when they change a little.
 
     |dS/dx|, values shaped like the input, in units of score per unit of input; the picture shows the largest over
@@ -41,7 +27,7 @@ def saliency(
     Example:
         >>> saliency("model.onnx", "cat.jpg", target=281).values.shape
     """
-    job = Job(model, x, target, engine=engine, preprocessing=preprocessing, labels=labels, score=score)
+    job = Job(model, x, target, **how)
     found = job.gradients([job.input.name])
     values = np.abs(found[f"gradient.{job.input.name}"])
     layout = job.preprocessing.layout if job.preprocessing is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,21 @@ PhotoLike = str | Path
 Input = PhotoLike | Sequence[PhotoLike] | NDArray[Any] | Mapping[str, NDArray[Any]]
 
 
+class How(TypedDict, total=False):
+    """What every method takes by keyword.
+
+    engine: where to run; None for the shared one.
+    preprocessing: how photos become inputs; None for the file's metadata, or a guess that is noted.
+    labels: class names, or the file that holds them; None for the metadata's, or ImageNet's for 1000 outputs.
+    score: "logits" explains the score before a final softmax or sigmoid, "output" the output itself.
+    """
+
+    engine: Engine | None
+    preprocessing: Preprocessing | None
+    labels: Labels | str | Path | Sequence[str] | None
+    score: ScoreKind
+
+
 class Job:
     """Model, input and target of one call of a method.
 
@@ -39,32 +54,21 @@ class Job:
         x: a photo's path, several, an array as the model takes it (with or without the batch axis), or arrays by
             input name.
         target: see `onnx_inspect.target`.
-        engine: where to run; None for the shared one.
-        preprocessing: how photos become inputs; None for the file's metadata, or a guess that is noted.
-        labels: class names, or the file that holds them; None for the metadata's, or ImageNet's for 1000 outputs.
-        score: "logits" explains the score before a final softmax or sigmoid, "output" the output itself.
+        how: see `How`.
     """
 
-    def __init__(
-        self,
-        model: ModelLike,
-        x: Input,
-        target: TargetLike = "top",
-        *,
-        engine: Engine | None = None,
-        preprocessing: Preprocessing | None = None,
-        labels: Labels | str | Path | Sequence[str] | None = None,
-        score: ScoreKind = "logits",
-    ) -> None:
+    def __init__(self, model: ModelLike, x: Input, target: TargetLike = "top", **how: Unpack[How]) -> None:
+        if unknown := sorted(set(how) - set(How.__annotations__)):
+            raise TypeError(f"There is no argument '{unknown[0]}': methods also take {', '.join(How.__annotations__)}.")
         self.model = model if isinstance(model, Model) else load(model)
-        self.engine = engine or engines.default()
+        self.engine = how.get("engine") or engines.default()
         self.notes = list(self.model.notes)
-        self.score = score
+        self.score: ScoreKind = how.get("score", "logits")
         self.input = image_input(self.model)
-        self.preprocessing, self.photos, self.feeds = self._read(x, preprocessing)
+        self.preprocessing, self.photos, self.feeds = self._read(x, how.get("preprocessing"))
         self.n = len(self.feeds[self.input.name])
-        self._name_classes(labels)
-        self.target = parse(target, self.model, self.labels, score)
+        self._name_classes(how.get("labels"))
+        self.target = parse(target, self.model, self.labels, self.score)
         if self.scores is not None:
             self.target.check(self.scores.count)
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from ..attribution import Attribution
-from ..engine import Engine
 from ..errors import InputError
-from ..labels import Labels
-from ..preprocess import Preprocessing
-from ..scores import ScoreKind
 from ..target import Index, TargetLike
-from .job import SCORE, Input, Job, ModelLike, channels_first
+from .job import SCORE, How, Input, Job, ModelLike, channels_first
 from .registry import method
 
 if TYPE_CHECKING:
@@ -73,11 +68,8 @@ def occlusion(
     stride: int = 0,
     baseline: str = "grey",
     layer: str = "auto",
-    engine: Engine | None = None,
-    preprocessing: Preprocessing | None = None,
-    labels: Labels | str | Path | Sequence[str] | None = None,
-    score: ScoreKind = "logits",
     progress: Callable[[str, int], Callable[[int], None]] | None = None,
+    **how: Unpack[How],
 ) -> Occlusion:
     """Occlusion: how much the score drops when a square covers a part of the photo.
 
@@ -101,14 +93,14 @@ def occlusion(
     Example:
         >>> occlusion("model.onnx", "cat.jpg", window=32, stride=16).extra["class"]
     """
-    job = Job(model, x, target, engine=engine, preprocessing=preprocessing, labels=labels, score=score)
+    job = Job(model, x, target, **how)
     if job.preprocessing is None or job.feeds[job.input.name].ndim != 4:
         raise InputError("occlusion needs a picture as input, with height and width.")
     at = job.layer(layer)
     clean = job.forward([at.tensor])
     classes = job.explained(clean)
     # The class stays what it was for the clean photo, whatever a covered one looks most like.
-    targets = [job.target if c is None else Index(c, score) for c in classes]
+    targets = [job.target if c is None else Index(c, how.get("score", "logits")) for c in classes]
     view = channels_first(job.feeds[job.input.name], job.preprocessing.layout)
     tops, lefts, window, stride = _places(view.shape[2], view.shape[3], window, stride)
     strongest = [int(k) for k in np.abs(channels_first(clean[at.tensor], at.layout)).sum(axis=(2, 3)).argmax(axis=1)]
