@@ -24,6 +24,7 @@ from ..rewrite import expose
 from ..scores import ScoreKind, Scores, scores
 from ..structure import Spec, normalises
 from ..target import Element, Target, TargetLike, parse
+from . import predict
 
 SCORE = "inspect/score"  # what runs call the explained score: no model has a tensor of that name
 ModelLike = Model | str | Path | bytes
@@ -216,40 +217,17 @@ class Job:
 
     def rows(self, found: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
         """The class scores, (N, classes), None where the model has none; a lone score as its two sides."""
-        if self.scores is None:
-            return None
-        values = found[self.scores.tensor].astype(np.float64)
-        one_row = values.ndim == 1 and self.scores.count not in (1, None)
-        rows = values.reshape(1 if one_row else len(values), -1)
-        if self.scores.count != 1:
-            return rows
-        return np.hstack([1 - rows if self.scores.is_probability(self.score) else -rows, rows])
+        return None if self.scores is None else predict.rows(self.scores, self.score, found[self.scores.tensor])
 
     def probabilities(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """What a final activation makes of the scores; softmax where the file ends in logits."""
+        """What a final activation makes of the class scores."""
         assert self.scores is not None
-        if self.score == "output" and self.scores.activation is not None:
-            return np.exp(rows) if self.scores.activation == "log softmax" else rows
-        if self.scores.activation == "sigmoid" or self.scores.count == 1:
-            sigmoid: NDArray[Any] = 1 / (1 + np.exp(-np.clip(rows, -700, 700)))
-            return sigmoid
-        if self.scores.activation is None and rows.min() >= 0 and np.allclose(rows.sum(axis=1), 1, atol=1e-2):
-            return rows  # scores that are probabilities already
-        exponentials = np.exp(rows - rows.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+        return predict.probabilities(self.scores, self.score, rows)
 
     def predict(self, found: Mapping[str, NDArray[Any]]) -> list[list[Prediction]]:
         """All classes per sample, the most probable first."""
         rows = self.rows(found)
-        if rows is None:
-            return [[] for _ in range(self.n)]
-        return [
-            [
-                Prediction(i, self.labels.name(i), float(row[i]), float(p[i]))
-                for i in np.argsort(-row, kind="stable").tolist()
-            ]
-            for row, p in zip(rows, self.probabilities(rows), strict=True)
-        ]
+        return [[]] * self.n if rows is None else predict.ranked(rows, self.probabilities(rows), self.labels)
 
     def explained(self, found: Mapping[str, NDArray[Any]]) -> list[int | None]:
         """The class that the target means, per sample."""

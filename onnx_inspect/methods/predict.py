@@ -1,0 +1,43 @@
+"""From the tensor of scores to predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..attribution import Prediction
+from ..labels import Labels
+from ..scores import ScoreKind, Scores
+
+
+def rows(found: Scores, kind: ScoreKind, values: NDArray[Any]) -> NDArray[Any]:
+    """The class scores as a matrix (N, classes), float64; a lone score as its two sides, class 1 being its own."""
+    one_row = values.ndim == 1 and found.count not in (1, None)
+    matrix = values.astype(np.float64).reshape(1 if one_row else len(values), -1)
+    if found.count != 1:
+        return matrix
+    return np.hstack([1 - matrix if found.is_probability(kind) else -matrix, matrix])
+
+
+def probabilities(found: Scores, kind: ScoreKind, rows: NDArray[Any]) -> NDArray[Any]:
+    """What a final activation makes of the scores; softmax where the file ends in logits."""
+    if kind == "output" and found.activation is not None:
+        return np.exp(rows) if found.activation == "log softmax" else rows
+    if found.activation == "sigmoid" or found.count == 1:
+        sigmoid: NDArray[Any] = 1 / (1 + np.exp(-np.clip(rows, -700, 700)))
+        return sigmoid
+    if found.activation is None and rows.min() >= 0 and np.allclose(rows.sum(axis=1), 1, atol=1e-2):
+        return rows  # scores that are probabilities already
+    exponentials: NDArray[Any] = np.exp(rows - rows.max(axis=1, keepdims=True))
+    softmax: NDArray[Any] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return softmax
+
+
+def ranked(rows: NDArray[Any], probabilities: NDArray[Any], labels: Labels) -> list[list[Prediction]]:
+    """All classes per sample, the highest score first; the first among equals."""
+    return [
+        [Prediction(i, labels.name(i), float(row[i]), float(p[i])) for i in np.argsort(-row, kind="stable").tolist()]
+        for row, p in zip(rows, probabilities, strict=True)
+    ]
