@@ -14,6 +14,7 @@ from onnx_inspect.layer import auto, separators
 from onnx_inspect.scores import scores
 
 from . import nets
+from .rules.harness import run
 
 SHAPES = {
     "w": [4, 3, 3, 3],
@@ -213,5 +214,18 @@ def test_what_a_branch_takes_from_outside_counts() -> None:
     part = oi.cut(captured(), outputs=["r"])
     assert [i.name for i in part.inputs] == ["image", "w"]
     assert [n.op_type for n in part.ir.graph] == ["Conv", "Relu"]
-    with pytest.raises(oi.InspectError, match="operator If"):
-        oi.vjp(captured(), ["a"], ["y"])
+
+
+@pytest.mark.parametrize("c", [True, False])
+def test_what_a_branch_takes_from_outside_has_a_gradient(c: bool) -> None:
+    """Both ways to the score count: y is linear in the maps, but for the Relu and the maximum."""
+    adjoint = oi.vjp(oi.expose(captured(), ["a"]), ["a"], ["y"])
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 3, 8, 8), (4, 3, 3, 3)))
+    dense, dy = (rng.normal(size=shape).astype(np.float32) for shape in ((4, 5), (2, 5)))
+    feeds = {"image": x, "w": w, "dense": dense, "c": np.array(c)}
+    a = run(oi.cut(captured(), outputs=["a"]).to_bytes(), feeds)["a"]
+    got = run(adjoint.to_bytes(), feeds | {"cotangent.y": dy})["gradient.a"]
+    dpool = (dy @ dense.T)[:, :, None, None]
+    branch = np.full_like(a, 1 / 64) if c else (a == a.max((2, 3), keepdims=True)).astype(a.dtype)
+    np.testing.assert_allclose(got, dpool * ((a > 0) / 64 + branch), rtol=1e-4, atol=1e-5)

@@ -26,6 +26,7 @@ STOREYS = [
     {"rewrite", "layer", "batching"},
     {"autodiff.emit"},
     {"autodiff.gradient"},
+    {"autodiff.subgraph"},
     {"autodiff.rules"},
     {"autodiff"},
     {"engine", "scores"},

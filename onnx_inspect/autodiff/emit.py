@@ -56,18 +56,28 @@ class Op:
 
     Attributes:
         graph: where nodes go.
+        home: where constants go: `graph` itself, or the main graph if `graph` is a subgraph.
         node: the node whose rule is running; errors name it.
+        rules: the table of rules of the running walk; rules that walk over subgraphs pass it on.
         names: of all values and nodes so far.
     """
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, outer: Op | None = None) -> None:
+        """Emit at the end of `graph`; `outer` emits into the graph around it, if it is a subgraph."""
         self.graph = graph
-        self.node: ir.Node | None = None
+        self.home: ir.Graph = outer.home if outer is not None else graph
+        self.node: ir.Node | None = outer.node if outer is not None else None
+        self.rules: Any = outer.rules if outer is not None else None
         self.wanted: frozenset[ir.Value] | set[ir.Value] | None = None
-        self.names = {v.name for n in graph.all_nodes() for v in n.outputs} | {v.name for v in graph.inputs}
-        self.names |= set(graph.initializers) | {n.name for n in graph.all_nodes()}
         self._count = 0
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
+        self.names: set[str | None] = set()
+        if outer is not None:
+            self.names, self._constants = outer.names, outer._constants
+        else:
+            self.names |= {v.name for n in graph.all_nodes() for v in n.outputs} | {v.name for v in graph.inputs}
+            self.names |= set(graph.initializers) | {n.name for n in graph.all_nodes()}
+            self.names |= {v.name for inner in graph.subgraphs() for v in inner.inputs}
         self._outer: Any = None
 
     def __enter__(self) -> Op:
@@ -154,7 +164,7 @@ class Op:
             name = self.fresh("const")
             tensor = ir.Tensor(array, dtype=None, name=name)
             value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
-            self.graph.register_initializer(value)
+            self.home.register_initializer(value)
             self._constants[key] = value
         return self._constants[key]
 

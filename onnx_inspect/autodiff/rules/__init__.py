@@ -4,14 +4,23 @@
 
 from . import (
     activation,
+    attention,
+    control,
     convolution,
+    einsum,
     elementwise,
+    fourier,
     index,
     linear,
+    loss,
     norm,
     pool,
+    quantize,
+    recurrent,
     reduce,
     resize,
+    scatter,
     shape,
+    spatial,
     trigonometric,
 )

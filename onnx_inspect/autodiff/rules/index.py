@@ -1,4 +1,4 @@
-"""Gather, scatter, sort and scan: the adjoint of picking elements is adding them back where they were."""
+"""Gather, sort and scan: the adjoint of picking elements is adding them back where they were."""
 
 # mypy: disable-error-code="no-any-return"
 
@@ -91,22 +91,6 @@ def _ramp(op: Op, x: ir.Value, axis: int, rank: int) -> ir.Value:
     """0, 1, 2, ... along one axis of X, shaped to broadcast against `rank` axes."""
     ramp = op.Range(op.const(0, INT64), _length(op, x, axis), op.const(1, INT64))
     return op.Unsqueeze(ramp, [a for a in range(rank) if a != axis])
-
-
-@rule("ScatterElements", "ScatterND")
-def scatter(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = X with updates written, or added, at indices; what is overwritten gets nothing.
-
-    Where two updates are written to one place, ONNX leaves open which one stays: each gets its cotangent.
-    """
-    _, indices, updates = inputs(node, 3)
-    reduction = node.attributes.get_string("reduction", "none")
-    if reduction not in ("none", "add"):
-        raise op.unsupported(f"only reduction 'none' and 'add' are, not '{reduction}'; choose a layer behind it")
-    axis = node.attributes.get_int("axis", 0) if node.op_type == "ScatterElements" else None
-    pick, put = (op.GatherND, op.ScatterND) if axis is None else (op.GatherElements, op.ScatterElements)
-    dx = dy if reduction == "add" else put(dy, indices, op.zeros_like(updates), axis=axis)
-    return [dx, None, pick(dy, indices, axis=axis)]
 
 
 @rule("TopK")

@@ -1,0 +1,182 @@
+"""Control flow: the same node over the adjoints of its subgraphs, which compute again what they need.
+
+The cotangents of what a subgraph takes from outside (weights, as a rule) are outputs of an If, and are summed over the
+iterations of a Loop or Scan. Both run once more first, to keep the states that each iteration started from.
+"""
+
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ...structure import all_inputs
+from ..emit import Op, inputs, is_float
+from ..gradient import Cotangents, rule
+from ..subgraph import Found, add, adjoint, closed, copied, emit_like, invariant, summed, to_front
+
+BOOL, INT64 = ir.DataType.BOOL, ir.DataType.INT64
+
+
+@rule("If")
+def if_(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
+    """Y = those of one branch or the other."""
+    captured = outside(op, node)
+    if not captured:
+        return {}
+    branches = {}
+    for name in ("then_branch", "else_branch"):
+        inner = copied(op, node.attributes[name].as_graph())
+        found = adjoint(inner, list(inner.graph.outputs), dict(enumerate(dys)), captured)
+        branches[name] = closed(inner, [], [found.get(x) or inner.zeros_like(x) for x in captured])
+    return dict(zip(captured, emit_like(op, "If", node.inputs, captured, **branches), strict=True))
+
+
+@rule("Scan")
+def scan(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
+    """States, Ys = a step over slices of the inputs, one after another."""
+    get, scanned = node.attributes.get_ints, node.attributes.get_int("num_scan_inputs")
+    body, count = node.attributes["body"].as_graph(), len(node.inputs) - scanned
+    xs, captured, stacks = inputs(node, len(node.inputs)), outside(op, node), len(node.outputs) - count
+    directions = [
+        list(get(f"scan_{side}_directions") or [0] * n) for side, n in (("input", scanned), ("output", stacks))
+    ]
+    axes = [list(get(f"scan_{side}_axes") or [0] * n) for side, n in (("input", scanned), ("output", stacks))]
+    found = through_scan(op, body, xs[:count], xs[count:], captured, dys, axes, directions)
+    return summed(op, [*xs, *captured], found)
+
+
+def through_scan(
+    op: Op,
+    body: ir.Graph,
+    initial: Sequence[ir.Value],
+    scanned: Sequence[ir.Value],
+    captured: Sequence[ir.Value],
+    dys: Found,
+    axes: Sequence[list[int]],
+    directions: Sequence[list[int]],
+) -> list[ir.Value | None]:
+    """The adjoint of a Scan: cotangents of initial states, scanned inputs and captured values from those of outputs.
+
+    Args:
+        op: the emitter.
+        body: one step; unchanged.
+        initial: first states.
+        scanned: the inputs that the step sees slices of.
+        captured: what the step takes from outside and is to be differentiated.
+        dys: cotangents of final states and stacked outputs.
+        axes: of scanned inputs and of stacked outputs.
+        directions: of both, 1 for backward in time.
+    """
+    count, like = len(initial), [*initial, *(_slice(x, a) for x, a in zip(scanned, axes[0], strict=True))]
+    # Run again, and keep the states that each step started from.
+    inner = copied(op, body, like)
+    before = list(inner.graph.inputs)[:count]
+    graph = closed(inner, list(inner.graph.inputs), [*list(inner.graph.outputs)[:count], *before])
+    kept = emit_like(
+        op, "Scan", [*initial, *scanned], [*initial, *map(_stack, initial)], body=graph,
+        num_scan_inputs=len(scanned), scan_input_axes=axes[0], scan_input_directions=directions[0],
+    )[count:]  # fmt: skip
+    # Run backwards: the states are the cotangents of states, and the sums of those of captured values.
+    inner = copied(op, body, like)
+    xs, ys = list(inner.graph.inputs), list(inner.graph.outputs)
+    moving = [i for i, x in enumerate(initial) if is_float(x)]
+    wanted = [i for i, x in enumerate(scanned) if is_float(x) and op.wants(x)]
+    given = {i: dy for i, dy in enumerate(dys) if i >= count and dy is not None}
+    dstates, sums = [_new(inner, initial[i]) for i in moving], [_new(inner, x) for x in captured]
+    slices = [_new(inner, _slice(dy, axes[1][i - count])) for i, dy in given.items()]
+    smooth, slopes = [xs[i] for i in moving], [xs[count + i] for i in wanted]
+    seeds = dict(zip([*moving, *given], [*dstates, *slices], strict=True))
+    found = adjoint(inner, ys, seeds, [*smooth, *slopes, *captured])
+    dsmooth, dslopes = ([found.get(x) or inner.zeros_like(x) for x in part] for part in (smooth, slopes))
+    results = [*dsmooth, *add(inner, sums, captured, found), *dslopes]
+    graph = closed(inner, [*dstates, *sums, *xs, *slices], results)
+    starts = [*(dys[i] or op.zeros_like(initial[i]) for i in moving), *map(op.zeros_like, captured)]
+    back, picked = [1 - d for d in directions[0]], [scanned[i] for i in wanted]
+    dxs = emit_like(
+        op, "Scan", [*starts, *kept, *scanned, *given.values()], [*(initial[i] for i in moving), *captured, *picked],
+        body=graph,
+        num_scan_inputs=count + len(scanned) + len(given),
+        scan_input_axes=[0] * count + axes[0] + [axes[1][i - count] for i in given],
+        scan_input_directions=[1] * count + back + [1 - directions[1][i - count] for i in given],
+        scan_output_axes=[axes[0][i] for i in wanted] or None,
+        scan_output_directions=[back[i] for i in wanted] or None,
+    )  # fmt: skip
+    end = count + len(scanned)
+    found_at = dict(zip([*moving, *range(end, end + len(captured)), *(count + i for i in wanted)], dxs, strict=True))
+    return [found_at.get(i) for i in range(end + len(captured))]
+
+
+@rule("Loop")
+def loop(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
+    """States, Ys = a step, repeated while a condition holds and a count lasts."""
+    body, captured = node.attributes["body"].as_graph(), outside(op, node)
+    trips, condition, *initial = inputs(node, max(2, len(node.inputs)))
+    count, inner = len(initial), invariant(op, body, initial)
+    # Run again, and keep the number and the states of each iteration.
+    iteration, _, *before = inner.graph.inputs
+    results = [*list(inner.graph.outputs)[: 1 + count], iteration, *before]
+    graph = closed(inner, list(inner.graph.inputs), results)
+    like = [*initial, _stack(iteration), *map(_stack, before)]
+    numbers, *kept = emit_like(op, "Loop", [trips, condition, *initial], like, body=graph)[count:]
+    # Run backwards, as often: T - 1, T - 2, ...
+    total, inner = op.Size(numbers), invariant(op, body, initial)
+    iteration, going, *before = inner.graph.inputs
+    index, alive = _new(inner, iteration), _new(inner, going)
+    moving = [i for i, x in enumerate(initial) if is_float(x)]
+    given = {i: dy for i, dy in enumerate(dys) if i >= count and dy is not None}
+    dstates, sums = [_new(inner, before[i]) for i in moving], [_new(inner, x) for x in captured]
+    length = len(inner.graph)
+    now = inner.Sub(inner.Sub(total, 1), index)
+    picks = [_pick(inner, stack, now, x) for x, stack in zip([iteration, *before], [numbers, *kept], strict=True)]
+    slices = [_pick(inner, dy, now, _slice(dy, 0)) for dy in given.values()]
+    to_front(inner.graph, length)
+    for x, value in zip([going, iteration, *before], [op.const(np.array(True)), *picks], strict=True):
+        x.replace_all_uses_with(value, replace_graph_outputs=True)
+    smooth = [picks[1 + i] for i in moving]
+    seeds = dict(zip([*moving, *given], [*dstates, *slices], strict=True))
+    found = adjoint(inner, list(inner.graph.outputs)[1:], seeds, [*smooth, *captured])
+    results = [alive, *(found.get(x) or inner.zeros_like(x) for x in smooth), *add(inner, sums, captured, found)]
+    graph = closed(inner, [index, alive, *dstates, *sums], results)
+    xs = [*(initial[i] for i in moving), *captured]
+    starts = [*(dys[i] or op.zeros_like(initial[i]) for i in moving), *map(op.zeros_like, captured)]
+    return summed(op, xs, emit_like(op, "Loop", [total, None, *starts], xs, body=graph))
+
+
+# Values.
+
+
+def outside(op: Op, node: ir.Node) -> list[ir.Value]:
+    """What the subgraphs of a node take from outside and needs a cotangent."""
+    graphs = (g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH for g in [a.as_graph()])
+    found = dict.fromkeys(x for graph in graphs for inner in graph for x in all_inputs(inner))
+    quantised = next((y for y in node.outputs if not is_float(y) and op.wants(y)), None)
+    if quantised is not None:
+        raise op.unsupported(f"'{quantised.name}' holds quantised numbers; choose a layer behind it")
+    return [x for x in found if is_float(x) and op.wants(x)]
+
+
+def _new(op: Op, like: ir.Value) -> ir.Value:
+    return ir.Value(name=op.fresh(like.name or "value"), type=like.type, shape=like.shape)
+
+
+def _stack(value: ir.Value) -> ir.Value:
+    """The type and shape of such values stacked over time."""
+    shape = None if value.shape is None else ir.Shape([None, *value.shape])
+    return ir.Value(type=value.type, shape=shape)
+
+
+def _slice(value: ir.Value, axis: int) -> ir.Value:
+    """The type and shape of a slice along an axis."""
+    sizes = None if value.shape is None else list(value.shape)
+    if sizes is not None:
+        del sizes[axis]
+    return ir.Value(name=value.name, type=value.type, shape=None if sizes is None else ir.Shape(sizes))
+
+
+def _pick(op: Op, stack: ir.Value, index: ir.Value, like: ir.Value) -> ir.Value:
+    (value,) = emit_like(op, "Gather", [stack, index], [like], axis=0)
+    return value

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .harness import Array, Case, normal
+from .index import ints
+
+
+def dft(x: Array, n: int | None, axis: int, inverse: int = 0, onesided: int = 0) -> Array:
+    z = x[..., 0] if x.shape[-1] == 1 else x[..., 0] + 1j * x[..., 1]
+    axis = axis + 1 if axis < 0 else axis
+    y = (np.fft.ifft if inverse else np.fft.fft)(z, n, axis)
+    y = np.take(y, range(y.shape[axis] // 2 + 1), axis) if onesided else y
+    return np.stack([y.real, y.imag], -1)
+
+
+def row(shape: tuple[int, ...], axis: int | None = None, n: int | None = None, **attributes: Any) -> Case:
+    inputs = [normal(*shape), None if n is None else ints(n), None if axis is None else ints(axis)]
+    return Case(
+        "DFT",
+        inputs,
+        attributes,
+        fixed=[1, 2],
+        forward=lambda x, *_: dft(x, n, -2 if axis is None else axis, **attributes),
+    )
+
+
+def stft(x: Array, step: Array, window: Array | None = None, length: Array | None = None, onesided: int = 1) -> Array:
+    n = len(window) if window is not None else int(length)
+    starts = range(0, x.shape[1] - n + 1, int(step))
+    frames = np.stack([x[:, s : s + n] for s in starts], 1)
+    return dft(frames if window is None else frames * window[:, None], None, -2, onesided=onesided)
+
+
+CASES = [
+    row((2, 6, 1)),
+    row((2, 5, 2), 1),
+    row((2, 5, 4, 2), -3),
+    row((2, 5, 4, 2), 2, inverse=1),
+    row((2, 5, 1), 1, inverse=1),
+    *(row((2, n, 1), 1, onesided=1) for n in (5, 6)),
+    *(row((2, 5, c), 1, n, inverse=i) for n in (3, 8) for c, i in ((1, 0), (2, 0), (2, 1))),
+    *(row((2, 6, 1), -2, n, onesided=1) for n in (4, 7)),
+    *(
+        Case(
+            "STFT",
+            [normal(2, length, 1), ints(step), *rest],
+            {"onesided": o},
+            fixed=[1, 3],
+            forward=lambda *xs, o=o: stft(*xs, onesided=o),
+        )
+        for length, step, rest in (
+            (11, 2, [normal(4)]),
+            (12, 3, [normal(5)]),
+            (11, 4, [None, ints(4)]),
+            (9, 5, [normal(3), ints(3)]),
+        )
+        for o in (0, 1)
+    ),
+]
