@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attribution import Attribution, Prediction
-    from .autodiff.gradient import RULES, rule, vjp
+    from .autodiff.gradient import vjp
+    from .autodiff.table import RULES, rule
     from .engine import Engine
     from .errors import InspectError
     from .methods.activations import activations
@@ -35,7 +36,7 @@ _HOMES = {
     "Model": "model",
     "Prediction": "attribution",
     "Preprocessing": "preprocess",
-    "RULES": "autodiff.gradient",
+    "RULES": "autodiff.table",
     "activations": "methods.activations",
     "cam": "methods.cam",
     "cut": "rewrite",
@@ -44,7 +45,7 @@ _HOMES = {
     "gradient": "target",
     "load": "model",
     "occlusion": "methods.perturbation",
-    "rule": "autodiff.gradient",
+    "rule": "autodiff.table",
     "saliency": "methods.gradients",
     "vjp": "autodiff.gradient",
 }

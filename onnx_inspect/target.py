@@ -26,7 +26,8 @@ import numpy as np
 import onnx_ir as ir
 
 from .autodiff.emit import Op
-from .autodiff.gradient import Rules, differentiate
+from .autodiff.gradient import differentiate
+from .autodiff.table import Rules
 from .errors import TargetError
 from .labels import Labels, resolve
 from .model import Model

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from ..model import prune
 from ..structure import all_inputs
 from .emit import Op, is_float
-from .gradient import backward
+from .walk import backward
 
 BOOL, INT64 = ir.DataType.BOOL, ir.DataType.INT64
 _SMALL = 1024

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from .. import engine as engines
 from .. import geometry, guess, labels, layer
 from ..attribution import Attribution, Photo, Prediction, identity
-from ..autodiff.gradient import Rules, differentiate, edition, scored
+from ..autodiff.gradient import differentiate, scored
+from ..autodiff.table import Rules, edition
 from ..engine import Engine
 from ..errors import InputError, InspectError, ResultError, TargetError
 from ..labels import Labels

@@ -7,7 +7,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ..emit import Op, inputs, is_float
-from ..gradient import Cotangents, rule
+from ..table import Cotangents, rule
 from .index import FLOAT, HALF, INT64
 
 LOW = -3e38  # what a masked score becomes: finite, so that a row that is masked altogether is no NaN

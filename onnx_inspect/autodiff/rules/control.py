@@ -15,8 +15,8 @@ import onnx_ir as ir
 
 from ...structure import all_inputs
 from ..emit import Op, inputs, is_float
-from ..gradient import Cotangents, rule
 from ..subgraph import Found, add, adjoint, closed, copied, emit_like, invariant, summed, to_front
+from ..table import Cotangents, rule
 
 BOOL, INT64 = ir.DataType.BOOL, ir.DataType.INT64
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from ..emit import Op, inputs
-from ..gradient import Cotangents, rule
+from ..table import Cotangents, rule
 
 
 @dataclass(frozen=True)

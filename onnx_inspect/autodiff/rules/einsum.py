@@ -7,7 +7,7 @@ import string
 import onnx_ir as ir
 
 from ..emit import Op, inputs
-from ..gradient import Cotangents, rule
+from ..table import Cotangents, rule
 
 
 @rule("Einsum")

@@ -9,7 +9,7 @@ import math
 import onnx_ir as ir
 
 from ..emit import Op, inputs, ints, is_float
-from ..gradient import Cotangents, constant, rule
+from ..table import Cotangents, constant, rule
 
 # Arithmetic.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ..emit import Op, inputs
-from ..gradient import Cotangents, rule
+from ..table import Cotangents, rule
 
 FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
 HALF = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..emit import Op
-from ..gradient import Cotangents, rule
+from ..table import Cotangents, rule
 from .convolution import Window, sizes, transposed, window
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ..emit import Op, inputs, is_float
-from ..gradient import Cotangents, rule, view
+from ..table import Cotangents, rule
+from ..walk import view
 from .convolution import conv
 from .index import INT64, scatter_add
 from .linear import matmul

@@ -14,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ..emit import Op, inputs
-from ..gradient import Cotangents, rule
 from ..subgraph import through_graph
+from ..table import Cotangents, rule
 
 INT64, FLOAT = ir.DataType.INT64, ir.DataType.FLOAT
 DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}

@@ -9,7 +9,7 @@ import math
 import onnx_ir as ir
 
 from ..emit import Op, inputs, ints
-from ..gradient import Cotangents, rule
+from ..table import Cotangents, rule
 
 
 def _spread(op: Op, node: ir.Node, value: ir.Value) -> ir.Value:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..emit import Op, inputs, ints
-from ..gradient import Cotangents, rule
+from ..table import Cotangents, rule
 from .index import FLOAT, HALF, INT64, picked, positions
 
 

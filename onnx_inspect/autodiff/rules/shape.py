@@ -7,7 +7,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ..emit import Op, inputs, ints
-from ..gradient import Cotangents, constant, rule
+from ..table import Cotangents, constant, rule
 from .index import INT64, picked, positions
 
 

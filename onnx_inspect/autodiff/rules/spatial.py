@@ -10,7 +10,7 @@ from itertools import product
 import onnx_ir as ir
 
 from ..emit import Op, inputs
-from ..gradient import Cotangents, rule
+from ..table import Cotangents, rule
 from .index import FLOAT, HALF, INT64, scatter_add
 
 # One tap of one axis: its index, its weight, and the derivative of the weight by the coordinate.
