@@ -71,7 +71,7 @@ for home, name, stage in (
     (image, "read", "photo"),
     (preprocess.Preprocessing, "batch", "photo"),
     (engine.Engine, "__init__", "device probe"),
-    (job, "gradient", "rewrite"),
+    (job, "differentiate", "rewrite"),
     (job, "expose", "rewrite"),
     (engine, "cut", "rewrite"),
     (engine.Engine, "_session", "session"),
