@@ -79,7 +79,10 @@ for home, name, stage in (
     (attribution.Attribution, "write", "draw"),
 ):
     setattr(home, name, timed(stage, getattr(home, name)))
-cli.cli(sys.argv[1:], standalone_mode=False)
+try:
+    cli.cli(sys.argv[1:], standalone_mode=False)
+except SystemExit:
+    pass
 switch()
 print(json.dumps(spent))
 """
