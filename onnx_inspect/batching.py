@@ -92,18 +92,6 @@ def is_second(pair: NDArray[Any], alone: NDArray[Any]) -> bool:
     return pair.shape[:1] == (2,) and np.allclose(pair[1:], alone, rtol=1e-3, atol=1e-4 * (1e-6 + scale))
 
 
-def _require_per_sample(model: Model, plan: Plan) -> None:
-    """Where samples are run in parts, or filled up, every output must hold one entry per sample."""
-    for spec in model.outputs:
-        lead = spec.shape[0] if spec.shape else None
-        of_weight = spec.name.removeprefix("gradient.") in model.ir.graph.initializers
-        if not spec.shape or of_weight or (isinstance(lead, int) and lead != plan.fixed):
-            raise InputError(
-                f"'{spec.name}' ({spec.sizes()}) is one for all samples, so they have to fit into one run: this "
-                f"engine takes {plan.size} at a time. Use Engine(batch=N)."
-            )
-
-
 def fit(spec: Spec, feeds: Mapping[str, NDArray[Any]], model: Model) -> NDArray[Any]:
     """The value of an input, checked against what the graph says."""
     if spec.name not in feeds:

@@ -5,7 +5,6 @@ Small photos are enlarged before anything is drawn on them, so that a result for
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -159,23 +158,6 @@ def panel(
     return layout.frame(layout.titled(layout.row(parts, 16), title, size + 3), 12)
 
 
-def heat_figure(
-    values: NDArray[Any],
-    title: str | Sequence[str] = (),
-    colour_bar: bool = True,
-    *,
-    signed: bool = False,
-    colormap: Colormap | None = None,
-    percentile: float | None = None,
-) -> Picture:
-    """A map (h, w) on its own, each cell a square, with a title and a colour bar with numbers at its ends."""
-    colours = colormap or _default(signed)
-    picture = layout.enlarge(image.colormap(normalise(values, signed, percentile), colours))
-    if colour_bar:
-        picture = layout.with_bar(picture, limits(values, signed, percentile), colours)
-    return layout.frame(layout.titled(picture, title, max(14, picture.shape[0] // 24)), 10)
-
-
 def heat_tile(values: NDArray[Any], size: tuple[int, ...], colormap: Colormap = "viridis") -> Picture:
     """A map stretched to ``size`` (height, width), with its colour bar to the right."""
     picture = layout.stretch(image.colormap(normalise(values), colormap), size[0], size[1])
@@ -223,13 +205,6 @@ def box(
         place = out[top : top + h, left : left + tag.shape[1]]
         place[:] = tag[: place.shape[0], : place.shape[1]]
     return out
-
-
-def categorical(index_map: NDArray[Any], names: Sequence[str] | Mapping[int, str] = (), limit: int = 12) -> Picture:
-    """A map (h, w) of class indices, one colour per class, with a legend of the ``limit`` largest."""
-    times = math.ceil(256 / max(index_map.shape))
-    size = tuple(max(1, times) * side for side in index_map.shape)
-    return layout.frame(categorical_tile(index_map, size, names, limit), 8)
 
 
 def categorical_tile(

@@ -174,15 +174,15 @@ def test_labels_can_be_read():
 
 def test_categorical_gives_every_class_its_colour():
     classes = np.array([[0, 0, 7], [0, 7, 900]])
-    picture = render.categorical(classes, {0: "background", 900: "キツネ"})
-    side = 256 // 3 + 1
-    seen = picture[8 + side // 2 : 8 + 2 * side : side, 8 + side // 2 : 8 + 3 * side : side]
+    side = 86
+    picture = render.categorical_tile(classes, (2 * side, 3 * side), {0: "background", 900: "キツネ"})
+    seen = picture[side // 2 : 2 * side : side, side // 2 : 3 * side : side]
     assert len(np.unique(seen.reshape(-1, 3), axis=0)) == 3
     for index in (0, 7, 900):
         assert len(np.unique(seen[classes == index], axis=0)) == 1
         colour = seen[classes == index][0]
-        assert (picture[:, 8 + 3 * side :] == colour).all(-1).sum() >= 100
-    many = render.categorical(np.arange(100).reshape(10, 10), ["x" * 300] * 50)
+        assert (picture[:, 3 * side :] == colour).all(-1).sum() >= 100
+    many = render.categorical_tile(np.arange(100).reshape(10, 10), (260, 260), ["x" * 300] * 50)
     assert many.shape[0] < 400 and many.shape[1] < 700
 
 
@@ -192,13 +192,11 @@ def test_legend_colours_differ():
     assert apart.min() > 40
 
 
-def test_heat_figure():
+def test_heat_tile():
     values = np.array([[0.0, 1.0], [2.0, 4.0]])
-    picture = render.heat_figure(values, colour_bar=False, colormap="grey")
-    assert picture.shape == (276, 276, 3)
-    assert picture[[74, 74, 202, 202], [74, 202, 74, 202], 0].tolist() == [0, 64, 128, 255]
-    titled = render.heat_figure(values - 1, ["Title", "more"], signed=True)
-    assert titled.shape[0] > 276 and titled.shape[1] > 276
+    picture = render.heat_tile(values, (256, 256), colormap="grey")
+    assert picture.shape[0] == 256 and picture.shape[1] > 256
+    assert picture[[64, 64, 192, 192], [64, 192, 64, 192], 0].tolist() == [0, 64, 128, 255]
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (60, 40), (1, 1), (1, 90), (9, 20000), (20000, 9)])
