@@ -46,7 +46,9 @@ class Model:
         self.notes = tuple(notes)
         self.history = history
         self.batch_relaxed = batch_relaxed
-        self._loaded = loaded or {id(v.const_value): (n, v.const_value) for n, v in graph.graph.initializers.items()}
+        if loaded is None:
+            loaded = {id(v.const_value): (n, v.const_value) for n, v in graph.graph.initializers.items()}
+        self._loaded = loaded
         self._memo: dict[Any, Model] = {}
 
     @classmethod

@@ -196,6 +196,20 @@ def test_weights_that_were_changed_are_other_models() -> None:
     assert not np.allclose(first, nets.weights(64)["b3"])
 
 
+def test_constants_of_rules_count_where_a_model_has_no_weights() -> None:
+    """Two tables that differ in a large constant only: the second must not get the first one's session."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 512])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 512])
+    graph = helper.make_graph([helper.make_node("Tanh", ["x"], ["y"])], "g", [x], [y])
+    model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    feeds = {"x": np.ones((1, 512), np.float32), "cotangent.y": np.ones((1, 512), np.float32)}
+    engine = Engine("cpu")
+    for factor in (2, 5):
+        rules = {"Tanh": lambda op, node, dy, k=factor: dy * op.const(np.full(512, k, np.float32))}
+        found = engine.run(oi.vjp(model, ["x"], ["y"], rules=rules), feeds)["gradient.x"]
+        np.testing.assert_array_equal(found, np.full((1, 512), factor))
+
+
 def test_inputs_of_unknown_rank_run() -> None:
     net = nets.classifier()
     net.graph.input[0].type.tensor_type.ClearField("shape")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -190,8 +191,11 @@ class Job:
 
     def copies(self, i: int, count: int) -> dict[str, NDArray[Any]]:
         """The feeds of one sample, repeated."""
-        own = self.engine.samples(self.model, self.feeds)
-        return {k: v[i : i + 1].repeat(count, axis=0) if k in own else v for k, v in self.feeds.items()}
+        return {k: v[i : i + 1].repeat(count, axis=0) if k in self._samples else v for k, v in self.feeds.items()}
+
+    @cached_property
+    def _samples(self) -> frozenset[str]:
+        return self.engine.samples(self.model, self.feeds)
 
     def _outputs(self) -> list[str]:
         return [self.scores.tensor] if self.scores is not None else []
