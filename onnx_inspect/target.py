@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from .autodiff.emit import Op
 from .autodiff.gradient import differentiate
 from .autodiff.table import Rules
+from .emit import Op
 from .errors import TargetError
 from .labels import Labels, resolve
 from .model import Model

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import onnx_ir as ir
 
 from ..canonical import infer_shapes
+from ..emit import Op, is_float
 from ..errors import LayerError, TargetError
 from ..model import Model, prune
-from .emit import Op, is_float
 from .table import RULES, Rules
 from .walk import backward
 

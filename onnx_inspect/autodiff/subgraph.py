@@ -10,9 +10,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from ..emit import Op, is_float
 from ..model import prune
 from ..structure import all_inputs
-from .emit import Op, is_float
 from .walk import backward
 
 BOOL, INT64 = ir.DataType.BOOL, ir.DataType.INT64

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from ..emit import Op
 from ..errors import MissingRule
 from ..structure import label
-from .emit import Op
 
 Cotangents = Sequence[ir.Value | None] | Mapping[ir.Value, ir.Value | None] | ir.Value | None
 Rule = Callable[..., Cotangents]

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import structure
 from ..attribution import Attribution
-from ..autodiff.emit import ints, is_float
+from ..emit import ints, is_float
 from ..errors import LayerError
 from ..layer import POOLING, RESHAPING
 from ..model import Model

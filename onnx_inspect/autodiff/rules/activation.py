@@ -8,7 +8,7 @@ import math
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs
+from ...emit import Op, inputs
 from ..table import Cotangents, constant, rule
 
 # Piecewise linear.

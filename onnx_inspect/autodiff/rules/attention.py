@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs, is_float
+from ...emit import Op, inputs, is_float
 from ..table import Cotangents, rule
 from .index import FLOAT, HALF, INT64
 

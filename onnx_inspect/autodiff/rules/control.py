@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from ...emit import Op, inputs, is_float
 from ...structure import all_inputs
-from ..emit import Op, inputs, is_float
 from ..subgraph import Found, add, adjoint, closed, copied, emit_like, invariant, summed, to_front
 from ..table import Cotangents, rule
 

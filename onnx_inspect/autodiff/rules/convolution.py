@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs
+from ...emit import Op, inputs
 from ..table import Cotangents, rule
 
 

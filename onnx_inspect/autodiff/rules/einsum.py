@@ -6,7 +6,7 @@ import string
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs
+from ...emit import Op, inputs
 from ..table import Cotangents, rule
 
 

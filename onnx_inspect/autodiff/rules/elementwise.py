@@ -8,7 +8,7 @@ import math
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs, ints, is_float
+from ...emit import Op, inputs, ints, is_float
 from ..table import Cotangents, constant, rule
 
 # Arithmetic.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs, ints
+from ...emit import Op, inputs, ints
 from ..table import Cotangents, rule
 from .index import INT64, scatter_add
 

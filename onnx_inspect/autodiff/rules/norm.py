@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs
+from ...emit import Op, inputs
 from ..table import Cotangents, rule
 
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

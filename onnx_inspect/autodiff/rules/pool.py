@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Op
+from ...emit import Op
 from ..table import Cotangents, rule
 from .convolution import Window, sizes, transposed, window
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Op, inputs
+from ...emit import Op, inputs
 from ..subgraph import through_graph
 from ..table import Cotangents, rule
 

@@ -8,7 +8,7 @@ import math
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs, ints
+from ...emit import Op, inputs, ints
 from ..table import Cotangents, rule
 
 

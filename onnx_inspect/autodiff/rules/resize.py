@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Op, inputs, ints
+from ...emit import Op, inputs, ints
 from ..table import Cotangents, rule
 
 _KEPT = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Op, inputs, ints
+from ...emit import Op, inputs, ints
 from ..table import Cotangents, rule
 from .index import FLOAT, HALF, INT64, picked, positions
 

@@ -9,7 +9,7 @@ from itertools import product
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs
+from ...emit import Op, inputs
 from ..table import Cotangents, rule
 from .index import FLOAT, HALF, INT64, scatter_add
 

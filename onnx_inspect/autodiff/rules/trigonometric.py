@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..emit import Op, inputs
+from ...emit import Op, inputs
 from ..table import Cotangents, rule
 
 

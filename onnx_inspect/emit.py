@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import UnsupportedError
-from ..structure import label
+from .errors import UnsupportedError
+from .structure import label
 
 if TYPE_CHECKING:
     from types import TracebackType
