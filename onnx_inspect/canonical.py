@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from . import batch, pads
+from . import batch, pads, shapes
+from .decompose.table import at_load, lowered
 from .errors import ModelError, UnsupportedError
 from .opsets import raise_opset
 from .shapes import BIG, declared_outputs, forget_shapes, restore_outputs
-from .shapes import infer_shapes as infer_shapes
 from .structure import label
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     _lift(model)
     _load_small(model.graph)
     model = _convert(model)
+    _decompose(model, notes)
     _lift(model)  # the converter has written constants of its own
     model.ir_version = min(max(model.ir_version or 0, IR_MIN), IR_MAX)
     model.graph.sort()
@@ -60,6 +61,28 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     if relaxed:
         infer_shapes(model)
     return model, notes, relaxed
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Forget all shapes but those of the inputs and weights, and infer them again; see through lowerings."""
+    standard = lowered(model)
+    shapes.infer_shapes(standard)
+    if standard is model:
+        return
+    known = {v.name: v for graph in standard.graphs() for v in _values(graph)}
+    for value in [v for graph in model.graphs() for v in _values(graph) if v.name in known]:
+        value.shape, value.type = known[value.name].shape, known[value.name].type
+
+
+def _decompose(model: ir.Model, notes: list[str]) -> None:
+    """Take operators apart that are not standard."""
+    if not any(node.domain for node in model.graph.all_nodes()):
+        return
+    from . import decompose  # noqa: F401  (fills the table)
+
+    infer_shapes(model)
+    if done := at_load(model):
+        notes.append(f"{', '.join(op.replace('::', '.') for op in done)} taken apart into standard operators")
 
 
 def _lift(model: ir.Model) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .errors import UnsupportedError
-from .structure import label
+from .structure import key, label
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,16 +57,19 @@ class Op:
     Attributes:
         graph: where nodes go.
         home: where constants go: `graph` itself, or the main graph if `graph` is a subgraph.
-        node: the node whose rule is running; errors name it.
+        prefix: what the names of new nodes and values begin with.
+        node: the node whose rule is running; errors name it, and say that it cannot be `doing`.
         rules: the table of rules of the running walk; rules that walk over subgraphs pass it on.
         names: of all values and nodes so far.
     """
 
-    def __init__(self, graph: ir.Graph, outer: Op | None = None) -> None:
+    def __init__(self, graph: ir.Graph, outer: Op | None = None, *, prefix: str = "inspect") -> None:
         """Emit at the end of `graph`; `outer` emits into the graph around it, if it is a subgraph."""
         self.graph = graph
+        self.prefix = prefix
         self.home: ir.Graph = outer.home if outer is not None else graph
         self.node: ir.Node | None = outer.node if outer is not None else None
+        self.doing = "differentiated"
         self.rules: Any = outer.rules if outer is not None else None
         self.wanted: frozenset[ir.Value] | set[ir.Value] | None = None
         self._count = 0
@@ -142,7 +145,7 @@ class Op:
         """A name that the graph does not have yet."""
         while True:
             self._count += 1
-            name = f"inspect/{hint}_{self._count}"
+            name = f"{self.prefix}/{hint}_{self._count}"
             if name not in self.names:
                 self.names.add(name)
                 return name
@@ -253,5 +256,5 @@ class Op:
 
     def unsupported(self, reason: str) -> UnsupportedError:
         """An error that names the node whose rule is running."""
-        where = f"Node '{label(self.node)}' ({self.node.op_type})" if self.node is not None else "The graph"
-        return UnsupportedError(f"{where} cannot be differentiated: {reason}.")
+        where = f"Node '{label(self.node)}' ({key(self.node)})" if self.node is not None else "The graph"
+        return UnsupportedError(f"{where} cannot be {self.doing}: {reason}.")

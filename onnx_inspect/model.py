@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from . import canonical, naming, structure
+from .decompose.table import lowered
 from .errors import LayerError, ModelError
 from .source import Source, read
 
@@ -175,7 +176,7 @@ class Model:
     def digest(self) -> str:
         """Identifies this graph with its weights: equal digests compute the same function."""
         known = hashlib.sha256(self.source.identity.encode())
-        model = self.ir.clone()
+        model = lowered(self.ir).clone()
         for name, value in list(model.graph.initializers.items()):
             tensor = value.const_value
             if tensor is None or tensor.nbytes <= _SMALL:
@@ -192,7 +193,7 @@ class Model:
 
     def to_proto(self) -> onnx.ModelProto:
         """The model as a ModelProto; external weights are named, not included."""
-        return ir.serde.serialize_model(self.ir)
+        return ir.serde.serialize_model(lowered(self.ir))
 
     def to_bytes(self) -> bytes:
         """The model as one message, weights included.
@@ -204,7 +205,7 @@ class Model:
             raise ModelError(
                 f"'{self.source.name}' has {self.nbytes:,} bytes of weights, more than ONNX puts in one file: save it."
             )
-        data: bytes = ir.serde.serialize_model(_in_memory(self.ir)).SerializeToString()
+        data: bytes = ir.serde.serialize_model(_in_memory(lowered(self.ir))).SerializeToString()
         return data
 
     @property
@@ -231,7 +232,7 @@ class Model:
                 temporary.write_bytes(self.to_bytes())
             return path
         with atomic(path) as temporary, atomic(path.with_name(path.name + ".data")) as data:
-            ir.save(self.ir.clone(), temporary, external_data=data.name)
+            ir.save(lowered(self.ir).clone(), temporary, external_data=data.name)
             _rename_external(temporary, data.name, path.name + ".data")
         return path
 

@@ -91,6 +91,11 @@ def label(node: ir.Node) -> str:
     return node.name or next((y.name for y in node.outputs if y.name), None) or "(unnamed)"
 
 
+def key(node: ir.Node) -> str:
+    """How tables call the operator of a node: "Conv", or "domain::Op" outside the standard domain."""
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
 def rank(value: ir.Value | None) -> int | None:
     """Number of axes, None if unknown."""
     return None if value is None or value.shape is None else len(value.shape)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from ..decompose.table import LOWERINGS, RULED, Decomposition
 from ..emit import Op
 from ..errors import MissingRule
-from ..structure import label
+from ..structure import key, label
 
 Cotangents = Sequence[ir.Value | None] | Mapping[ir.Value, ir.Value | None] | ir.Value | None
 Rule = Callable[..., Cotangents]
@@ -20,14 +21,22 @@ INTEGERS: set[str] = set()
 _registered = 0
 
 
-def rule(*op_types: str, broadcast: bool = False, integers: bool = False) -> Callable[[Rule], Rule]:
+def rule(
+    *op_types: str,
+    domain: str = "",
+    broadcast: bool = False,
+    integers: bool = False,
+    lowering: Decomposition | None = None,
+) -> Callable[[Rule], Rule]:
     """Register `rule(op, node, *cotangents of the outputs) -> cotangents of the inputs`.
 
     Args:
-        op_types: operators, as "Conv" or, outside the standard domain, "domain::Op".
+        op_types: operators, as "Conv".
+        domain: theirs, "" for the standard one.
         broadcast: the operator broadcasts its inputs: sum each cotangent back to its input's shape.
         integers: the operator quantises, or computes with quantised numbers: its first output stands for floats even
             if it holds integers, and the rule sees integers as they are. All other rules are shown such as floats.
+        lowering: `lowering(op, node) -> outputs` writes the operator in standard ones, for a runtime that lacks it.
 
     The rule returns one cotangent per input, None where there is none; a single value stands for the first input.
     The rule of a node with subgraphs returns a mapping, from inputs and values taken from outside to cotangents.
@@ -42,9 +51,12 @@ def rule(*op_types: str, broadcast: bool = False, integers: bool = False) -> Cal
 
         global _registered
         _registered += 1
-        for op_type in op_types:
+        for op_type in (f"{domain}::{name}" if domain else name for name in op_types):
             RULES[op_type] = summed if broadcast else function
             (INTEGERS.add if integers else INTEGERS.discard)(op_type)
+            RULED.add(op_type)
+            if lowering is not None:
+                LOWERINGS[op_type] = lowering
         return function
 
     return register
@@ -60,11 +72,6 @@ def constant(*op_types: str) -> None:
     for op_type in op_types:
         RULES[op_type] = lambda op, node, *dys: None
         CONSTANTS.add(op_type)
-
-
-def key(node: ir.Node) -> str:
-    """How tables call the operator of a node: "Conv", or "domain::Op" outside the standard domain."""
-    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
 
 
 def find(rules: Rules, node: ir.Node) -> Rule | None:
@@ -95,10 +102,14 @@ def missing(node: ir.Node, by: ir.Value | None = None) -> MissingRule:
         )
     return MissingRule(
         f"Node '{label(node)}' has the operator {op}, which has no gradient rule. "
-        f'Write one: @onnx_inspect.rule("{op}") over a function (op, node, dy) that returns the cotangents of '
-        "its inputs; or choose a layer behind this node; or cover parts of the input instead (occlusion), which needs "
-        "no gradients."
+        f"Write one: @onnx_inspect.rule({_arguments(node)}) over a function (op, node, dy) that returns the cotangents "
+        "of its inputs; or choose a layer behind this node; or cover parts of the input instead (occlusion), which "
+        "needs no gradients."
     )
+
+
+def _arguments(node: ir.Node) -> str:
+    return f'"{node.op_type}"' + (f', domain="{node.domain}"' if node.domain else "")
 
 
 def as_list(dxs: Cotangents) -> Sequence[ir.Value | None]:

@@ -10,8 +10,8 @@ from typing import Any, cast
 import onnx_ir as ir
 
 from ..emit import Op, is_float
-from ..structure import all_inputs
-from .table import CONSTANTS, INTEGERS, Cotangents, Rules, as_list, find, key, lookup, missing
+from ..structure import all_inputs, key
+from .table import CONSTANTS, INTEGERS, Cotangents, Rules, as_list, find, lookup, missing
 
 _INDICES = (ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING)
 
