@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .attribution import Attribution, Prediction
     from .autodiff.gradient import vjp
     from .autodiff.table import RULES, rule
+    from .doctor import examine
     from .engine import Engine
     from .errors import InspectError
     from .methods.activations import activations
@@ -40,6 +41,7 @@ _HOMES = {
     "activations": "methods.activations",
     "cam": "methods.cam",
     "cut": "rewrite",
+    "examine": "doctor",
     "expose": "rewrite",
     "gradcam": "methods.cam",
     "gradient": "target",
@@ -61,6 +63,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "activations",
     "cam",
     "cut",
+    "examine",
     "expose",
     "gradcam",
     "gradient",

@@ -1,8 +1,8 @@
 """Canonical form: one dialect of ONNX for all that follows, with the original tensor names kept.
 
 After `canonicalise` a graph has: opset 21 to 26, no model-local functions, no Constant nodes, no initializers among
-its inputs, explicit pads, shapes inferred afresh (the file's own are not trusted), plain tensors as outputs, and
-any batch size where the graph allows it.
+its inputs, explicit pads, no bfloat16, shapes inferred afresh (the file's own are not trusted), plain tensors as outputs, and any
+batch size where the graph allows it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from onnx_ir.passes import common as passes
 
 from . import batch, pads, shapes
 from .decompose.table import at_load, lowered
+from .downgrade import lower_opset, runnable
 from .errors import ModelError, UnsupportedError
 from .opsets import raise_opset
 from .shapes import BIG, declared_outputs, forget_shapes, restore_outputs
-from .structure import label
+from .widen import widen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,10 +48,13 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
         ir.external_data.set_base_dir(model.graph, folder)
     _short_domain(model)
     passes.InlinePass()(model)
+    _own_domain(model)
     passes.RemoveInitializersFromInputsPass()(model)
     _lift(model)
     _load_small(model.graph)
-    model = _convert(model)
+    if widen(model.graph, ir.DataType.BFLOAT16):
+        notes.append("bfloat16 numbers are computed in float32: onnxruntime has no bfloat16 kernels on the CPU")
+    model = _convert(model, notes)
     _decompose(model, notes)
     _lift(model)  # the converter has written constants of its own
     model.ir_version = min(max(model.ir_version or 0, IR_MIN), IR_MAX)
@@ -81,8 +85,7 @@ def _decompose(model: ir.Model, notes: list[str]) -> None:
     from . import decompose  # noqa: F401  (fills the table)
 
     infer_shapes(model)
-    if done := at_load(model):
-        notes.append(f"{', '.join(op.replace('::', '.') for op in done)} taken apart into standard operators")
+    notes += at_load(model)
 
 
 def _lift(model: ir.Model) -> None:
@@ -129,6 +132,16 @@ def _short_domain(model: ir.Model) -> None:
                 node.domain = ""
 
 
+def _own_domain(model: ir.Model) -> None:
+    """onnxruntime writes normalisations of its own into the standard domain, which has one of them since opset 17."""
+    imports = model.graph.opset_imports
+    own = {"SimplifiedLayerNormalization", "LayerNormalization" if imports.get("", OPSET_MIN) < 17 else None}
+    for node in model.graph.all_nodes():
+        if node.domain == "" and node.op_type in own:
+            node.domain = "com.microsoft"
+            imports.setdefault(node.domain, 1)
+
+
 def _load_small(graph: ir.Graph) -> None:
     """Small external tensors are shapes, axes and the like: conversion and inference need to see them."""
     for value in graph.initializers.values():
@@ -156,39 +169,24 @@ def _without_maps(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
     return copy
 
 
-def _convert(model: ir.Model) -> ir.Model:
-    """Raise the opset to 21, or relabel one that is too new where no operator changed."""
+def _convert(model: ir.Model, notes: list[str]) -> ir.Model:
+    """Raise the opset to 21, or lower it to the newest that onnxruntime runs."""
     imports = model.graph.opset_imports
     version = imports.get("") or OPSET_MIN
-    if version > OPSET_MAX:
-        _relabel(model, version)
-    elif version < OPSET_MIN:
+    if version >= OPSET_MIN:
+        if done := lower_opset(model, version, runnable(model, version, OPSET_MAX)):
+            notes.append(f"{', '.join(done)} taken apart into other operators, which onnxruntime has")
+    else:
         declared = declared_outputs(model)
         forget_shapes(model)
         model = raise_opset(model, version, OPSET_MIN)
         restore_outputs(model, declared)
-    else:
-        imports[""] = version
     reached = model.graph.opset_imports[""]
     if not OPSET_MIN <= reached <= OPSET_MAX:
         raise UnsupportedError(
             f"The model could not be brought from opset {version} to {OPSET_MIN}: it is at {reached}."
         )
     return model
-
-
-def _relabel(model: ir.Model, version: int) -> None:
-    import onnx
-
-    for node in model.graph.all_nodes():
-        if node.domain == "" and (
-            not onnx.defs.has(node.op_type, "") or onnx.defs.get_schema(node.op_type, version).since_version > OPSET_MAX
-        ):
-            raise UnsupportedError(
-                f"Node '{label(node)}' ({node.op_type}) uses opset {version}, which changed this operator; onnxruntime "
-                f"knows opsets up to {OPSET_MAX}. Export the model with opset {OPSET_MAX} or lower."
-            )
-    model.graph.opset_imports[""] = OPSET_MAX
 
 
 def require_opset(model: ir.Model) -> int:

@@ -9,7 +9,7 @@ scalars (they take the type of the first value beside them), lists (int64: shape
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,9 +27,22 @@ Operand = ir.Value | float | np.integer[Any] | Sequence[int] | np.ndarray[Any, A
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _BOOL = frozenset(
-    {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor", "IsNaN", "IsInf"}
+    {
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "And",
+        "Or",
+        "Not",
+        "Xor",
+        "IsNaN",
+        "IsInf",
+        "OptionalHasElement",
+    }
 )
-_INT64 = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero"})
+_INT64 = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero", "SequenceLength"})
 _SECOND = frozenset({"Where"})  # the operand whose type the result has
 _MAGIC = threading.RLock()  # onnx_ir keeps the handler of + - * / in one global place
 
@@ -59,6 +72,7 @@ class Op:
         home: where constants go: `graph` itself, or the main graph if `graph` is a subgraph.
         prefix: what the names of new nodes and values begin with.
         node: the node whose rule is running; errors name it, and say that it cannot be `doing`.
+        wide: True if the cotangents of half precision are float32.
         rules: the table of rules of the running walk; rules that walk over subgraphs pass it on.
         names: of all values and nodes so far.
     """
@@ -71,7 +85,8 @@ class Op:
         self.node: ir.Node | None = outer.node if outer is not None else None
         self.doing = "differentiated"
         self.rules: Any = outer.rules if outer is not None else None
-        self.wanted: frozenset[ir.Value] | set[ir.Value] | None = None
+        self.wanted: set[ir.Value] | None = None
+        self.wide: bool = outer.wide if outer is not None else False
         self._count = 0
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
         self.names: set[str | None] = set()
@@ -81,6 +96,7 @@ class Op:
             self.names |= {v.name for n in graph.all_nodes() for v in n.outputs} | {v.name for v in graph.inputs}
             self.names |= set(graph.initializers) | {n.name for n in graph.all_nodes()}
             self.names |= {v.name for inner in graph.subgraphs() for v in inner.inputs}
+        self._spots: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
         self._outer: Any = None
 
     def __enter__(self) -> Op:
@@ -103,10 +119,12 @@ class Op:
         inputs: Sequence[Operand],
         *,
         outputs: int = 1,
-        dtype: ir.DataType | None = None,
+        dtype: ir.DataType | ir.TypeProtocol | None = None,
         name: str | None = None,
         **attributes: Any,
     ) -> Any:
+        while inputs and inputs[-1] is None:  # onnxruntime 1.31 crashes on some that end so
+            inputs = inputs[:-1]
         values = self._operands(inputs, 1 if op_type in _SECOND else 0)
         if op_type == "Cast" and attributes["to"] is None:
             raise self.unsupported("the element type of its values is not known; export it in standard operators")
@@ -117,7 +135,7 @@ class Op:
         self.names.update(r.name for r in results if r.name)
         kind = dtype or self._dtype(op_type, values, attributes)
         for result in results:
-            result.type = ir.TensorType(kind) if kind is not None else None
+            result.type = ir.TensorType(kind) if isinstance(kind, ir.DataType) else kind
             kind = ir.DataType.INT64 if op_type in ("TopK", "MaxPool") else kind
         return results[0] if outputs == 1 else tuple(results)
 
@@ -175,6 +193,10 @@ class Op:
         """True if the cotangent of this input is needed: rules skip costly ones that are not."""
         return value is not None and (self.wanted is None or value in self.wanted)
 
+    def cotangent_dtype(self, value: ir.Value) -> ir.DataType | None:
+        """The element type of a value's cotangent."""
+        return ir.DataType.FLOAT if self.wide and value.dtype == ir.DataType.FLOAT16 else value.dtype
+
     def rank(self, value: ir.Value) -> int:
         """The number of axes of a value.
 
@@ -210,7 +232,51 @@ class Op:
 
     def zeros_like(self, value: ir.Value) -> ir.Value:
         """Zeros of the shape and type of a value."""
-        return self.full_like(value, 0)
+        return self.lifted(lambda op, x: op.full_like(x, 0), value)
+
+    def plus(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """A + B, for tensors or element by element."""
+        for total, term in ((a, b), (b, a)):
+            if term in self._spots:
+                i, x = self._spots[term]
+                return self._put(total, i, self.plus(self.SequenceAt(total, i, dtype=x.type), x))
+        return self.lifted(lambda op, x, y: op.Add(x, y), a, b)
+
+    def spot(self, like: ir.Value, i: ir.Value, x: ir.Value) -> ir.Value:
+        """A sequence of zeros but for X at a position; `plus` adds only that."""
+        y = self._put(self.zeros_like(like), i, x)
+        self._spots[y] = i, x
+        return y
+
+    def _put(self, sequence: ir.Value, i: ir.Value, x: ir.Value) -> ir.Value:
+        rest = self.SequenceErase(sequence, i, dtype=sequence.type)
+        return self.SequenceInsert(rest, x, i, dtype=sequence.type)  # type: ignore[no-any-return]
+
+    def lifted(self, function: Callable[..., ir.Value], *xs: ir.Value) -> ir.Value:
+        """`function(op, *xs)` of tensors; of the elements of sequences of one length, or of what optionals hold."""
+        kinds: list[Any] = [x.type for x in xs]
+        if isinstance(kinds[0], ir.SequenceType):
+            elements = [
+                ir.Value(name=self.fresh("element"), type=k.elem_type, shape=x.shape)
+                for k, x in zip(kinds, xs, strict=True)
+            ]
+            body = self._graph(elements, lambda op: op.lifted(function, *elements))
+            element: Any = body.outputs[0].type
+            return self.SequenceMap(*xs, body=body, dtype=ir.SequenceType(element))  # type: ignore[no-any-return]
+        if isinstance(kinds[0], ir.OptionalType):
+
+            def some(op: Op) -> ir.Value:
+                held = [op.OptionalGetElement(x, dtype=k.elem_type) for k, x in zip(kinds, xs, strict=True)]
+                y: Any = op.lifted(function, *held)
+                return op.Optional(y, dtype=ir.OptionalType(y.type))  # type: ignore[no-any-return]
+
+            then = self._graph([], some)
+            kind: Any = then.outputs[0].type
+            nothing = ir.AttrTypeProto("type", ir.TypeAndShape(kind.elem_type, None))
+            none = self._graph([], lambda op: op.Optional(type=nothing, dtype=kind))
+            held = self.OptionalHasElement(xs[0])
+            return self.If(held, then_branch=then, else_branch=none, dtype=kind)  # type: ignore[no-any-return]
+        return function(self, *xs)
 
     def full_like(self, value: ir.Value, fill: float) -> ir.Value:
         """A constant tensor of the shape and type of a value."""
@@ -220,6 +286,12 @@ class Op:
     def full(self, shape: Operand, fill: float, dtype: ir.DataType) -> ir.Value:
         """A constant tensor of a shape that may be known only at run time."""
         return self.ConstantOfShape(shape, value=ir.Tensor(np.array([fill], dtype=dtype.numpy())))  # type: ignore[no-any-return]
+
+    def _graph(self, inputs: Sequence[ir.Value], emit: Callable[[Op], ir.Value]) -> ir.Graph:
+        inner = Op(ir.Graph(inputs, [], nodes=[], name=self.fresh("graph")), self)
+        with inner:
+            inner.graph.outputs.append(emit(inner))
+        return inner.graph
 
     def like(self, value: ir.Value, x: ir.Value) -> ir.Value:
         """`value` with the shape of `x` (same number of elements)."""

@@ -149,6 +149,8 @@ class Engine:
     def _open(self, model: Model) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.log_severity_level = _WARNING if self.verbose else _SILENT
+        # onnxruntime turns int8 pairs into uint8 ones, but not the output_dtype of those that it has added itself.
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
         # onnxruntime's planner takes quadratic time where sizes are open: minutes for graphs of several thousand nodes.
         options.enable_mem_reuse = len(model.ir.graph) < _LARGE
         if self.threads is not None:

@@ -161,7 +161,8 @@ def _check(proto: onnx.ModelProto, where: str) -> None:
         raise ModelError(f"{where} is damaged: nothing computes its output '{missing[0]}'.")
     local = {(f.domain, f.name) for f in proto.functions}
     for node in itertools.chain.from_iterable(map(nodes, [*proto.functions, proto.graph])):
-        standard = node.domain in ("", "ai.onnx")
+        # SimplifiedLayerNormalization is onnxruntime's own, although it writes no domain.
+        standard = node.domain in ("", "ai.onnx") and node.op_type != "SimplifiedLayerNormalization"
         if standard and (node.domain, node.op_type) not in local and not onnx.defs.has(node.op_type, ""):
             raise ModelError(
                 f"{where}: node '{node.name or ' '.join(node.output)}' has the operator {node.op_type}, which does not "

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from .autodiff.gradient import differentiate
+from .autodiff.gradient import Precision, differentiate
 from .autodiff.table import Rules
 from .emit import Op
 from .errors import TargetError
@@ -272,7 +272,13 @@ def parse(target: TargetLike, model: Model, labels: Labels, kind: ScoreKind = "l
 
 
 def gradient(
-    model: Model, target: TargetLike, wrt: Iterable[str], *, rules: Rules | None = None, score: ScoreKind = "logits"
+    model: Model,
+    target: TargetLike,
+    wrt: Iterable[str],
+    *,
+    rules: Rules | None = None,
+    precision: Precision = "float32",
+    score: ScoreKind = "logits",
 ) -> Model:
     """The model with the gradient of a target's score added: one run gives prediction, score and gradients.
 
@@ -281,6 +287,7 @@ def gradient(
         target: what is explained, as in every method.
         wrt: tensors to differentiate with respect to, by name.
         rules: the table of rules, None for `RULES`.
+        precision: of the gradients of half precision: "float32", or "model" for that of the model itself.
         score: "logits" explains the score before a final softmax or sigmoid, "output" the output itself.
 
     Returns:
@@ -293,7 +300,7 @@ def gradient(
         MissingRule: an operator in between has no rule.
     """
     known = resolve(model.metadata, None)[0]
-    return differentiate(model, parse(target, model, known, score), wrt, rules=rules)
+    return differentiate(model, parse(target, model, known, score), wrt, rules=rules, precision=precision)
 
 
 def _class(target: str | int, labels: Labels) -> int:

@@ -1,13 +1,15 @@
 """Every decomposition against onnxruntime's own kernel: the rows are the CASES of the modules in tests/decompose.
 
-A row is loaded, which takes the operator apart; both models run on the same numbers. Then the vjp with respect to all
-float inputs is built and run: what is emitted has rules, which have rows of their own.
+A row is loaded, which takes the operator apart; both models run on the same numbers. Where the processor has no kernel,
+the row brings its formula in NumPy (`forward`). Then the vjp with respect to all float inputs is built and run: what is
+emitted has rules, which have rows of their own. The forms that are REFUSED say why.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from typing import Any
 
 import numpy as np
@@ -21,16 +23,21 @@ from onnx_inspect.autodiff.gradient import vjp
 from onnx_inspect.autodiff.table import RULES, rule
 from onnx_inspect.decompose.table import DECOMPOSITIONS, LOWERINGS
 from onnx_inspect.emit import Op
-from onnx_inspect.errors import UnsupportedError
+from onnx_inspect.errors import MissingRule, UnsupportedError
 from onnx_inspect.model import Model
 
 from . import decompose
-from .rules.harness import Case, build, differentiable, names, normal, run, typed
+from .rules.harness import Array, Case, build, differentiable, names, normal, run, typed
 
 CASES: list[Case] = [
     case
     for module in pkgutil.iter_modules(decompose.__path__)
     for case in importlib.import_module(f"{decompose.__name__}.{module.name}").CASES
+]
+REFUSED: list[tuple[Case, str]] = [
+    row
+    for module in pkgutil.iter_modules(decompose.__path__)
+    for row in getattr(importlib.import_module(f"{decompose.__name__}.{module.name}"), "REFUSED", [])
 ]
 RUNS = [(c, symbolic) for c in CASES for symbolic in ((False, True) if c.dynamic else (False,))]
 
@@ -38,20 +45,38 @@ RUNS = [(c, symbolic) for c in CASES for symbolic in ((False, True) if c.dynamic
 @pytest.mark.parametrize(("case", "symbolic"), RUNS, ids=[f"{c}-{'symbolic' if s else 'static'}" for c, s in RUNS])
 def test_decomposition(case: Case, symbolic: bool) -> None:
     feeds = {n: typed(x, TensorProto.FLOAT) for n, x in zip(names(case), case.inputs, strict=True) if x is not None}
-    original = build(case, TensorProto.FLOAT, symbolic)
-    expected = run(original, feeds)
+    expected = forward(case, build(case, TensorProto.FLOAT, symbolic), feeds)
     model = Model.load(build(case, TensorProto.FLOAT, symbolic, list(expected.values())))
     assert not [node for node in model.ir.graph.all_nodes() if node.domain]
     actual = run(model.to_bytes(), feeds)
     for name, y in expected.items():
         assert actual[name].shape == y.shape and actual[name].dtype == y.dtype
-        scale = np.abs(y.astype(np.float64)).max(initial=1e-3)
+        steps = y.dtype.kind in "iu"  # the tolerance of integers is in steps
+        scale = 1.0 if steps else np.abs(y.astype(np.float64)).max(initial=1e-3)
         np.testing.assert_allclose(actual[name] / scale, y / scale, atol=case.rtol, err_msg=name)
     wrt = [f"x{i}" for i in differentiable(case)]
     ys = [n for n, y in expected.items() if y.dtype == np.float32]
     if wrt and ys:
         found = run(vjp(model, wrt, ys).to_bytes(), feeds | {f"cotangent.{y}": np.ones_like(expected[y]) for y in ys})
         assert all(np.isfinite(g).all() for g in found.values())
+
+
+@pytest.mark.parametrize(("case", "reason"), REFUSED, ids=[f"{case}-{reason}" for case, reason in REFUSED])
+def test_refusal(case: Case, reason: str) -> None:
+    model = Model.load(build(case, TensorProto.FLOAT, symbolic=False))
+    sentence = (
+        rf"Node 'node' \({case.op}\) cannot be taken apart: .*{reason}.* It stays as it is, and gradients stop there\."
+    )
+    assert any(re.fullmatch(sentence, note) for note in model.notes)
+    assert [node for node in model.ir.graph if node.domain]
+
+
+def forward(case: Case, original: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Array]:
+    """What the operator itself gives."""
+    if case.forward is None:
+        return run(original, feeds)
+    ys = case.forward(*(None if x is None else typed(x, TensorProto.FLOAT) for x in case.inputs))
+    return {f"y{i}": typed(y, TensorProto.FLOAT) for i, y in enumerate(ys if isinstance(ys, tuple) else (ys,))}
 
 
 def test_every_decomposition_has_a_row() -> None:
@@ -116,8 +141,12 @@ def test_another_lowering_is_another_model(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_output_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DECOMPOSITIONS, "com.microsoft::Gelu", lambda op, node: [None])
-    with pytest.raises(UnsupportedError, match=r"Node 'node' \(com.microsoft::Gelu\) has an output 'y0'"):
-        Model.load(build(Case("com.microsoft::Gelu", [normal(2, 5)]), TensorProto.FLOAT, symbolic=False))
+    model = Model.load(build(Case("com.microsoft::Gelu", [normal(2, 5)]), TensorProto.FLOAT, symbolic=False))
+    assert model.notes[0].startswith(
+        "Node 'node' (com.microsoft::Gelu) has an output 'y0' that standard operators do not"
+    )
+    with pytest.raises(MissingRule, match=r'rule\("Gelu", domain="com.microsoft"\)'):
+        vjp(model, ["x0"], ["y0"])
 
 
 def test_a_form_that_is_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,5 +154,18 @@ def test_a_form_that_is_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
         raise op.unsupported("its attribute 'mode' is new")
 
     monkeypatch.setitem(DECOMPOSITIONS, "com.microsoft::Gelu", refuse)
-    with pytest.raises(UnsupportedError, match=r"Node 'node' \(com.microsoft::Gelu\) cannot be taken apart: its attribute"):
-        Model.load(build(Case("com.microsoft::Gelu", [normal(2, 5)]), TensorProto.FLOAT, symbolic=False))
+    model = Model.load(build(Case("com.microsoft::Gelu", [normal(2, 5)]), TensorProto.FLOAT, symbolic=False))
+    assert model.notes == (
+        "Node 'node' (com.microsoft::Gelu) cannot be taken apart: its attribute 'mode' is new. "
+        "It stays as it is, and gradients stop there.",
+    )
+    x = normal(2, 5).astype(np.float32)
+    assert run(model.to_bytes(), {"x0": x})["y0"].shape == x.shape
+
+
+def test_a_lowering_must_cover_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(op: Op, node: ir.Node) -> Any:
+        raise op.unsupported("its attribute 'mode' is new")
+
+    with pytest.raises(UnsupportedError, match="cannot be taken apart: its attribute 'mode' is new"):
+        custom(monkeypatch, refuse)

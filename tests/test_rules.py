@@ -16,6 +16,7 @@ from onnx_inspect.model import Model
 from . import rules
 from .rules.harness import Case, build, check, normal, positive, run
 from .rules.quantize import ELSEWHERE
+from .rules.sequence import ELSEWHERE as SEQUENCES
 
 CASES: list[Case] = [
     case
@@ -47,4 +48,4 @@ def test_constants_pass_nothing(case: Case) -> None:
 
 
 def test_every_rule_has_a_row() -> None:
-    assert set(RULES) - CONSTANTS - {case.op for case in CASES} == ELSEWHERE | {"If", "Loop", "Scan"}
+    assert set(RULES) - CONSTANTS - {case.op for case in CASES} == ELSEWHERE | SEQUENCES | {"If", "Loop", "Scan"}

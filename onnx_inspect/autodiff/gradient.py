@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from copy import deepcopy
+from typing import Any, Literal, Protocol, get_args
 
 import onnx_ir as ir
 
 from ..canonical import infer_shapes
 from ..emit import Op, is_float
-from ..errors import LayerError, TargetError
+from ..errors import InputError, LayerError, TargetError
 from ..model import Model, prune
 from .table import RULES, Rules
 from .walk import backward
@@ -22,7 +23,17 @@ class Emits(Protocol):
         """Emit the nodes of the score and return it, shape (N,)."""
 
 
-def vjp(model: Model, wrt: Iterable[str], outputs: Iterable[str], *, rules: Rules | None = None) -> Model:
+Precision = Literal["float32", "model"]
+
+
+def vjp(
+    model: Model,
+    wrt: Iterable[str],
+    outputs: Iterable[str],
+    *,
+    rules: Rules | None = None,
+    precision: Precision = "float32",
+) -> Model:
     """The vector-Jacobian product as a model of its own.
 
     Args:
@@ -30,6 +41,8 @@ def vjp(model: Model, wrt: Iterable[str], outputs: Iterable[str], *, rules: Rule
         wrt: tensors to differentiate with respect to: inputs, initializers or intermediate tensors, by name.
         outputs: tensors to differentiate, by name.
         rules: the table of rules, None for `RULES`; another one gives guided backprop, LRP and the like.
+        precision: of cotangents and gradients in models of half precision, whose small gradients would underflow:
+            "float32", or "model" for that of the model itself.
 
     Returns:
         A model with the inputs of `model` and one input `cotangent.<output>` per output, of its shape; its outputs
@@ -43,39 +56,45 @@ def vjp(model: Model, wrt: Iterable[str], outputs: Iterable[str], *, rules: Rule
     new = _copy(model)
     graph = new.ir.graph
     ys, xs = [_float(new, n) for n in outputs], [_float(new, n) for n in wrt]
-    op = Op(graph)
+    op = _op(graph, precision)
     seeds: dict[ir.Value, ir.Value] = {}
     for y in dict.fromkeys(ys):
-        seeds[y] = ir.Value(name=f"cotangent.{y.name}", shape=y.shape, type=y.type)
+        seeds[y] = ir.Value(name=f"cotangent.{y.name}", shape=y.shape, type=_type(op, y))
     with op:
         gradients = backward(op, seeds, xs, rules)
-        found = {x: gradients.get(x) or op.zeros_like(x) for x in xs}
+        found = {x: gradients.get(x) or _full(op, x, 0) for x in xs}
     graph.inputs.extend(seeds.values())
     graph.outputs.clear()
     graph.outputs.extend(_named(op, f"gradient.{x.name}", g, x) for x, g in found.items())
     prune(new.ir)
-    return new.derived("vjp", *(y.name for y in ys), "wrt", *(x.name for x in xs), _name(rules))
+    return new.derived("vjp", *(y.name for y in ys), "wrt", *(x.name for x in xs), _name(rules), precision)
 
 
 def differentiate(
-    model: Model, target: Emits, wrt: Iterable[str], *, rules: Rules | None = None, score: str = "score"
+    model: Model,
+    target: Emits,
+    wrt: Iterable[str],
+    *,
+    rules: Rules | None = None,
+    precision: Precision = "float32",
+    score: str = "score",
 ) -> Model:
     """`onnx_inspect.gradient`, for a target that writes its score by itself; `score` names that output."""
     rules = RULES if rules is None else rules
     new = _copy(model)
     graph = new.ir.graph
     xs = list(dict.fromkeys(_float(new, n) for n in wrt))
-    op = Op(graph)
+    op = _op(graph, precision)
     with op:
         value = target.emit(op, new)
-        gradients = backward(op, {value: op.full_like(value, 1)}, xs, rules)
+        gradients = backward(op, {value: _full(op, value, 1)}, xs, rules)
     for x in xs:
         if x not in gradients:
             raise TargetError(f"The target {target} does not depend on '{x.name}': there is no gradient to show.")
     graph.outputs.append(_named(op, score, value, value))
     graph.outputs.extend(_named(op, f"gradient.{x.name}", gradients[x], x) for x in xs)
     prune(new.ir)
-    return new.derived("gradient", str(target), "wrt", *(x.name for x in xs), _name(rules))
+    return new.derived("gradient", str(target), "wrt", *(x.name for x in xs), _name(rules), precision)
 
 
 def scored(model: Model, target: Emits, *, score: str = "score") -> Model:
@@ -96,6 +115,26 @@ def _copy(model: Model) -> Model:
     return new
 
 
+def _op(graph: ir.Graph, precision: Precision) -> Op:
+    if precision not in get_args(Precision):
+        raise InputError(f"There is no precision '{precision}': choose from {', '.join(get_args(Precision))}.")
+    op = Op(graph)
+    op.wide = precision == "float32"
+    return op
+
+
+def _full(op: Op, like: ir.Value, fill: float) -> ir.Value:
+    """A constant cotangent of a value."""
+    return op.lifted(lambda op, x: op.full(op.shape(x), fill, op.cotangent_dtype(x) or ir.DataType.FLOAT), like)
+
+
+def _type(op: Op, value: ir.Value) -> ir.TypeProtocol:
+    """The type of a value's cotangent."""
+    kind = deepcopy(value.type) or ir.TensorType(ir.DataType.FLOAT)
+    kind.dtype = op.cotangent_dtype(value) or ir.DataType.FLOAT
+    return kind
+
+
 def _float(model: Model, name: str) -> ir.Value:
     value = model.value(name)
     if not is_float(value):
@@ -111,7 +150,7 @@ def _named(op: Op, name: str, value: ir.Value, like: ir.Value) -> ir.Value:
     if old is not None:  # what an earlier gradient called so is a step on the way now
         old.name = op.fresh(name)
     output: Any = op.Identity(value, name=name)
-    output.type = like.type or ir.TensorType(ir.DataType.FLOAT)
+    output.type = _type(op, like) if name.startswith("gradient.") else like.type or ir.TensorType(ir.DataType.FLOAT)
     output.shape = like.shape
     return output  # type: ignore[no-any-return]
 

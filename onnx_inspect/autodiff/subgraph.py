@@ -39,6 +39,11 @@ def through_graph(
     return dict(zip(found, outputs, strict=True))
 
 
+def is_tensor(value: ir.Value) -> bool:
+    """True unless a value is a sequence or optional."""
+    return not isinstance(value.type, ir.SequenceType | ir.OptionalType)
+
+
 def copied(op: Op, graph: ir.Graph, like: Sequence[ir.Value | None] = ()) -> Op:
     """A copy of a subgraph to write in, its tensors under names of their own.
 
@@ -52,9 +57,6 @@ def copied(op: Op, graph: ir.Graph, like: Sequence[ir.Value | None] = ()) -> Op:
         if known is not None:
             x.type, x.shape = known.type or x.type, known.shape if known.shape is not None else x.shape
     _infer(inner)
-    for value in [*inner.graph.inputs, *inner.graph.outputs]:
-        if isinstance(value.type, ir.SequenceType | ir.OptionalType):
-            raise op.unsupported(f"'{value.name}' is a sequence or optional; choose a layer behind this node")
     return inner
 
 
@@ -97,8 +99,8 @@ def invariant(op: Op, body: ir.Graph, initial: Sequence[ir.Value]) -> Op:
 
 
 def _common(op: Op, x: ir.Value, y: ir.Value) -> ir.Shape | None:
-    if x.shape is None or y.shape is None:
-        return None
+    if x.shape is None or y.shape is None or not is_tensor(x):
+        return None  # the elements of a sequence may differ
     pairs = list(zip_longest(x.shape, y.shape))
     if len(x.shape) != len(y.shape) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs):
         raise op.unsupported(f"the shape of its state '{x.name}' changes; choose a layer behind this node")
@@ -115,7 +117,7 @@ def adjoint(
 
 def add(op: Op, sums: Sequence[ir.Value], xs: Sequence[ir.Value], found: Mapping[ir.Value, ir.Value]) -> list[Any]:
     """The sums so far, with what an iteration found added."""
-    return [op.Add(total, found[x]) if x in found else total for total, x in zip(sums, xs, strict=True)]
+    return [op.plus(total, found[x]) if x in found else total for total, x in zip(sums, xs, strict=True)]
 
 
 def to_front(graph: ir.Graph, start: int) -> None:
@@ -157,5 +159,5 @@ def summed(op: Op, xs: Sequence[ir.Value], dxs: Found) -> dict[ir.Value, ir.Valu
     total: dict[ir.Value, ir.Value] = {}
     for x, dx in zip(xs, dxs, strict=True):
         if dx is not None:
-            total[x] = op.Add(total[x], dx) if x in total else dx
+            total[x] = op.plus(total[x], dx) if x in total else dx
     return total

@@ -11,8 +11,10 @@ import onnx_ir as ir
 
 from ..emit import Op, is_float
 from ..structure import all_inputs, key
+from ..widen import widen
 from .table import CONSTANTS, INTEGERS, Cotangents, Rules, as_list, find, lookup, missing
 
+FLOAT = ir.DataType.FLOAT
 _INDICES = (ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING)
 
 
@@ -26,20 +28,22 @@ def backward(
     wrt = set(wrt)
     nodes = list(op.graph)
     varying, quantised = _varying(nodes, wrt, rules)
-    op.wanted = varying
+    op.wanted = set(varying)
     op.rules = rules
+    floats = _Floats(op, quantised)
     cotangents: dict[ir.Value, ir.Value] = {y: dy for y, dy in seeds.items() if y in varying}
     for node in reversed(nodes):
         if not any(y in cotangents for y in node.outputs) or not any(x in varying for x in all_inputs(node)):
             continue
         op.node = node
-        found, shown = lookup(rules, node), _as_floats(op, node, quantised)
+        found, shown = lookup(rules, node), floats.node(node)
         dys = [cotangents.get(y) or _missing_cotangent(op, z) for y, z in zip(node.outputs, shown.outputs, strict=True)]
-        for x, dx in _pairs(node, found(op, shown, *dys)):
+        for x, dx in _pairs(node, found(op, shown, *dys), floats):
             if x is None or x not in varying:
                 continue
             if dx is not None:
-                cotangents[x] = op.Add(cotangents[x], dx) if x in cotangents else dx
+                dx = dx if dx.dtype == op.cotangent_dtype(dx) else op.lifted(lambda op, x: op.Cast(x, to=FLOAT), dx)
+                cotangents[x] = op.plus(cotangents[x], dx) if x in cotangents else dx
             elif not is_float(x) and key(node) not in CONSTANTS:
                 raise missing(_unknown_origin(x, varying, rules) or node, x)
     op.node = None
@@ -91,29 +95,59 @@ def view(
     inputs: Sequence[ir.Value | None],
     outputs: Sequence[ir.Value],
     wanted: Iterable[ir.Value],
+    attributes: Iterable[ir.Attr] | None = None,
 ) -> ir.Node:
-    """A node as if it had other inputs and outputs: so one rule calls another. `wanted`: see `Op.wants`."""
+    """A node as if it had other inputs, outputs or attributes: so one rule calls another. `wanted`: see `Op.wants`."""
     if op.wanted is not None:
-        op.wanted = op.wanted.union(wanted)
-    return cast(ir.Node, _View(node.name, node.domain, node.op_type, node.attributes, inputs, outputs))
+        op.wanted.update(wanted)
+    # Attributes live in a node of their own.
+    own = node.attributes if attributes is None else ir.Node("", node.op_type, [], attributes).attributes
+    return cast(ir.Node, _View(node.name, node.domain, node.op_type, own, inputs, outputs))
 
 
-def _as_floats(op: Op, node: ir.Node, quantised: set[ir.Value]) -> ir.Node:
-    """The node as its rule is shown it: integers that stand for floats, and numbers of their type, are floats."""
-    inner = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
-    if inner or key(node) in INTEGERS or not any(v in quantised for v in (*node.inputs, *node.outputs)):
-        return node
-    types = {v.dtype for v in (*node.inputs, *node.outputs) if v in quantised} - set(_INDICES)
+class _Floats:
+    """How rules are shown nodes: what stands for floats, and half precision unless `op` keeps it, is float32."""
 
-    def shown(value: Any) -> Any:
-        if value is None or (value not in quantised and value.dtype not in types):
-            return value
-        real = op.Cast(value, to=ir.DataType.FLOAT)
-        real.shape = value.shape
-        return real
+    def __init__(self, op: Op, quantised: set[ir.Value]) -> None:
+        self.op, self.quantised = op, quantised
+        self.casts: dict[ir.Value, ir.Value] = {}
 
-    inputs, outputs = [shown(x) for x in node.inputs], [shown(y) for y in node.outputs]
-    return view(op, node, inputs, outputs, [z for x, z in zip(node.inputs, inputs, strict=True) if op.wants(x)])
+    def node(self, node: ir.Node) -> ir.Node:
+        """The node itself, or a view of it."""
+        values = [v for v in (*all_inputs(node), *node.outputs) if v is not None]
+        inner = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
+        standing = set() if inner or key(node) in INTEGERS else {v for v in values if v in self.quantised}
+        # Numbers of the same type are of the same kind, but what an index counts is never a float.
+        types = {v.dtype for v in standing} - set(_INDICES)
+        shown = {v: self.cast(v) for v in values if v in standing or v.dtype in types or self.half(v)}
+        if not shown:
+            return node
+        attributes = [
+            ir.AttrGraph(a.name, self.graph(a.as_graph())) if a.type == ir.AttributeType.GRAPH else a
+            for a in node.attributes.values()
+        ]
+        inputs = [x and shown.get(x, x) for x in node.inputs]
+        wanted = [z for x, z in shown.items() if self.op.wants(x)]
+        return view(self.op, node, inputs, [shown.get(y, y) for y in node.outputs], wanted, attributes)
+
+    def half(self, value: ir.Value) -> bool:
+        """True for half precision that is to be differentiated in float32."""
+        return value.dtype != self.op.cotangent_dtype(value)
+
+    def graph(self, graph: ir.Graph) -> ir.Graph:
+        """A copy of a subgraph, in float32 as well."""
+        if not self.op.wide:
+            return graph
+        copy = graph.clone(allow_outer_scope_values=True)
+        widen(copy, ir.DataType.FLOAT16, lambda x: self.cast(x) if self.half(x) else x)
+        return copy
+
+    def cast(self, value: ir.Value) -> ir.Value:
+        """A value as float32, computed once."""
+        if value not in self.casts:
+            self.casts[value] = self.op.lifted(lambda op, x: op.Cast(x, to=FLOAT), value)
+            self.casts[value].shape = value.shape
+        return self.casts[value]
 
 
 def _missing_cotangent(op: Op, y: ir.Value) -> ir.Value | None:
@@ -130,7 +164,7 @@ def _unknown_origin(value: ir.Value, varying: set[ir.Value], rules: Rules) -> ir
     return _unknown_origin(before, varying, rules) if before is not None else None
 
 
-def _pairs(node: ir.Node, dxs: Cotangents) -> Iterable[tuple[ir.Value | None, ir.Value | None]]:
+def _pairs(node: ir.Node, dxs: Cotangents, floats: _Floats) -> Iterable[tuple[ir.Value | None, ir.Value | None]]:
     if isinstance(dxs, Mapping):
-        return [(x, dxs.get(x)) for x in dict.fromkeys(all_inputs(node))]
+        return [(x, dxs.get(x) or dxs.get(floats.casts.get(x, x))) for x in dict.fromkeys(all_inputs(node))]
     return zip_longest(node.inputs, as_list(dxs))

@@ -59,6 +59,13 @@ def _target_options(parameters: Any) -> Iterator[Callable[[Any], Any]]:
         show_default=True,
         help="Explain the score before a final softmax or sigmoid, or the output itself.",
     )
+    yield click.option(
+        "--precision",
+        type=click.Choice(["float32", "model"]),
+        default="float32",
+        show_default=True,
+        help="Compute gradients of half precision in float32, or in the model's own precision.",
+    )
 
 
 def _own_options(method: Method) -> Iterator[Callable[[Any], Any]]:

@@ -2,4 +2,17 @@
 
 # ruff: noqa: F401
 
-from . import gelu
+from . import (
+    attention,
+    bias,
+    conv_transpose,
+    decoder,
+    early,
+    fused,
+    gelu,
+    normalisation,
+    packed,
+    quantised,
+    quantised_layers,
+    quantised_products,
+)

@@ -39,8 +39,8 @@ def decomposition(*op_types: str) -> Callable[[Decomposition], Decomposition]:
 
 
 def at_load(model: ir.Model) -> list[str]:
-    """Decompose, in place, what has no rule of its own; says which operators those were."""
-    return decompose(model, {k: function for k, function in DECOMPOSITIONS.items() if k not in RULED})
+    """Decompose, in place, what has no rule of its own; says which operators those were, and which nodes stay."""
+    return decompose(model, {k: function for k, function in DECOMPOSITIONS.items() if k not in RULED}, keep=True)
 
 
 def lowered(model: ir.Model) -> ir.Model:
@@ -52,27 +52,40 @@ def lowered(model: ir.Model) -> ir.Model:
     return copy
 
 
-def decompose(model: ir.Model, table: Mapping[str, Decomposition]) -> list[str]:
-    """Replace, in place, every node that a table knows, again until none is left; says which operators went.
+def decompose(model: ir.Model, table: Mapping[str, Decomposition], *, keep: bool = False) -> list[str]:
+    """Replace, in place, every node that a table knows, again until none is left.
+
+    Args:
+        model: the model.
+        table: what to replace, and by what.
+        keep: leave a node whose form its decomposition does not cover.
+
+    Returns:
+        Sentences for the user: which operators were taken apart, and which nodes stay.
 
     Raises:
         UnsupportedError: a form that its decomposition does not cover.
     """
     done: dict[str, None] = {}
-    while any(key(node) in table for node in model.graph.all_nodes()):
+    kept: dict[ir.Node, str] = {}
+    while any(key(node) in table and node not in kept for node in model.graph.all_nodes()):
         op = Op(model.graph)
         for node in list(model.graph.all_nodes()):
-            if key(node) in table:
-                done[key(node)] = None
-                added = _replace(op, node, table[key(node)])
-            else:
-                added = [node]
+            added = [node]
+            if key(node) in table and node not in kept:
+                try:
+                    added = _replace(op, node, table[key(node)])
+                    done[key(node).replace("::", ".")] = None
+                except UnsupportedError as error:
+                    if not keep:
+                        raise
+                    kept[node] = f"{error} It stays as it is, and gradients stop there."
             for new in added:
                 _type(model, new)
     used = {node.domain for node in model.graph.all_nodes()}
     for domain in [d for d in model.graph.opset_imports if d and d not in used]:
         del model.graph.opset_imports[domain]
-    return list(done)
+    return [*([f"{', '.join(done)} taken apart into standard operators"] if done else []), *kept.values()]
 
 
 def _replace(outer: Op, node: ir.Node, decomposition: Decomposition) -> list[ir.Node]:
@@ -121,7 +134,7 @@ def _type(model: ir.Model, node: ir.Node) -> None:
     data: Any = {name: ir.serde.serialize_tensor(tensor) for name, tensor in small.items()}
     try:
         found = onnx.shape_inference.infer_node_outputs(schema, ir.serde.serialize_node(node), types, data)
-    except onnx.shape_inference.InferenceError:
+    except (onnx.shape_inference.InferenceError, KeyError):  # KeyError: an input without a type
         return
     for y in node.outputs:
         if y.name in found:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .. import engine as engines
 from .. import geometry, guess, labels, layer
 from ..attribution import Attribution, Photo, Prediction, identity
-from ..autodiff.gradient import differentiate, scored
+from ..autodiff.gradient import Precision, differentiate, scored
 from ..autodiff.table import Rules, edition
 from ..engine import Engine
 from ..errors import InputError, InspectError, ResultError, TargetError
@@ -41,12 +42,14 @@ class How(TypedDict, total=False):
     preprocessing: how photos become inputs; None for the file's metadata, or a guess that is noted.
     labels: class names, or the file that holds them; None for the metadata's, or ImageNet's for 1000 outputs.
     score: "logits" explains the score before a final softmax or sigmoid, "output" the output itself.
+    precision: of the gradients of half precision: "float32", or "model" for that of the model itself.
     """
 
     engine: Engine | None
     preprocessing: Preprocessing | None
     labels: Labels | str | Path | Sequence[str] | None
     score: ScoreKind
+    precision: Precision
 
 
 class Job:
@@ -67,6 +70,7 @@ class Job:
         self.engine = how.get("engine") or engines.default()
         self.notes = list(self.model.notes)
         self.score: ScoreKind = how.get("score", "logits")
+        self.precision: Precision = how.get("precision", "float32")
         self.input = image_input(self.model)
         self.preprocessing, self.photos, self.feeds = self._read(x, how.get("preprocessing"))
         self.n = len(self.feeds[self.input.name])
@@ -162,9 +166,11 @@ class Job:
 
         def build() -> Model:
             shown = expose(self.model, [*computed, *self._outputs()])
-            return differentiate(shown, self.target, tensors, rules=rules, score=SCORE)
+            return differentiate(shown, self.target, tensors, rules=rules, precision=self.precision, score=SCORE)
 
-        key = ("gradient", self.target.key(), tuple(tensors), edition())
+        if self.precision == "float32" and any(v.dtype == ir.DataType.FLOAT16 for v in self.model.varying):
+            self.notes.append("gradients of half precision are computed in float32 (--precision model)")
+        key = ("gradient", self.target.key(), tuple(tensors), self.precision, edition())
         model = self.model.memo(key, build) if rules is None else build()
         wanted = [SCORE, *computed, *(f"gradient.{t}" for t in tensors), *self._outputs()]
         found = self._run(model, wanted, self.feeds | self.target.feeds(self.n))

@@ -53,4 +53,7 @@ CASES = [
     Case("Mish", [distinct(3, 5) * 4], step=1e-4),
     Case("Swish", [distinct(3, 5)], opset=24, forward=swish),
     Case("Swish", [distinct(3, 5)], {"alpha": 1.7}, opset=24, forward=lambda x: swish(x, 1.7)),
+    # At kinks the forward function is the branch whose slope counts.
+    Case("PRelu", [np.zeros(3), normal(3)], forward=lambda x, slope: x * slope, label="kink"),
+    Case("Selu", [np.zeros(3)], {"alpha": 0.5, "gamma": 3.0}, forward=lambda x: 1.5 * x),
 ]

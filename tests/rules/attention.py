@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,17 +40,20 @@ class Attention:
         scores, low = stages[-1], -np.inf
         if mask is not None:
             mask = np.where(mask, 0.0, low) if mask.dtype == bool else mask
+            mask = np.where(mask == np.finfo(np.float32).min, low, mask) if mask.dtype == np.float32 else mask
             short = scores.shape[-1] - mask.shape[-1]
             scores = scores + np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, short)], constant_values=low)
         if nonpad is not None:
             scores = np.where(np.arange(scores.shape[-1]) < nonpad[:, None, None, None], scores, low)
         if self.get("is_causal"):
-            scores = np.where(np.arange(q.shape[2])[:, None] + past >= np.arange(scores.shape[-1]), scores, low)
+            first = past if nonpad is None else nonpad[:, None, None, None] - q.shape[2]
+            scores = np.where(np.arange(q.shape[2])[:, None] + first >= np.arange(scores.shape[-1]), scores, low)
         p = np.exp(scores - np.maximum(scores.max(-1, keepdims=True), -1e30))
         p = p / np.maximum(p.sum(-1, keepdims=True), 1e-30)  # 0 where a row is masked altogether
         y = p @ v
         y = y.transpose(0, 2, 1, 3).reshape(len(y), y.shape[2], -1) if flat else y
         mode = self.get("qk_matmul_output_mode", 0)
+        scores = np.where(np.isinf(scores), 0, scores)  # as constant as -inf, and a difference can be taken
         return [y, *present, {0: stages[0], 1: stages[1], 2: scores, 3: p}[mode]][: self.outputs]
 
 
@@ -81,6 +85,7 @@ V = (2, 2, 5, 7)
 FLAT = ((2, 3, 24), (2, 5, 12), (2, 5, 14))
 HEADS = dict(q_num_heads=4, kv_num_heads=2)
 BOOL = np.arange(15).reshape(3, 5) % 4 != 1
+MASKED = np.where(BOOL & [[True], [False], [True]], normal(3, 5), np.finfo(np.float32).min)
 PAST = (normal(2, 2, 3, 6), normal(2, 2, 3, 7))
 
 CASES = [
@@ -106,7 +111,19 @@ CASES = [
         for c in (0.0, 0.8)
     ),
     row(Q, K, V, normal(3, 5), opset=24, outputs=4, qk_matmul_output_mode=3),
-    row(Q, K, V, None, None, None, ints(3, 5), opset=24),
+    *(
+        row(Q, K, V, mask, None, None, ints(*lengths), opset=24, label=f"{lengths}", **causal)
+        for lengths in ((3, 5), (1, 0))
+        for mask in (None, BOOL, normal(2, 1, 3, 5))
+        for causal in ({}, {"is_causal": 1})
+    ),
+    row(*FLAT, normal(3, 5), None, None, ints(2, 4), opset=24, is_causal=1, softcap=0.9, **HEADS),
+    *(
+        row(Q, K, V, None, None, None, ints(1, 4), opset=24, outputs=4, is_causal=1, qk_matmul_output_mode=m)
+        for m in (0, 1, 2, 3)
+    ),
+    row(Q, K, V, normal(3, 5), softmax_precision=1),
+    *(row(Q, K, V, MASKED.astype(np.float32), label="lowest", **causal) for causal in ({}, {"is_causal": 1})),
 ]
 
 CACHE = (np.cos(normal(9, 3)), np.sin(normal(9, 3)))
@@ -126,23 +143,27 @@ def rotary(
     return y.reshape(x.shape) if heads else y.transpose(0, 2, 1, 3)
 
 
-def turned(x: Array, cos: Array, sin: Array, ids: Array | None = None, **attributes: int) -> Case:
+def turned(x: Array, cos: Array, sin: Array, ids: Array | None = None, fixed: Any = (), **attributes: int) -> Case:
     names = {"num_heads": "heads", "interleaved": "interleaved", "rotary_embedding_dim": "dim"}
     short = {names[k]: v for k, v in attributes.items()}
-    return Case(
-        "RotaryEmbedding",
-        [x, cos, sin, ids],
-        attributes,
-        fixed=[1, 2],
-        opset=23,
-        forward=lambda *xs: rotary(xs[0], *(cos, sin), *xs[3:], **short),
-    )
+    forward = partial(rotary, **short)
+    return Case("RotaryEmbedding", [x, cos, sin, ids], attributes, fixed=fixed, opset=23, forward=forward)
 
+
+OWN = (normal(2, 3, 3), normal(2, 3, 3) * 0.7)  # caches per sample and position
 
 CASES += [
-    turned(normal(2, 4, 3, 6), *CACHE, PLACES),
-    turned(normal(2, 4, 3, 6), *CACHE, PLACES, interleaved=1),
-    turned(normal(2, 3, 24), *CACHE, PLACES, num_heads=4),
-    turned(normal(2, 4, 3, 9), *CACHE, PLACES, rotary_embedding_dim=6),
-    turned(normal(2, 4, 3, 6), normal(2, 3, 3), normal(2, 3, 3) * 0.7),
+    *(
+        turned(x, *caches, interleaved=i, **more)
+        for i in (0, 1)
+        for caches in ((*CACHE, PLACES), (*CACHE, PLACES % 2), OWN)
+        for x, more in (
+            (normal(2, 4, 3, 6), {}),
+            (normal(2, 4, 3, 9), {"rotary_embedding_dim": 6}),
+            (normal(2, 3, 24), {"num_heads": 4}),
+            (normal(2, 3, 27), {"num_heads": 3, "rotary_embedding_dim": 6}),
+        )
+    ),
+    turned(normal(2, 4, 3, 6), *CACHE, PLACES, fixed=(1, 2)),
+    turned(normal(2, 4, 3, 6), *CACHE, PLACES, fixed=(1,)),
 ]

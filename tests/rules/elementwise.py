@@ -63,4 +63,20 @@ CASES = [
     Case("Dropout", [normal(3, 5)]),
     Case("Dropout", [normal(3, 5), np.array(0.3)], outputs=2, fixed=[1]),
     Case("Dropout", [normal(3, 5), None, np.array(False)], fixed=[2]),
+    # At a jump the forward function is the branch whose slope counts.
+    Case(
+        "Mod",
+        [np.array([4.0, -6]), np.array(2.0)],
+        {"fmod": 1},
+        forward=lambda a, b: a - np.array([2, -3]) * b,
+        label="jump",
+    ),
+    # In training, with the mask that a seed fixes.
+    *(
+        Case("Dropout", [normal(5, 7), ratio, np.array(True)], {"seed": 7}, outputs=n, fixed=fixed, label=f"train{n}")
+        for ratio in (np.array(0.3), np.array(0.4, np.float32), None)
+        for n in (1, 2)
+        for fixed in ([1], [1, 2])
+    ),
+    Case("Dropout", [normal(5, 7), np.array(0.4, np.float32), np.array(False)], {"seed": 7}, label="off"),
 ]

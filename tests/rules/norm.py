@@ -15,6 +15,15 @@ def layer_norm(x: Array, scale: Array, bias: Array | None = None, *, axis: int, 
     return [(x - mean) * inv * scale + (0 if bias is None else bias), mean, inv]
 
 
+def batch_norm(x: Array, s: Array, b: Array, m: Array, v: Array, *, momentum: float = 0.9) -> list[Array]:
+    """Y with the statistics of the batch, and the running ones."""
+    others, per_channel = tuple(a for a in range(x.ndim) if a != 1), (-1, *[1] * (x.ndim - 2))
+    mean, var = x.mean(others), x.var(others)
+    hat = (x - mean.reshape(per_channel)) / np.sqrt(var + 1e-2).reshape(per_channel)
+    y = hat * s.reshape(per_channel) + b.reshape(per_channel)
+    return [y, *(momentum * old + (1 - momentum) * new for old, new in ((m, mean), (v, var)))]
+
+
 def rms_norm(x: Array, scale: Array, *, axis: int, epsilon: float = 1e-5) -> Array:
     axes = tuple(range(axis % x.ndim, x.ndim))
     return x / np.sqrt((x * x).mean(axes, keepdims=True) + epsilon) * scale
@@ -62,6 +71,17 @@ CASES = [
     ),
     *(
         Case(
+            "BatchNormalization",
+            [normal(5, 3, *rest), normal(3), normal(3), normal(3), positive(3)],
+            {"epsilon": 0.01, "training_mode": 1, **momentum},
+            outputs=3,
+            forward=lambda *xs, momentum=momentum: batch_norm(*xs, **momentum),
+        )
+        for rest in ((), (4,), (2, 3))
+        for momentum in ({}, {"momentum": 0.6})
+    ),
+    *(
+        Case(
             "InstanceNormalization",
             [normal(2, 3, *rest), normal(3), normal(3)],
             {"epsilon": 0.01},
@@ -106,6 +126,9 @@ CASES = [
         for x, axes, attributes in (((2, 3, 4, 5), (0, 2, 3), {}), ((2, 3, 4), (1, 2), {"axes": [1, 2]}))
     ),
     *(Case("LpNormalization", [distinct(2, 3, 4)], {"p": p, "axis": axis}) for p in (1, 2) for axis in (-1, 1)),
+    # At kinks the forward function is the branch whose slope counts.
+    *(Case("LpNormalization", [np.zeros((2, 3))], {"p": p}, forward=lambda x: 0 * x, label="zero") for p in (1, 2)),
+    Case("LpNormalization", [np.array([[0.0, 2]])], {"p": 1}, forward=lambda x: x / x[:, 1:], label="kink"),
     *(lrn_row(2, 7, 3, 2, size=size) for size in (1, 2, 3, 4, 5, 9)),
     lrn_row(2, 6, 5, size=3),
     lrn_row(1, 5, 2, 3, 2, size=4, beta=1.5),

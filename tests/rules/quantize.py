@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from .harness import Array, Case, positive
 
@@ -30,8 +31,8 @@ class Dequantize:
         return np.asarray(steps * along(scale, q, **self.attributes))
 
 
-def dequantize(q: Array, scale: Array, *zero: Array, **attributes: Any) -> Case:
-    return Case("DequantizeLinear", [q, scale, *zero], attributes, forward=Dequantize(**attributes))
+def dequantize(q: Array, scale: Array, *zero: Array, fixed: tuple[int, ...] = (), **attributes: Any) -> Case:
+    return Case("DequantizeLinear", [q, scale, *zero], attributes, fixed=fixed, forward=Dequantize(**attributes))
 
 
 def integers(dtype: str, *shape: int) -> Array:
@@ -41,6 +42,8 @@ def integers(dtype: str, *shape: int) -> Array:
     return rng.integers(max(info.min, -1000), min(info.max, 1000), shape, dtype=dtype, endpoint=True)
 
 
+INT4, UINT4 = (np.dtype(helper.tensor_dtype_to_np_dtype(t)) for t in (TensorProto.INT4, TensorProto.UINT4))
+FEW = np.arange(9).reshape(3, 3)
 ELSEWHERE = set("QuantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger QLinearConv QLinearMatMul".split())
 CASES = [
     dequantize(integers("int8", 3, 4), positive()),
@@ -51,4 +54,9 @@ CASES = [
     dequantize(integers("int8", 4, 3), positive(4), integers("int8", 4), axis=0),
     dequantize(integers("uint16", 6, 3), positive(3, 3), integers("uint16", 3, 3), axis=0, block_size=2),
     dequantize(integers("int8", 2, 7), positive(2, 3), axis=-1, block_size=3),
+    # Smaller ones cannot be fed, so they are weights.
+    dequantize(integers("int8", 3, 4).astype(INT4), positive(4), fixed=(0,)),
+    dequantize(
+        integers("uint8", 6, 3).astype(UINT4), positive(3, 3), FEW.astype(UINT4), fixed=(0, 2), axis=0, block_size=2
+    ),
 ]

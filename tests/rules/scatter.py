@@ -187,13 +187,15 @@ def col2im(x: Array, image: Array, block: Array, *, pads: list[int], strides: li
     return y[(..., *(slice(pads[a], pads[a] + image[a]) for a in range(r)))]
 
 
-def columns(x: tuple[int, ...], image: list[int], block: list[int], **attributes: list[int]) -> Case:
+def columns(
+    x: tuple[int, ...], image: list[int], block: list[int], fixed: tuple[int, ...] = (1, 2), **attributes: list[int]
+) -> Case:
     full = {"pads": [0] * 2 * len(image), "strides": [1] * len(image), "dilations": [1] * len(image)} | attributes
     return Case(
         "Col2Im",
         [normal(*x), ints(image), ints(block)],
         attributes,
-        fixed=[1, 2],
+        fixed=fixed,
         forward=lambda x, i, b: col2im(x, i, b, **full),
     )
 
@@ -203,6 +205,9 @@ CASES += [
     columns((2, 6, 9), [5, 6], [2, 3], pads=[0, 1, 1, 0], strides=[2, 2], dilations=[1, 1]),
     columns((1, 4, 8), [5, 6], [2, 2], strides=[2, 1], dilations=[2, 2]),
     columns((1, 3, 4), [6], [3]),
+    columns((2, 6, 9), [5, 6], [2, 3], (), pads=[0, 1, 1, 0], strides=[2, 2], dilations=[1, 1]),
+    columns((1, 4, 8), [5, 6], [2, 2], (2,), strides=[2, 1], dilations=[2, 2]),
+    columns((1, 8, 4), [2, 3, 3], [2, 2, 2], (1,)),
     Case(
         "MaxUnpool",
         [normal(1, 2, 2, 2), ints([[[[1, 3], [8, 10]], [[17, 18], [25, 31]]]])],

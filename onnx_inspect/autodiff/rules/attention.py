@@ -4,13 +4,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import onnx_ir as ir
 
 from ...emit import Op, inputs, is_float
 from ..table import Cotangents, rule
-from .index import FLOAT, HALF, INT64
+from .index import FLOAT, HALF, INT64, scatter_add
 
-LOW = -3e38  # what a masked score becomes: finite, so that a row that is masked altogether is no NaN
+# The number that masks as -inf does: onnxruntime gives 0, not a mean, where a row of the mask has nothing else.
+LOWEST = {ir.DataType.FLOAT16: -65504.0, FLOAT: float(np.finfo(np.float32).min)}
 
 
 @rule("Attention")
@@ -44,11 +49,15 @@ def attention(op: Op, node: ir.Node, dy: ir.Value, *more: ir.Value | None) -> Co
     biased = scores if tanh is None else tanh * cap
     allowed = _allowed(op, node, biased, past_k, length)
     if mask is not None:
-        seen = op.Not(op.IsInf(_wide(op, mask), detect_positive=0)) if is_float(mask) else mask
+        seen, added = mask, None
+        if mask.dtype != ir.DataType.BOOL:
+            added = op.Cast(mask, to=biased.dtype)
+            given = (op.node or node).inputs[3] or mask  # not a wider view of it
+            seen = op.Greater(added, LOWEST.get(given.dtype or FLOAT, -math.inf))
         allowed = seen if allowed is None else op.And(allowed, seen)
-        biased = biased + _wide(op, mask) if is_float(mask) else biased
-    p = op.Softmax(biased if allowed is None else op.Where(allowed, biased, LOW), axis=-1)
-    p = p if allowed is None else op.Where(allowed, p, 0)  # a row that is masked altogether has Y = 0
+        biased = biased if added is None else biased + added
+    p = op.Softmax(biased if allowed is None else op.Where(allowed, biased, -math.inf), axis=-1)
+    p = p if allowed is None else op.Where(allowed, p, 0)  # not NaN where a row is masked altogether: its Y is 0
 
     mode, dqk = attributes.get_int("qk_matmul_output_mode", 0), None if dqk is None else _wide(op, dqk)
     dout = _wide(op, split(dy, queries))
@@ -99,25 +108,49 @@ def _parted(op: Op, dx: ir.Value, past: ir.Value | None) -> tuple[ir.Value | Non
 def _allowed(
     op: Op, node: ir.Node, scores: ir.Value, past: ir.Value | None, length: ir.Value | None
 ) -> ir.Value | None:
-    """Where a query may look at a key by is_causal and by the lengths of unpadded keys; None for everywhere."""
+    """Where a query may look at a key by is_causal and by the lengths of unpadded keys; None for everywhere.
+
+    The first query stands behind the past keys; or the last query at the last key that counts.
+    """
     causal = node.attributes.get_int("is_causal", 0)
-    if causal and length is not None:
-        raise op.unsupported("is_causal together with nonpad_kv_seqlen is; give the mask as attn_mask instead")
-    zero, one = op.const(0, INT64), op.const(1, INT64)
-    column = op.Range(zero, op.Squeeze(op.Shape(scores, start=3, end=4), [0]), one)
-    if length is not None:
-        return op.Less(column, op.Unsqueeze(length, [1, 2, 3]))
-    if not causal:
+    if not causal and length is None:
         return None
-    row = op.Unsqueeze(op.Range(zero, op.Squeeze(op.Shape(scores, start=2, end=3), [0]), one), [1])
-    return op.LessOrEqual(column, row if past is None else row + op.size(past, 2))
+    zero, one = op.const(0, INT64), op.const(1, INT64)
+    rows, columns = (op.Range(zero, op.Squeeze(op.Shape(scores, start=a, end=a + 1), [0]), one) for a in (2, 3))
+    ends = None if length is None else op.Unsqueeze(length, [1, 2, 3])
+    if not causal:
+        return op.Less(columns, ends)
+    rows = op.Unsqueeze(rows, [1])
+    if ends is not None:
+        rows = rows + (ends - op.Shape(scores, start=2, end=3))
+    return op.LessOrEqual(columns, rows if past is None else rows + op.size(past, 2))
 
 
 @rule("RotaryEmbedding")
 def rotary_embedding(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = pairs of X turned by an angle whose cosine and sine are given per position; dX is turned back."""
-    _, cos, sin, ids = inputs(node, 4)
-    if op.wants(cos) or op.wants(sin):
-        raise op.unsupported("its caches depend on what is differentiated; only constant ones are supported")
+    x, cos, sin, ids = inputs(node, 4)
     names = ("interleaved", "num_heads", "rotary_embedding_dim")
-    return op.RotaryEmbedding(dy, cos, op.Neg(sin), ids, **{n: node.attributes.get_int(n, None) for n in names})
+    dx = op.RotaryEmbedding(dy, cos, op.Neg(sin), ids, **{n: node.attributes.get_int(n, None) for n in names})
+    if not op.wants(cos) and not op.wants(sin):
+        return dx
+    (a, b), (da, db) = _rotated(op, node, x), _rotated(op, node, dy)
+    dcos, dsin = (op.ReduceSum(d, [2], keepdims=0) for d in (da * a + db * b, db * a - da * b))
+    if ids is not None:  # what two positions share gets both cotangents
+        at = op.Unsqueeze(ids, [2])
+        dcos, dsin = (scatter_add(op, "ScatterND", op.shape(c), at, d) for c, d in ((cos, dcos), (sin, dsin)))
+    return [dx, dcos, dsin]
+
+
+def _rotated(op: Op, node: ir.Node, x: ir.Value) -> Sequence[ir.Value]:
+    """The first and the second numbers of the pairs that are turned, (N, S, heads, pairs) each."""
+    heads, width = (node.attributes.get_int(name, 0) for name in ("num_heads", "rotary_embedding_dim"))
+    x = op.Transpose(x, perm=[0, 2, 1, 3]) if op.rank(x) == 4 else op.Reshape(x, [0, 0, heads, -1])
+    x, interleaved = op.Slice(x, [0], [width], [3]) if width else x, node.attributes.get_int("interleaved", 0)
+    parts = op.Split(
+        op.Reshape(x, [0, 0, 0, -1, 2] if interleaved else [0, 0, 0, 2, -1]),
+        axis=4 if interleaved else 3,
+        num_outputs=2,
+        outputs=2,
+    )
+    return [op.Squeeze(part, [4 if interleaved else 3]) for part in parts]

@@ -1,7 +1,8 @@
 """Control flow: the same node over the adjoints of its subgraphs, which compute again what they need.
 
 The cotangents of what a subgraph takes from outside (weights, as a rule) are outputs of an If, and are summed over the
-iterations of a Loop or Scan. Both run once more first, to keep the states that each iteration started from.
+iterations of a Loop or Scan. Both run once more first, to keep the states that each iteration started from. Sequences
+cannot be kept so: those that an iteration needs are computed by a Loop that stops before it.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -15,8 +16,9 @@ import onnx_ir as ir
 
 from ...emit import Op, inputs, is_float
 from ...structure import all_inputs
-from ..subgraph import Found, add, adjoint, closed, copied, emit_like, invariant, summed, to_front
+from ..subgraph import Found, add, adjoint, closed, copied, emit_like, invariant, is_tensor, summed, to_front
 from ..table import Cotangents, rule
+from .sequence import at, element, erase, flat, insert, unflat
 
 BOOL, INT64 = ir.DataType.BOOL, ir.DataType.INT64
 
@@ -86,18 +88,21 @@ def through_scan(
     moving = [i for i, x in enumerate(initial) if is_float(x)]
     wanted = [i for i, x in enumerate(scanned) if is_float(x) and op.wants(x)]
     given = {i: dy for i, dy in enumerate(dys) if i >= count and dy is not None}
-    dstates, sums = [_new(inner, initial[i]) for i in moving], [_new(inner, x) for x in captured]
+    zeros = [flat(op, op.zeros_like(x)) for x in captured]  # a Scan carries no sequences
+    totals = [x if is_tensor(x) else zero for x, zero in zip(captured, zeros, strict=True)]
+    dstates, sums = [_new(inner, initial[i]) for i in moving], [_new(inner, x) for x in totals]
     slices = [_new(inner, _slice(dy, axes[1][i - count])) for i, dy in given.items()]
     smooth, slopes = [xs[i] for i in moving], [xs[count + i] for i in wanted]
     seeds = dict(zip([*moving, *given], [*dstates, *slices], strict=True))
     found = adjoint(inner, ys, seeds, [*smooth, *slopes, *captured])
+    found |= {x: flat(inner, found[x]) for x in captured if x in found}
     dsmooth, dslopes = ([found.get(x) or inner.zeros_like(x) for x in part] for part in (smooth, slopes))
     results = [*dsmooth, *add(inner, sums, captured, found), *dslopes]
     graph = closed(inner, [*dstates, *sums, *xs, *slices], results)
-    starts = [*(dys[i] or op.zeros_like(initial[i]) for i in moving), *map(op.zeros_like, captured)]
+    starts = [*(dys[i] or op.zeros_like(initial[i]) for i in moving), *zeros]
     back, picked = [1 - d for d in directions[0]], [scanned[i] for i in wanted]
     dxs = emit_like(
-        op, "Scan", [*starts, *kept, *scanned, *given.values()], [*(initial[i] for i in moving), *captured, *picked],
+        op, "Scan", [*starts, *kept, *scanned, *given.values()], [*(initial[i] for i in moving), *totals, *picked],
         body=graph,
         num_scan_inputs=count + len(scanned) + len(given),
         scan_input_axes=[0] * count + axes[0] + [axes[1][i - count] for i in given],
@@ -107,7 +112,7 @@ def through_scan(
     )  # fmt: skip
     end = count + len(scanned)
     found_at = dict(zip([*moving, *range(end, end + len(captured)), *(count + i for i in wanted)], dxs, strict=True))
-    return [found_at.get(i) for i in range(end + len(captured))]
+    return [*map(found_at.get, range(end)), *(unflat(op, found_at[end + i], x) for i, x in enumerate(captured))]
 
 
 @rule("Loop")
@@ -118,10 +123,12 @@ def loop(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
     count, inner = len(initial), invariant(op, body, initial)
     # Run again, and keep the number and the states of each iteration.
     iteration, _, *before = inner.graph.inputs
-    results = [*list(inner.graph.outputs)[: 1 + count], iteration, *before]
+    tensors = [x for x in before if is_tensor(x)]
+    results = [*list(inner.graph.outputs)[: 1 + count], iteration, *tensors]
     graph = closed(inner, list(inner.graph.inputs), results)
-    like = [*initial, _stack(iteration), *map(_stack, before)]
-    numbers, *kept = emit_like(op, "Loop", [trips, condition, *initial], like, body=graph)[count:]
+    like = [*before, _stack(iteration), *map(_stack, tensors)]
+    again = emit_like(op, "Loop", [trips, condition, *initial], like, body=graph)
+    final, numbers, kept = again[:count], again[count], again[1 + count :]
     # Run backwards, as often: T - 1, T - 2, ...
     total, inner = op.Size(numbers), invariant(op, body, initial)
     iteration, going, *before = inner.graph.inputs
@@ -131,7 +138,11 @@ def loop(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
     dstates, sums = [_new(inner, before[i]) for i in moving], [_new(inner, x) for x in captured]
     length = len(inner.graph)
     now = inner.Sub(inner.Sub(total, 1), index)
-    picks = [_pick(inner, stack, now, x) for x, stack in zip([iteration, *before], [numbers, *kept], strict=True)]
+    stacks, states = iter(kept), _states(op, inner, body, [now, condition], initial) if len(kept) < count else before
+    picks = [
+        _pick(inner, numbers, now, iteration),
+        *(_pick(inner, next(stacks), now, x) if is_tensor(x) else x for x in before),
+    ]
     slices = [_pick(inner, dy, now, _slice(dy, 0)) for dy in given.values()]
     to_front(inner.graph, length)
     for x, value in zip([going, iteration, *before], [op.const(np.array(True)), *picks], strict=True):
@@ -140,10 +151,50 @@ def loop(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
     seeds = dict(zip([*moving, *given], [*dstates, *slices], strict=True))
     found = adjoint(inner, list(inner.graph.outputs)[1:], seeds, [*smooth, *captured])
     results = [alive, *(found.get(x) or inner.zeros_like(x) for x in smooth), *add(inner, sums, captured, found)]
+    for x, state in zip(before, states, strict=True):  # sequences only now, for the walk not to enter that Loop
+        x.replace_all_uses_with(state)
     graph = closed(inner, [index, alive, *dstates, *sums], results)
     xs = [*(initial[i] for i in moving), *captured]
-    starts = [*(dys[i] or op.zeros_like(initial[i]) for i in moving), *map(op.zeros_like, captured)]
+    starts = [*(dys[i] or op.zeros_like(final[i]) for i in moving), *map(op.zeros_like, captured)]
     return summed(op, xs, emit_like(op, "Loop", [total, None, *starts], xs, body=graph))
+
+
+@rule("SequenceMap")
+def sequence_map(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
+    """Ys = sequences of a function of the elements of others, with tensors that are the same for all of them."""
+    xs = inputs(node, len(node.inputs))
+    inner = copied(op, node.attributes["body"].as_graph(), [element(x) for x in xs])
+    elements, ys = list(inner.graph.inputs), inner.graph.outputs
+    i, going = (ir.Value(name=op.fresh("i"), type=ir.TensorType(t), shape=ir.Shape([])) for t in (INT64, BOOL))
+    start = len(inner.graph)
+    picks = [x if is_tensor(x) else at(inner, x, i, e) for x, e in zip(xs, elements, strict=True)]
+    slices = {k: at(inner, dy, i, ys[k]) for k, dy in enumerate(dys) if dy is not None}
+    to_front(inner.graph, start)
+    for x, value in zip(elements, picks, strict=True):
+        x.replace_all_uses_with(value, replace_graph_outputs=True)
+    mapped = [k for k, x in enumerate(xs) if not is_tensor(x) and is_float(x) and op.wants(x)]
+    same = dict.fromkeys([*(x for x in xs if is_tensor(x) and is_float(x) and op.wants(x)), *outside(op, node)])
+    found = adjoint(inner, ys, slices, [*(picks[k] for k in mapped), *same])
+    like = [*(xs[k] for k in mapped), *same]
+    states = [_new(inner, x) for x in like]
+    dxs = [found.get(picks[k]) or inner.zeros_like(picks[k]) for k in mapped]
+    zero = op.const(np.int64(0))
+    turned = [insert(inner, erase(inner, s, zero), dx, None) for s, dx in zip(states, dxs, strict=False)]
+    graph = closed(inner, [i, going, *states], [going, *turned, *add(inner, states[len(mapped) :], list(same), found)])
+    starts = map(op.zeros_like, like)
+    return summed(op, like, emit_like(op, "Loop", [op.SequenceLength(xs[0]), None, *starts], like, body=graph))
+
+
+def _states(
+    op: Op, inner: Op, body: ir.Graph, limits: Sequence[ir.Value | None], initial: Sequence[ir.Value]
+) -> list[ir.Value]:
+    """The states that a Loop ends with, in a subgraph of `op`."""
+    step = invariant(op, body, initial)
+    states = list(step.graph.inputs)[2:]
+    if any(type(x.type) is not type(y.type) for x, y in zip(states, list(step.graph.outputs)[1:], strict=False)):
+        raise op.unsupported("one of its states is optional before a step and not after it")
+    graph = closed(step, list(step.graph.inputs), list(step.graph.outputs)[: 1 + len(initial)])
+    return emit_like(inner, "Loop", [*limits, *initial], states, body=graph)
 
 
 # Values.

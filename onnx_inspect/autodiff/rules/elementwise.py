@@ -168,11 +168,18 @@ def cast(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 
 @rule("Dropout")
 def dropout(op: Op, node: ir.Node, dy: ir.Value, *_: object) -> Cotangents:
-    """Y = X, as in inference."""
-    training = inputs(node, 3)[2]
-    if training is not None and ints(training) != [0]:
-        raise op.unsupported("it may be in training mode; export the model for inference (training_mode = false)")
-    return dy
+    """Y = X; in training Y = X mask / (1 - ratio), with the mask that this run has drawn."""
+    _, ratio, training = inputs(node, 3)
+    if training is None or ints(training) == [0]:
+        return dy
+    if op.graph is not op.home:
+        raise op.unsupported("it draws its mask within a subgraph, which runs again backwards; export it for inference")
+    drawn = op.node or node  # itself, not a wider view of it
+    drawn.resize_outputs(2)
+    mask = drawn.outputs[1]
+    mask.name, mask.type = mask.name or op.fresh("mask"), ir.TensorType(ir.DataType.BOOL)
+    left = 1 - op.Cast(ratio, to=dy.dtype) if ratio is not None else op.const(0.5, dy.dtype)
+    return op.Where(mask, dy / op.Where(training, left, 1), 0)
 
 
 constant("Sign", "Floor", "Ceil", "Round", "Bernoulli")

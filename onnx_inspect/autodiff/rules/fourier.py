@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ...emit import Op, inputs, ints
+from ...emit import Op, inputs
 from ..table import Cotangents, rule
 from .index import INT64, scatter_add
 
@@ -14,17 +14,19 @@ from .index import INT64, scatter_add
 @rule("DFT")
 def dft(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = F X over n elements, X cropped or filled with zeros to them: dX = F* dY, which is n times the inverse."""
-    x, length, given = inputs(node, 3)
-    inverse = node.attributes.get_int("inverse", 0)
-    axes = [-2] if given is None else ints(given)
-    if axes is None:
-        raise op.unsupported("its axis is known only at run time; give it as a constant")
-    if inverse and node.attributes.get_int("onesided", 0):
-        raise op.unsupported("the onesided inverse is; use the inverse of the whole spectrum")
-    axis = axes[0] % op.rank(x)
-    n = op.size(x, axis) if length is None else op.Reshape(op.Cast(length, to=INT64), [1])
+    x, length, axis = inputs(node, 3)
+    inverse, onesided = (node.attributes.get_int(name, 0) for name in ("inverse", "onesided"))
+    axis = op.const(-2, INT64) if axis is None else op.Reshape(op.Cast(axis, to=INT64), [])
+    size = _size(op, x, axis)
+    if length is not None:
+        n = op.Reshape(op.Cast(length, to=INT64), [1])
+    else:
+        n = (size - 1) * 2 if inverse and onesided else size
     dx = _adjoint(op, dy, n, axis, inverse)
-    dx = op.Pad(dx, op.Concat([0], op.size(x, axis) - n, axis=0), None, [axis])
+    if inverse and onesided:
+        shape = op.ScatterElements([1] * op.rank(x), op.Reshape(axis, [1]), [-1])
+        dx = dx * op.Reshape(op.Cast(_uses(op, size, n), to=dy.dtype), shape)
+    dx = op.Pad(dx, op.Concat([0], size - _size(op, dx, axis), axis=0), None, op.Reshape(axis, [1]))
     return op.Slice(dx, [0], op.size(x, -1), [-1])
 
 
@@ -33,7 +35,7 @@ def stft(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = F (window X) over one frame after another; dX adds the frames up where they overlap."""
     x, step, window, length = inputs(node, 4)
     n = op.Reshape(op.Cast(length, to=INT64), [1]) if window is None else op.size(window, 0)
-    frames = op.Slice(_adjoint(op, dy, n, 2, 0), [0], op.size(x, -1), [-1])
+    frames = op.Slice(_adjoint(op, dy, n, op.const(2, INT64), 0), [0], op.size(x, -1), [-1])
     zero, one = op.const(0, INT64), op.const(1, INT64)
     first = op.Range(zero, op.Squeeze(op.Shape(dy, start=1, end=2), [0]), one) * op.Cast(step, to=INT64)
     index = op.Reshape(op.Unsqueeze(first, [1]) + op.Range(zero, op.Squeeze(n, [0]), one), [-1])
@@ -47,10 +49,29 @@ def stft(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     return [scatter_add(op, "ScatterElements", op.shape(x), index, rows, axis=1), None, dw]
 
 
-def _adjoint(op: Op, dy: ir.Value, n: ir.Value, axis: int, inverse: int) -> ir.Value:
+def _adjoint(op: Op, dy: ir.Value, n: ir.Value, axis: ir.Value, inverse: int) -> ir.Value:
     """The adjoint of a transform of n elements, of which dY may lack the last ones."""
-    missing = n - op.Shape(dy, start=axis, end=axis + 1)
-    dy = op.Pad(dy, op.Concat([0], missing, axis=0), None, [axis])
-    dx = op.DFT(dy, None, op.const(axis, INT64), inverse=1 - inverse)
+    missing = n - _size(op, dy, axis)
+    dy = op.Pad(dy, op.Concat([0], missing, axis=0), None, op.Reshape(axis, [1]))
+    dx = op.DFT(dy, None, axis, inverse=1 - inverse)
     count = op.Cast(n, to=dy.dtype)
     return dx / count if inverse else dx * count
+
+
+def _uses(op: Op, size: ir.Value, n: ir.Value) -> ir.Value:
+    """How often the onesided inverse uses each of the first n elements of its input: at their place, and mirrored.
+
+    As onnxruntime does, also where it is given more or less than half of the spectrum: mirrored are all that it is
+    given but the first one, and for even n the last one; over what lies at their places, if anything does.
+    """
+    zero, one = op.const(0, INT64), op.const(1, INT64)
+    k = op.Range(zero, op.Squeeze(n, [0]), one)
+    last = size - 1 - op.Cast(op.Equal(op.Mod(n, 2), 0), to=INT64)
+    stays = op.Or(op.Equal(k, 0), op.Less(k + last, n))
+    mirrored = op.And(op.Greater(k, 0), op.LessOrEqual(k, last))
+    return op.Cast(stays, to=INT64) + op.Cast(mirrored, to=INT64)
+
+
+def _size(op: Op, x: ir.Value, axis: ir.Value) -> ir.Value:
+    """The size along an axis that may be known only at run time, as a vector."""
+    return op.Gather(op.shape(x), op.Reshape(axis, [1]))

@@ -95,7 +95,7 @@ def _ramp(op: Op, x: ir.Value, axis: int, rank: int) -> ir.Value:
 
 @rule("TopK")
 def topk(op: Op, node: ir.Node, dy: ir.Value, *_: object) -> Cotangents:
-    """Y = the largest or smallest K along an axis."""
+    """Y = the largest or smallest K along an axis; of equal ones those that it picked."""
     (x,), axis = inputs(node, 1), node.attributes.get_int("axis", -1)
     return op.ScatterElements(op.zeros_like(x), node.outputs[1], dy, axis=axis)
 

@@ -28,23 +28,35 @@ def log_softmax(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 
 
 @rule("BatchNormalization")
-def batch_normalization(op: Op, node: ir.Node, dy: ir.Value, *_: ir.Value | None) -> Cotangents:
-    """Y = s (X - m) / √(v + ε) + b per channel, with the statistics m and v given."""
-    if node.attributes.get_int("training_mode", 0):
-        raise op.unsupported(
-            "training_mode=1 mixes the samples of a batch, so none has a gradient of its own; export the "
-            "model in evaluation mode"
-        )
+def batch_normalization(op: Op, node: ir.Node, dy: ir.Value, *running: ir.Value | None) -> Cotangents:
+    """Y = s (X - m) / √(v + ε) + b per channel, with the statistics m and v given; in training those of the batch."""
     x, s, b, m, v = node.inputs
     assert x is not None and s is not None and b is not None and m is not None and v is not None
     rank = op.rank(x)
     others = [a for a in range(rank) if a != 1]
+    if node.attributes.get_int("training_mode", 0):
+        return _of_batch(op, node, dy, [*running, None, None][:2], others)
     inv = op.Reciprocal(op.Sqrt(op.Add(v, node.attributes.get_float("epsilon", 1e-5))))
     scale = _as(op, s, v) * inv
     dx = dy * _per_channel(op, _as(op, scale, dy), rank)
     db = _as(op, op.ReduceSum(dy, others, keepdims=0), v)
     ds = _as(op, op.ReduceSum(dy * (x - _per_channel(op, _as(op, m, x), rank)), others, keepdims=0), v) * inv
     return [dx, _as(op, ds, s), _as(op, db, b), op.Neg(db * scale), ds * scale * inv * -0.5]
+
+
+def _of_batch(op: Op, node: ir.Node, dy: ir.Value, running: Sequence[ir.Value | None], others: list[int]) -> Cotangents:
+    """Y = s X̂ + b; its other outputs are μ m + (1 - μ) mean X and μ v + (1 - μ) var X, with the momentum μ."""
+    x, s, b = inputs(node, 3)
+    momentum = node.attributes.get_float("momentum", 0.9)
+    wide, dy = _wide(op, x, dy)
+    hat, inv = _standardise(op, wide, others, node)
+    dhat = dy * _per_channel(op, _as(op, s, dy), len(others) + 1)
+    dx = _standardise_adjoint(op, dhat, hat, inv, others)
+    share = (1 - momentum) / op.Cast(op.Div(op.Size(x), op.Size(s)), to=wide.dtype or ir.DataType.FLOAT)
+    for d, slope in zip(running, (1.0, hat / inv * 2), strict=True):
+        dx = dx if d is None else dx + _per_channel(op, _as(op, d, wide), len(others) + 1) * share * slope
+    ds, db = (op.ReduceSum(d, others, keepdims=0) for d in (dy * hat, dy))
+    return [_as(op, dx, x), _as(op, ds, s), _as(op, db, b), *(d and d * momentum for d in running)]
 
 
 @rule("InstanceNormalization", "GroupNormalization")

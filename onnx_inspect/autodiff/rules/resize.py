@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def resize(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     that onnxruntime does not crop along an axis that keeps its size.
     """
     attributes = node.attributes
-    x, roi, scales = inputs(node, 3)
+    x, roi, scales, sizes = inputs(node, 4)
     y = node.outputs[0]
     rank = op.rank(x)
     axes = [a % rank for a in attributes.get_ints("axes", range(rank))]
@@ -36,68 +37,78 @@ def resize(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     crops = how.get("coordinate_transformation_mode") == "tf_crop_and_resize"
     if crops and op.wants(roi):
         raise op.unsupported("its region of interest depends on what is differentiated; give it as a constant")
-    if attributes.get_string("keep_aspect_ratio_policy", "stretch") != "stretch":
-        scales = _common_scale(op, node, axes)
+    if crops:  # what is extrapolated does not depend on X
+        how["extrapolation_value"] = 0.0
+    policy = attributes.get_string("keep_aspect_ratio_policy", "stretch") if scales is None else "stretch"
+    how["keep_aspect_ratio_policy"] = policy
+    if policy != "stretch" and min(attributes.get_ints("axes", (0,))) < 0:
+        raise op.unsupported("onnxruntime ignores negative axes with a keep_aspect_ratio_policy; count them from 0")
+    grown = _grown(op, x, y)
+    if policy != "stretch":
+        grown = _fit(op, x, sizes, axes, policy)
+    known = None if scales is None or scales.const_value is None else scales.const_value.numpy()
     for i, axis in enumerate(axes):
-        scale = None if scales is None else op.Slice(scales, [i], [i + 1])
-        same = op.dim(x, axis), op.dim(y, axis)
-        whole = scales is None or (scales.const_value is not None and scales.const_value.numpy()[i] == 1)
-        if whole and not crops and same[0] is not None and same[0] == same[1]:
+        kept = op.dim(x, axis) is not None and op.dim(x, axis) == op.dim(y, axis)
+        if not crops and (known[i] == 1 if known is not None else kept and scales is None and policy == "stretch"):
             continue
-        part = None
-        if crops:  # what is extrapolated does not depend on X
-            part = op.Cast(op.Gather(roi, [i, i + len(axes)]), to=ir.DataType.FLOAT)
-            how["extrapolation_value"] = 0.0
-        dy = _transposed(op, dy, x, y, axis, part, scale, how)
+        part = op.Cast(op.Gather(roi, [i, i + len(axes)]), to=ir.DataType.FLOAT) if crops else None
+        scale = None if scales is None else op.Slice(scales, [i], [i + 1])
+        size = op.size(y, axis) if policy == "stretch" else op.Slice(sizes, [i], [i + 1])
+        dy = _transposed(op, dy, _matrix(op, op.size(x, axis), grown, size, part, scale, how), axis, rank)
     return dy
 
 
-def _common_scale(op: Op, node: ir.Node, axes: list[int]) -> ir.Value:
-    """The one scale of all axes by which keep_aspect_ratio_policy fits Y into the sizes, or around them."""
-    x, y, wanted = op.static_shape(inputs(node, 1)[0]), op.static_shape(node.outputs[0]), ints(inputs(node, 4)[3])
-    if x is not None and y is not None and wanted is not None:
-        fit = min if node.attributes.get_string("keep_aspect_ratio_policy") == "not_larger" else max
-        scale = np.float32(fit(np.float32(size) / np.float32(x[a]) for size, a in zip(wanted, axes, strict=True)))
-        # Sizes by scale are rounded down, by policy to the nearest.
-        if all(int(np.float32(x[a]) * scale) == y[a] for a in axes):
-            return op.const(np.full(len(axes), scale, np.float32))
-    raise op.unsupported(
-        "its keep_aspect_ratio_policy is not 'stretch' and rounds a size; give scales instead of sizes"
-    )
+def _grown(op: Op, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """From 1 to 2 if X and Y differ in size, else to 1: where no size changes, onnxruntime only copies."""
+    one, change = op.const([1]), op.ReduceSum(op.Abs(op.shape(x) - op.shape(y)), [0])
+    return one, one + op.Min(change, one)
 
 
-def _transposed(
+def _fit(op: Op, x: ir.Value, sizes: ir.Value, axes: list[int], policy: str) -> tuple[ir.Value, ir.Value]:
+    """The axis that decides on the one scale by which a policy keeps the aspect ratio: its size, and the wanted one.
+
+    A fraction as small as possible stands for it, where they are known.
+    """
+    have, wanted = [op.dim(x, axis) or 0 for axis in axes], ints(sizes)
+    if wanted is not None and all(have):
+        pick = min if policy == "not_larger" else max
+        p, q = pick(zip(have, wanted, strict=True), key=lambda pair: np.float32(pair[1]) / np.float32(pair[0]))
+        return op.const([p // math.gcd(p, q)]), op.const([q // math.gcd(p, q)])
+    all_sizes = op.Concat(*(op.size(x, axis) for axis in axes), axis=0)
+    ratio = op.Cast(sizes, to=ir.DataType.FLOAT) / op.Cast(all_sizes, to=ir.DataType.FLOAT)
+    at = (op.ArgMin if policy == "not_larger" else op.ArgMax)(ratio, axis=0, keepdims=1)
+    return op.Gather(all_sizes, at), op.Gather(sizes, at)
+
+
+def _matrix(
     op: Op,
-    dy: ir.Value,
-    x: ir.Value,
-    y: ir.Value,
-    axis: int,
+    n: ir.Value,
+    height: tuple[ir.Value, ir.Value],
+    size: ir.Value,
     roi: ir.Value | None,
     scale: ir.Value | None,
     how: dict[str, Any],
 ) -> ir.Value:
-    """dY times the transposed matrix of one axis."""
-    n, m = op.size(x, axis), op.size(y, axis)
+    """What the resampling of an axis of n elements makes of the rows of the identity.
+
+    The rows are images, (1, n, height, n) with equal lines, that are resized with the axis's roi, scale or size.
+    """
     eye = op.EyeLike(op.full(op.Concat(n, n, axis=0), 0, ir.DataType.FLOAT))
-    copied = scale is not None and op.dim(x, axis) == op.dim(y, axis)  # or both unknown
-    plain = how.get("mode") != "cubic" and not how.get("antialias")
-    if copied and not plain and op.dim(x, axis) is not None:
-        raise op.unsupported("one of its axes is resampled to the size that it has; give sizes instead of scales")
-    # onnxruntime copies where no size changes, whatever the scales say: an axis of 1 grows to 2 beside it.
-    lead = [1, 1, 1] if copied and plain else [1, 1]
-    identity = op.Unsqueeze(eye, list(range(len(lead))))
-    if roi is not None:  # of the identity all rows, of its columns the region
+    images = op.Expand(op.Unsqueeze(eye, [0, 2]), op.Concat([1, 1], height[0], [1], axis=0))
+    if roi is not None:  # of the height all
         start, end = op.Split(roi, outputs=2, num_outputs=2)
-        zeros = np.zeros(len(lead) + 1, np.float32)
-        roi = op.Concat(op.const(zeros), start, op.const(zeros + 1), end, axis=0)
+        roi = op.Concat(np.zeros(1, np.float32), start, np.ones(1, np.float32), end, axis=0)
     if scale is not None:
-        scales = op.const(np.array([*lead[:2], *[2] * (len(lead) - 2), 1], np.float32))
-        matrix = op.Resize(identity, roi, op.Concat(scales, scale, axis=0), **how)
+        scales = op.Concat(op.Cast(height[1], to=ir.DataType.FLOAT), scale, axis=0)
+        resized = op.Resize(images, roi, scales, axes=[2, 3], **how)
     else:
-        matrix = op.Resize(identity, roi, None, op.Concat([1, 1, *[2] * (len(lead) - 2)], n, m, axis=0), **how)
-    matrix = op.Gather(matrix, op.const(np.array(0)), axis=2) if len(lead) == 3 else matrix
-    matrix = op.Cast(op.Squeeze(matrix, [0, 1]), to=dy.dtype)
-    rank = op.rank(x)
+        resized = op.Resize(images, roi, None, op.Concat(height[1], size, axis=0), axes=[2, 3], **how)
+    return op.Squeeze(op.Slice(resized, [0], [1], [2]), [0, 2])  # type: ignore[no-any-return]
+
+
+def _transposed(op: Op, dy: ir.Value, matrix: ir.Value, axis: int, rank: int) -> ir.Value:
+    """dY times the transposed matrix of one axis."""
     order = [a for a in range(rank) if a != axis] + [axis]
-    rows = op.MatMul(op.Transpose(dy, perm=order), op.Transpose(matrix, perm=[1, 0]))
+    transposed = op.Transpose(op.Cast(matrix, to=dy.dtype), perm=[1, 0])
+    rows = op.MatMul(op.Transpose(dy, perm=order), transposed)
     return op.Transpose(rows, perm=[order.index(a) for a in range(rank)])  # type: ignore[no-any-return]

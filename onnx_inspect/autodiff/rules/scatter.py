@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
-from ...emit import Op, inputs, ints
+from ...emit import Op, inputs
 from ..table import Cotangents, rule
 from .index import FLOAT, HALF, INT64, picked, positions
 
@@ -128,7 +127,10 @@ def cumprod(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 
 @rule("MaxUnpool")
 def max_unpool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = zeros with X at its places in the flat order of Y."""
+    """Y = zeros with X at its places in the flat order of Y.
+
+    So does onnxruntime also with an output_shape; in onnx's reference the places are then those of a smaller map.
+    """
     x, indices = inputs(node, 2)
     return op.like(op.Gather(op.Reshape(dy, [-1]), indices), x)
 
@@ -136,18 +138,18 @@ def max_unpool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 @rule("Col2Im")
 def col2im(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = the sum of blocks where they overlap; dX takes each block out of dY."""
-    x, *shapes = inputs(node, 3)
-    image, block = (ints(v) for v in shapes)
-    if image is None or block is None:
-        raise op.unsupported("its image_shape or block_shape is known only at run time; give constants")
-    rank = len(image)
+    x, image, block = inputs(node, 3)
+    count = op.dim(image, 0)
+    rank = count if count is not None else op.rank(node.outputs[0]) - 2
     pads = list(node.attributes.get_ints("pads", [0] * rank * 2))
     strides, dilations = (node.attributes.get_ints(name, [1] * rank) for name in ("strides", "dilations"))
-    sizes = [n + b + e for n, b, e in zip(image, pads[:rank], pads[rank:], strict=True)]
-    place = np.zeros([1] * 2 * rank, np.int64)  # offsets inside a block, then blocks
-    for a, (n, k, s, d) in enumerate(zip(sizes, block, strides, dilations, strict=True)):
-        offsets = np.arange(k).reshape([k if i == a else 1 for i in range(2 * rank)]) * d
-        starts = np.arange(0, n - d * (k - 1), s)
-        place = place * n + offsets + starts.reshape([-1 if i == a + rank else 1 for i in range(2 * rank)])
+    place = op.const(0, INT64)  # offsets inside a block, then blocks
+    for a, (s, d) in enumerate(zip(strides, dilations, strict=True)):
+        n = op.Gather(image, op.const(a, INT64)) + (pads[a] + pads[rank + a])
+        k = op.Gather(block, op.const(a, INT64))
+        ranges = [(a, op.Range(op.const(0, INT64), k, op.const(1, INT64)) * d)]
+        ranges += [(a + rank, op.Range(op.const(0, INT64), n - (k - 1) * d, op.const(s, INT64)))]
+        offsets, starts = (op.Unsqueeze(v, [i for i in range(2 * rank) if i != own]) for own, v in ranges)
+        place = place * n + offsets + starts
     maps = op.Pad(dy, [0, 0, *pads[:rank], 0, 0, *pads[rank:]])
-    return op.like(op.Gather(op.Reshape(maps, [0, 0, -1]), op.const(place.reshape(-1)), axis=2), x)
+    return op.like(op.Gather(op.Reshape(maps, [0, 0, -1]), op.Reshape(place, [-1]), axis=2), x)

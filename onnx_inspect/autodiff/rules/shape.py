@@ -55,7 +55,12 @@ def slice_(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     size = op.Gather(op.shape(x), axes)
     begin = op.Where(op.Less(starts, 0), op.Max(starts + size, 0), op.Min(starts, size))
     end = size - begin - op.Gather(op.shape(node.outputs[0]), axes)
-    return op.Pad(dy, op.Concat(begin, end, axis=0), None, axes)
+    return op.Pad(dy, op.Concat(_everywhere(op, x, axes, begin), _everywhere(op, x, axes, end), axis=0))
+
+
+def _everywhere(op: Op, x: ir.Value, axes: ir.Value, pads: ir.Value) -> ir.Value:
+    """Pads of some axes as pads of all: onnxruntime fails at a Pad of some axes behind a Transpose."""
+    return op.ScatterElements(op.Mul(op.shape(x), 0), axes, pads)
 
 
 @rule("Pad")
@@ -65,10 +70,13 @@ def pad(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     mode = node.attributes.get_string("mode", "constant")
     if mode != "constant":
         return picked(op, x, op.Pad(positions(op, x), pads, None, axes, mode=mode), dy)
-    dx = op.Pad(dy, op.Neg(pads), None, axes)
+    if axes is not None:
+        axes, (begin, end) = op.Cast(axes, to=INT64), op.Split(pads, outputs=2, num_outputs=2)
+        pads = op.Concat(_everywhere(op, x, axes, begin), _everywhere(op, x, axes, end), axis=0)
+    dx = op.Pad(dy, op.Neg(pads))
     if not op.wants(value):
         return dx
-    border = op.Pad(op.zeros_like(x), pads, op.const(1, x.dtype), axes)
+    border = op.Pad(op.zeros_like(x), pads, op.const(1, x.dtype))
     return [dx, None, op.like(op.ReduceSum(dy * border, keepdims=0), value)]
 
 

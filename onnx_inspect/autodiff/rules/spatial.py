@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import onnx_ir as ir
 
 from ...emit import Op, inputs
 from ..table import Cotangents, rule
+from .convolution import window
 from .index import FLOAT, HALF, INT64, scatter_add
 
 # One tap of one axis: its index, its weight, and the derivative of the weight by the coordinate.
@@ -29,34 +31,106 @@ def grid_sample(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     wide_x, wide_grid, dy = (op.Cast(v, to=FLOAT) if v.dtype in HALF else v for v in (x, grid, dy))
     # Maps as rows (N, C, places), coordinates and all that follows from them as rows (N, points).
     sizes = [op.size(x, 2 + a) for a in range(spatial)]
-    flat, dy = op.Reshape(wide_x, [0, 0, -1]), op.Reshape(dy, [0, 0, -1])
     points = [op.Gather(wide_grid, op.const(spatial - 1 - a, INT64), axis=-1) for a in range(spatial)]
     axes = [_taps(op, node, op.Reshape(p, [0, -1]), n) for p, n in zip(points, sizes, strict=True)]
-    updates: list[ir.Value] = []
-    places: list[ir.Value] = []
-    slopes: list[list[ir.Value]] = [[] for _ in range(spatial)]
-    for taps in product(*axes):
-        place = taps[0][0]
-        for (index, _, _), n in zip(taps[1:], sizes[1:], strict=True):
-            place = place * n + index
-        place = op.Expand(op.Unsqueeze(place, [1]), op.Shape(dy))
-        weights = [weight for _, weight, _ in taps]
-        if op.wants(x):
-            places.append(place)
-            updates.append(dy * op.Unsqueeze(math.prod(weights[1:], start=weights[0]), [1]))
-        if op.wants(grid):
-            here = op.ReduceSum(dy * op.GatherElements(flat, place, axis=2), [1], keepdims=0)
-            for a, (_, _, slope) in enumerate(taps):
-                slopes[a].append(math.prod([*weights[:a], *weights[a + 1 :]], start=here * slope))
+    sampled, dy = _Sampled(op, op.Reshape(wide_x, [0, 0, -1]), axes, sizes), op.Reshape(dy, [0, 0, -1])
     dx = dgrid = None
     if op.wants(x):
-        index = op.Concat(*places, axis=2)
-        dx = scatter_add(op, "ScatterElements", op.Shape(flat), index, op.Concat(*updates, axis=2), axis=2)
-        dx = op.Cast(op.like(dx, x), to=x.dtype)
+        dx = op.Cast(op.like(sampled.to_map(dy), x), to=x.dtype)
     if op.wants(grid):
-        parts = [op.Unsqueeze(op.Sum(*s), [2]) for s in reversed(slopes)]
+        parts = [op.Unsqueeze(d, [2]) for d in reversed(sampled.to_points(dy))]
         dgrid = op.Cast(op.like(op.Concat(*parts, axis=2), grid), to=grid.dtype)
     return [dx, dgrid]
+
+
+@rule("DeformConv")
+def deform_conv(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+    """Y = W times X where offsets move the taps to, interpolated linearly, times a mask; plus B.
+
+    Neighbours outside of the map count as 0. So they do in onnxruntime and in onnx's reference, which agree, but that
+    the reference divides by 0 on maps of one row or column.
+    """
+    given, at = inputs(node, 5), window(op, node)
+    wide = [op.Cast(v, to=FLOAT) if v is not None and v.dtype in HALF else v for v in given]
+    (x, w, offset, _, mask), dy, rank = wide, op.Cast(dy, to=wide[0].dtype), len(at.strides)
+    groups, sets = node.attributes.get_int("group", 1), node.attributes.get_int("offset_group", 1)
+    sizes, kernel, outs = ([op.size(v, 2 + a) for a in range(rank)] for v in (given[0], given[1], given[2]))
+    # Channels with the same offsets are a row of their own, (N·sets, C/sets, ...), read at (N·sets, taps·outputs).
+    rows, taps = op.size(given[0], 0) * sets, op.ReduceProd(op.Concat(*kernel, axis=0), keepdims=1)
+    moves = op.Reshape(offset, op.Concat(rows, taps, [rank, -1], axis=0))
+    axes = []
+    for a in range(rank):
+        tap, output = ramp(op, kernel[a]) * at.dilations[a], ramp(op, outs[a]) * at.strides[a] - at.begin[a]
+        still = _along(op, tap, a, 2 * rank) + _along(op, output, rank + a, 2 * rank)
+        still = op.Reshape(op.Expand(still, op.Concat(*kernel, *outs, axis=0)), op.Concat(taps, [-1], axis=0))
+        point = op.Gather(moves, op.const(a, INT64), axis=2) + op.Cast(still, to=x.dtype)
+        axes.append(_around(op, op.Reshape(point, [0, -1]), "linear", 1, sizes[a], "zeros"))
+    shape = op.Concat(rows, op.size(given[0], 1) / sets, [-1], axis=0)
+    sampled = _Sampled(op, op.Reshape(x, shape), axes, sizes)
+    values = sampled.values()
+    mask = 1 if mask is None else op.Reshape(mask, op.Concat(rows, [1, -1], axis=0))
+    # Per group: (O/groups, outputs) = (O/groups, C/groups·taps) @ (C/groups·taps, outputs).
+    inner = op.size(given[1], 1) * taps
+    matrix = op.Transpose(op.Reshape(w, op.Concat([groups, -1], inner, axis=0)), perm=[0, 2, 1])
+    columns = op.Reshape(values * mask, op.Concat(op.size(given[0], 0), [groups], inner, [-1], axis=0))
+    dys = op.Reshape(dy, op.Concat([0, groups], op.size(given[1], 0) / groups, [-1], axis=0))
+    dcolumns = op.Reshape(op.MatMul(matrix, dys), shape)
+    split = op.Concat([0], taps, [1, -1], axis=0)
+    found: list[Callable[[], ir.Value]] = [
+        lambda: sampled.to_map(dcolumns * mask),
+        lambda: op.ReduceSum(op.MatMul(dys, op.Transpose(columns, perm=[0, 1, 3, 2])), [0], keepdims=0),
+        lambda: op.Concat(*(op.Reshape(d, split) for d in sampled.to_points(dcolumns * mask)), axis=2),
+        lambda: op.ReduceSum(dy, [0, *range(2, 2 + rank)], keepdims=0),
+        lambda: op.ReduceSum(dcolumns * values, [1], keepdims=0),
+    ]
+    return [op.Cast(op.like(d(), v), to=v.dtype) if op.wants(v) else None for v, d in zip(given, found, strict=True)]
+
+
+def _along(op: Op, vector: ir.Value, axis: int, rank: int) -> ir.Value:
+    return op.Unsqueeze(vector, [a for a in range(rank) if a != axis])
+
+
+def ramp(op: Op, count: ir.Value, dtype: ir.DataType | None = INT64) -> ir.Value:
+    """0, 1, 2, ...: as many as a vector of length 1 says."""
+    return op.Cast(op.Range(op.const(0, INT64), op.Squeeze(count, [0]), op.const(1, INT64)), to=dtype)
+
+
+class _Sampled:
+    """Maps (N, C, places) read at (N, points): the sum over taps of all axes, each its product of weights."""
+
+    def __init__(self, op: Op, maps: ir.Value, axes: Sequence[Sequence[Tap]], sizes: Sequence[ir.Value]) -> None:
+        self.op, self.maps, self.taps = op, maps, list(product(*axes))
+        self.places: list[ir.Value] = []
+        for taps in self.taps:
+            place = taps[0][0]
+            for (index, _, _), n in zip(taps[1:], sizes[1:], strict=True):
+                place = place * n + index
+            channels = op.Concat([1], op.Shape(maps, start=1, end=2), [1], axis=0)
+            self.places.append(op.Expand(op.Unsqueeze(place, [1]), channels))
+
+    def values(self) -> ir.Value:
+        """What is read, (N, C, points)."""
+        pairs = zip(self.places, self._weights(), strict=True)
+        return self.op.Sum(*(self.op.GatherElements(self.maps, place, axis=2) * weight for place, weight in pairs))
+
+    def to_map(self, dy: ir.Value) -> ir.Value:
+        """The cotangent of the maps."""
+        op, updates = self.op, [dy * weight for weight in self._weights()]
+        places, updates = (op.Concat(*parts, axis=2) for parts in (self.places, updates))
+        return scatter_add(op, "ScatterElements", op.Shape(self.maps), places, updates, axis=2)
+
+    def to_points(self, dy: ir.Value) -> list[ir.Value]:
+        """The cotangents of the coordinates, by axis, (N, points)."""
+        op = self.op
+        slopes: list[list[ir.Value]] = [[] for _ in self.taps[0]]
+        for place, taps in zip(self.places, self.taps, strict=True):
+            here = op.ReduceSum(dy * op.GatherElements(self.maps, place, axis=2), [1], keepdims=0)
+            for a, (_, _, slope) in enumerate(taps):
+                slopes[a].append(math.prod([w for b, (_, w, _) in enumerate(taps) if b != a], start=here * slope))
+        return [op.Sum(*parts) for parts in slopes]
+
+    def _weights(self) -> list[ir.Value]:
+        return [self.op.Unsqueeze(math.prod([w for _, w, _ in t[1:]], start=t[0][1]), [1]) for t in self.taps]
 
 
 def _taps(op: Op, node: ir.Node, point: ir.Value, size: ir.Value) -> list[Tap]:
@@ -79,6 +153,13 @@ def _taps(op: Op, node: ir.Node, point: ir.Value, size: ir.Value) -> list[Tap]:
         rest = (at - low) - op.Floor((at - low) / period) * period
         slope = op.Where(op.LessOrEqual(rest, span), slope, -slope)
         at = op.Where(inside, at, op.Min(rest, period - rest) + low)
+    return _around(op, at, mode, slope, size, padding, align)
+
+
+def _around(
+    op: Op, at: ir.Value, mode: str, slope: ir.Value | float, size: ir.Value, padding: str, align: int = 0
+) -> list[Tap]:
+    """The taps around a place of one axis, which moves by `slope` with its coordinate."""
     first = op.Floor(at)
     f = at - first
     base = op.Cast(first, to=INT64)
@@ -125,34 +206,11 @@ def _padded(
 def affine_grid(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = theta times each place of a map, in homogeneous coordinates: the grid of the identity is these places."""
     theta, size = inputs(node, 2)
-    rank = op.rank(dy) if dy.shape is not None else op.rank(node.outputs[0])
-    d = rank - 2
-    batch = op.Concat([1], op.Slice(size, [1], [d + 2]), axis=0)
-    eye = op.EyeLike(op.full([d, d + 1], 0, FLOAT))
+    d = op.size(theta, 1)
+    batch = op.Concat([1], op.Slice(size, [1], d + 2), axis=0)
+    eye = op.EyeLike(op.full(op.Concat(d, d + 1, axis=0), 0, FLOAT))
     places = op.AffineGrid(op.Unsqueeze(eye, [0]), batch, align_corners=node.attributes.get_int("align_corners", 0))
-    places = op.Cast(op.Reshape(places, [-1, d]), to=dy.dtype)
+    places = op.Cast(op.Reshape(places, op.Concat([-1], d, axis=0)), to=dy.dtype)
     ones = op.Expand(op.Cast([1], to=dy.dtype), op.Concat(op.Shape(places, start=0, end=1), [1], axis=0))
-    rows = op.Transpose(op.Reshape(dy, [0, -1, d]), perm=[0, 2, 1])
+    rows = op.Transpose(op.Reshape(dy, op.Concat([0, -1], d, axis=0)), perm=[0, 2, 1])
     return [op.like(op.MatMul(rows, op.Concat(places, ones, axis=1)), theta)]
-
-
-@rule("Det")
-def det(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = det X; dX is dY times the cofactors, which need no inverse. Up to 3 rows."""
-    (x,) = inputs(node, 1)
-    n = op.dim(x, -1) if op.dim(x, -1) is not None else op.dim(x, -2)
-    if n is None or n > 3:
-        raise op.unsupported("matrices of up to 3 rows are, of a size that is known; choose a layer behind it")
-    scale = op.Unsqueeze(dy, [-2, -1])
-    if n == 1:
-        return scale
-    if n == 2:
-        turned = op.Gather(op.Gather(x, [1, 0], axis=-1), [1, 0], axis=-2)
-        return op.Mul(scale * turned, op.Cast(op.Reshape([1, -1, -1, 1], [2, 2]), to=x.dtype))
-
-    def moved(rows: int, columns: int) -> ir.Value:
-        """X with its rows and columns rotated."""
-        turn = ([0, 1, 2], [1, 2, 0], [2, 0, 1])
-        return op.Gather(op.Gather(x, turn[rows], axis=-2), turn[columns], axis=-1)
-
-    return scale * (moved(1, 1) * moved(2, 2) - moved(1, 2) * moved(2, 1))

@@ -1,0 +1,204 @@
+"""Can this model be explained? What stands in the way, named, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError, InspectError, LayerError, TargetError, UnsupportedError
+from ..methods.job import Job, image_input
+from ..model import Model
+from ..target import Element, parse
+from ..versions import versions
+from . import file, install, path, photos, probe
+from .report import Finding, Report, Severity
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..naming import Layer
+    from ..scores import ScoreKind
+
+__all__ = ["Finding", "Report", "examine"]
+
+
+def examine(
+    model: Any,
+    pictures: Sequence[str | Path] = (),
+    target: Any = "top",
+    *,
+    layer: str = "auto",
+    score: ScoreKind = "logits",
+    labels: Any = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    **engine: Any,
+) -> Report:
+    """Can this model be explained?
+
+    The file is read, the operators between input and target are looked up, and the gradient is run: on the pictures,
+    or on made-up input. With pictures, every preprocessing is tried as well.
+
+    Args:
+        model: a path, bytes, a ModelProto or a model.
+        pictures: photos, by path.
+        target: what is to be explained, as in every method.
+        layer: the map to explain at, "auto" for the one that gradcam would choose.
+        score: "logits" or "output", as in every method.
+        labels: class names, or the file that holds them.
+        preprocessing: preset and fields of Preprocessing that are known, as on the command line.
+        device: where to run; what cannot run there runs on the CPU, with a finding.
+        engine: more of `Engine`: threads, batch, verbose.
+
+    Raises:
+        ModelError: this is no ONNX model at all.
+        TargetError, LayerError, InputError, PhotoError: what was asked for makes no sense.
+    """
+    report = Report({})
+    proto, loaded, trouble = file.open_model(model)
+    runner, refused = install.engine(device, **engine)
+    report.add(*install.check(), *refused, *trouble)
+    report.facts = {"model": _name(model, loaded), "versions": versions(), "provider": runner.provider}
+    if proto is not None:
+        report.facts |= _facts(proto)
+        report.add(*file.check(proto, loaded))
+    if loaded is None:
+        return report
+    report.facts |= _more(loaded)
+    _try(report, loaded, [Path(p) for p in pictures], target, layer, score, labels, dict(preprocessing or {}), runner)
+    return report
+
+
+def _name(given: Any, loaded: Model | None) -> str:
+    if loaded is not None:
+        return str(loaded.source.path or loaded.source.name)
+    return str(given) if isinstance(given, str | Path) else "(model in memory)"
+
+
+def _facts(proto: Any) -> dict[str, Any]:
+    return {
+        "producer": f"{proto.producer_name} {proto.producer_version}".strip(),
+        "ir_version": proto.ir_version,
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
+        "operators": dict(file.operators(proto).most_common()),
+    }
+
+
+def _more(model: Model) -> dict[str, Any]:
+    return {
+        "canonical_opset": model.opset,
+        "without_rule": dict(path.without_rule(model)),
+        "external_data": [str(f) for f in model.source.data_files],
+        "inputs": [vars(s) for s in model.inputs],
+        "outputs": [vars(s) for s in model.outputs],
+        "batch_freed": model.batch_relaxed,
+    }
+
+
+def _try(
+    report: Report,
+    model: Model,
+    pictures: list[Path],
+    target: Any,
+    layer: str,
+    score: ScoreKind,
+    labels: Any,
+    flags: dict[str, Any],
+    engine: Engine,
+) -> None:
+    """Run the model and its gradients."""
+    try:
+        image_input(model)
+    except InputError as error:
+        return report.add(Finding("error", "file", str(error)))
+    feeds, how, notes = probe.feeds(model, pictures, flags)
+    job = Job(model, feeds, target, engine=engine, preprocessing=how, score=score, labels=labels)
+    report.notes = list(dict.fromkeys([*notes, *(n for n in job.notes if n not in model.notes)]))
+    if job.scores is None and not isinstance(job.target, Element):
+        report.add(_stand_in(report, job))
+        if not report.target:
+            return None
+    at = _layer(report, job, layer)
+    _gradients(report, job, at, bool(pictures))
+    if pictures:
+        report.presets = photos.trials(job, pictures)
+        report.add(*photos.check(report.presets))
+    return None
+
+
+def _stand_in(report: Report, job: Job) -> Finding:
+    """Without class scores, something else is explained: a channel of an output, or of a tensor before it."""
+    graph, source = job.model.ir.graph, job.input.name
+    starts = [v for v in graph.inputs if v.name == source]
+    told = path.element(job.model, reversed(graph.outputs))
+    ends = [n for v in graph.outputs for n in path.cutters(job.model, v, starts)]
+    if told:
+        shape = ", ".join(f"'{s.name}' {s.sizes()} {s.dtype}" for s in job.model.outputs[:4])
+        what = f"no output holds one score per class ({shape})"
+        finding = Finding("warning", "operators", what, f"name the elements to explain, as in --target {told}")
+    elif ends:
+        told = path.element(job.model, [x for x in ends[-1].inputs if x is not None])
+        finding = path.cut(job.model, ends[-1], source, "error")
+    else:
+        what = "no output depends on the input by floating-point numbers, so nothing has a gradient"
+        finding = Finding("error", "operators", what)
+    if told:
+        job.target = parse(told.strip('"'), job.model, job.labels, job.score)
+        report.target = told
+    return finding
+
+
+def _layer(report: Report, job: Job, name: str) -> Layer | None:
+    """The map that is explained, None if there is none."""
+    known = len(job.notes)
+    try:
+        at = job.layer(name)
+    except LayerError as error:
+        if name != "auto":
+            raise
+        report.add(Finding("warning" if job.preprocessing is not None else "note", "operators", str(error)))
+        return None
+    report.notes += job.notes[known:]
+    if at.layout is None or len(at.layout) != 4:
+        raise LayerError(
+            f"'{at.name}' ({at.op_type}) is not a map with height and width: "
+            "`onnx-inspect layers MODEL --spatial` lists those that are."
+        )
+    return at
+
+
+def _gradients(report: Report, job: Job, at: Layer | None, real: bool) -> None:
+    """Whether there are gradients at the layer and at the input, and what they are like."""
+    picture, source = job.preprocessing is not None, job.input.name
+    able = dict.fromkeys([*([at.tensor] if at is not None else []), source], False)
+    smooth = [name for name in able if name != source or np.dtype(job.input.dtype).kind == "f"]
+    if source not in smooth:
+        what = f"the input '{source}' holds {job.input.dtype} numbers, which have no gradient"
+        report.add(Finding("note", "gradient", what, "gradcam and occlusion need none there", source))
+    stopped = None
+    try:
+        found = dict.fromkeys(smooth, probe.gradients(job, smooth))
+    except InspectError:  # one by one, then
+        found, stopped = {}, probe.forward(job, made_up=not picture)
+        report.add(*filter(None, [stopped]))
+    for name in smooth if stopped is None or stopped.severity != "error" else ():
+        severity: Severity = "warning" if any(able.values()) else "error"
+        try:
+            values = found.get(name) or probe.gradients(job, [name], run=stopped is None)
+        except (UnsupportedError, TargetError) as error:
+            blame = path.blocked(job.model, job.explained_tensor, name, error, severity)
+            if not blame.where or all(f.where != blame.where for f in report.findings):  # the layer's is the same
+                report.add(blame)
+            continue
+        except InspectError as error:
+            report.add(Finding(severity, "gradient", str(error), where=name))
+            continue
+        wrong = list(probe.check(job, values, name, real)) if values else []
+        report.add(*wrong)
+        able[name] = all(f.severity != "error" for f in wrong)
+    report.methods = {"saliency": able[source]}
+    if picture:
+        cam = at is not None and able[at.tensor]
+        report.methods = {"gradcam": cam, "saliency": able[source], "occlusion": at is not None and stopped is None}

@@ -1,0 +1,1 @@
+"""onnx's own backend tests, differentiated."""

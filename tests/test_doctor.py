@@ -1,0 +1,484 @@
+"""The doctor: one sick model per finding, and healthy ones of which it finds nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_inspect import image
+from onnx_inspect.autodiff.table import RULES
+from onnx_inspect.cli import cli
+from onnx_inspect.doctor import Report, examine, install, photos
+from onnx_inspect.errors import DeviceError, ModelError
+from onnx_inspect.labels import Labels
+from onnx_inspect.preprocess import Preprocessing
+
+from . import nets
+from .shared import ASSETS, needs_assets
+
+n, info = helper.make_node, helper.make_tensor_value_info
+FLOAT = TensorProto.FLOAT
+PICTURE = [info("x", FLOAT, ["N", 3, 12, 12])]
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(cli, ["doctor", *map(str, words)], prog_name="onnx-inspect")
+
+
+def model(nodes: Any, inputs: Any, outputs: dict[str, Any], *, foreign: str = "", **weights: Any) -> onnx.ModelProto:
+    """A graph; outputs as name to shape, or to type and shape."""
+    ends = [info(k, *(s if isinstance(s, tuple) else (FLOAT, s))) for k, s in outputs.items()]
+    arrays = [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()]
+    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(foreign, 1)] if foreign else [])]
+    return helper.make_model(helper.make_graph(nodes, "g", inputs, ends, arrays), opset_imports=opsets, ir_version=8)
+
+
+def look(given: Any, *args: Any, **options: Any) -> Report:
+    given = given.SerializeToString() if isinstance(given, onnx.ModelProto) else given
+    return examine(given, *args, device="cpu", threads=1, **options)
+
+
+def only(report: Report, severity: str, *said: str) -> Any:
+    """The one finding of a severity; there is none that is worse."""
+    worst = [f for f in report.findings if f.severity in ("error", severity)]
+    assert [f.severity for f in worst] == [severity], [str(f) for f in report.findings]
+    for words in said:
+        assert words in str(worst[0])
+    return worst[0]
+
+
+# The command.
+
+
+def test_healthy(tmp_path: Path) -> None:
+    for final in ("", "Softmax", "Sigmoid"):
+        result = call(nets.save(tmp_path, final=final, metadata=nets.NAMES), "--device", "cpu")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[-1] == "fine: gradcam, saliency and occlusion can explain this model"
+        assert "Conv 2" in result.stdout
+        assert "preprocessing: " in result.stderr
+
+
+def test_json(tmp_path: Path) -> None:
+    result = call(nets.save(tmp_path, final="ArgMax"), "--json", "-q")
+    facts = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr, facts["fine"]) == (1, "", False)
+    assert facts["operators"]["Conv"] == 2
+    assert facts["opset"] == {"ai.onnx": 17}
+    assert {"severity": "error", "where": "/final"}.items() <= facts["findings"][0].items()
+    assert {"onnx", "numpy", "python"} <= facts["versions"].keys()
+
+
+def test_wrong_words_and_files_are_no_findings(tmp_path: Path) -> None:
+    path, text = nets.save(tmp_path), tmp_path / "text.onnx"
+    text.write_text("hello")
+    for words in ([text], [tmp_path / "none.onnx"], [path, tmp_path / "none.jpg"], [path, "--device", "gpu"],
+                  [path, "--target", "99"], [path, "--layer", "nope"], [path, "--layer", "head"]):  # fmt: skip
+        result = call(*words)
+        assert result.exit_code == 2, result.output
+        assert len(result.stderr.splitlines()) == 1
+
+
+# The file.
+
+
+def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+    proto = nets.classifier()
+    proto.graph.node[1].op_type = "Erfc"
+    report = look(proto)
+    only(report, "error", "Erfc")
+    assert report.facts["operators"]["Erfc"] == 1
+    assert report.verdict == "cannot be explained as it is (1 error)"
+    path = tmp_path / "external.onnx"
+    onnx.save(nets.classifier(), path, save_as_external_data=True, location="weights", size_threshold=0)
+    assert look(path).facts["external_data"] == [str(tmp_path / "weights")]
+    (tmp_path / "weights").unlink()
+    only(look(path), "error", "needs the file 'weights'")
+    with pytest.raises(ModelError):
+        look(b"hello")
+
+
+@pytest.mark.parametrize(("kind", "shape", "said"), [
+    (FLOAT, ["N", 12, 12, 5], "?×12×12×5 for 'r1', which is N×5×12×12"),
+    (FLOAT, ["N", 5, 12], "?×5×12 for 'r1'"),
+    (TensorProto.INT32, ["N", 5, 12, 12], "INT32 for 'r1', which is FLOAT"),
+])  # fmt: skip
+def test_contradictions(kind: int, shape: list[Any], said: str) -> None:
+    proto = nets.classifier()
+    proto.graph.value_info.append(info("r1", kind, shape))
+    only(look(proto), "warning", said.replace("N×", "?×"))
+
+
+def test_true_value_info_is_fine() -> None:
+    proto = onnx.shape_inference.infer_shapes(nets.classifier(batch=2, final="Softmax"))
+    assert proto.graph.value_info
+    assert look(proto).fine
+
+
+@pytest.mark.parametrize(("domain", "said"), [("com.microsoft.nchwc", "one CPU"), ("acme", "domain acme is not in")])
+def test_operators_of_one_machine(domain: str, said: str) -> None:
+    nodes = [n("Odd", ["x"], ["y"], domain=domain), n("GlobalAveragePool", ["y"], ["z"]), n("Flatten", ["z"], ["s"])]
+    report = look(model(nodes, PICTURE, {"s": ["N", 3]}, foreign=domain))
+    found = next(f for f in report.findings if f.check == "file" and f.severity == "warning")
+    assert f"{domain}::Odd (1)" in str(found)
+    assert said in str(found)
+    assert report.facts["without_rule"] == {f"{domain}::Odd": 1}
+    assert not any(report.methods.values())
+
+
+def test_kinds_of_numbers() -> None:
+    def notes(proto: onnx.ModelProto) -> str:
+        report = look(proto)
+        assert report.fine, [str(f) for f in report.findings]
+        return " ".join(str(f) for f in report.findings if f.check == "precision")
+
+    assert notes(nets.classifier()) == ""
+    scale, zero = {"s": np.float32(0.02)}, {"z": np.int8(0)}
+    tail = [n("GlobalAveragePool", ["c"], ["p"]), n("Flatten", ["p"], ["y"])]
+    w = np.arange(-81, 81, dtype=np.int8).reshape(6, 3, 3, 3)
+    stored = [n("DequantizeLinear", ["w", "s"], ["k"]), n("Conv", ["x", "k"], ["c"]), *tail]
+    assert "gradients are exact" in notes(model(stored, PICTURE, {"y": ["N", 6]}, w=w, **scale))
+    there = [n("QuantizeLinear", ["x", "s", "z"], ["q"]), n("DequantizeLinear", ["q", "s", "z"], ["d"])]
+    both = [*there, n("DequantizeLinear", ["w", "s"], ["k"]), n("Conv", ["d", "k"], ["c"]), *tail]
+    assert "3 quantisers, 0 integer" in notes(model(both, PICTURE, {"y": ["N", 6]}, w=w, **scale, **zero))
+    half = [n("Cast", ["x"], ["h"], to=TensorProto.FLOAT16), n("Conv", ["h", "w"], ["c"]), *tail[:1],
+            n("Flatten", ["p"], ["f"]), n("Cast", ["f"], ["y"], to=FLOAT)]  # fmt: skip
+    assert "float16 (1 weights" in notes(model(half, PICTURE, {"y": ["N", 6]}, w=(w / 100).astype(np.float16)))
+
+
+def test_sizes() -> None:
+    assert any("was freed" in str(f) for f in look(nets.classifier(batch=1)).findings)
+    assert any("leaves its size open" in str(f) for f in look(nets.classifier(size="open")).findings)
+    proto = nets.classifier(batch=2)
+    proto.graph.node.insert(6, n("CumSum", ["f0", "axis"], ["f"]))  # samples meet: the batch stays
+    proto.graph.node[5].output[0] = "f0"
+    proto.graph.initializer.append(numpy_helper.from_array(np.int64(0), "axis"))
+    assert any("holds exactly 2 samples" in str(f) for f in look(proto).findings)
+
+
+# The path.
+
+
+def test_an_index_as_output() -> None:
+    proto = nets.classifier(final="ArgMax")
+    proto.graph.output[0].CopyFrom(info("scores", TensorProto.INT64, None))
+    report = look(proto)
+    only(report, "error", "'/final' (ArgMax)", "gives an index", "--target \"'logits'[0]\"")
+    assert report.target == "\"'logits'[0]\""
+    assert all(report.methods.values()), "the stand-in is tried"
+    assert look(proto, target=report.target.strip('"')).fine
+
+
+def test_boxes_need_elements() -> None:
+    proto = nets.classifier()
+    del proto.graph.node[4:], proto.graph.output[:]
+    shape = numpy_helper.from_array(np.array([0, 6, 36]), "shape")
+    proto.graph.initializer.append(shape)
+    proto.graph.node.append(n("Reshape", ["a:2/x;0", "shape"], ["boxes"]))
+    proto.graph.output.append(info("boxes", FLOAT, ["N", 6, 36]))
+    report = look(proto)
+    only(report, "warning", "no output holds one score per class", "--target \"'boxes'[:, 0]\"")
+    assert "with such a --target" in report.verdict
+    assert look(proto, target="'boxes'[:, 0]").fine
+
+
+def test_boxes_chosen_by_suppression() -> None:
+    weights = {"k": np.int64([5]), "t": np.float32([0.5])}
+    nodes = [
+        n("Conv", ["x", "w"], ["map"], name="body"),
+        n("ReduceMean", ["map"], ["m"], axes=[3]),
+        n("Slice", ["m", "i0", "i4", "i1"], ["corners"]),
+        n("Transpose", ["corners"], ["boxes"], perm=[0, 2, 1]),
+        n("Slice", ["m", "i4", "i5", "i1"], ["scores"]),
+        n("NonMaxSuppression", ["boxes", "scores", "k", "t"], ["kept"], name="nms"),
+    ]
+    weights |= {f"i{i}": np.int64([i]) for i in (0, 1, 4, 5)} | {"w": np.ones((5, 3, 3, 3), np.float32)}
+    report = look(model(nodes, PICTURE, {"kept": (TensorProto.INT64, [None, 3])}, **weights))
+    only(report, "error", "past 'nms' (NonMaxSuppression)", "indices of boxes", "'scores'[0]")
+
+
+def test_trees() -> None:
+    tree = n(
+        "TreeEnsembleRegressor", ["x"], ["y"], name="forest", domain="ai.onnx.ml", n_targets=1,
+        nodes_treeids=[0, 0, 0], nodes_nodeids=[0, 1, 2], nodes_featureids=[0, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"], nodes_values=[0.5, 0.0, 0.0], nodes_truenodeids=[1, 0, 0],
+        nodes_falsenodeids=[2, 0, 0], nodes_hitrates=[1.0] * 3, nodes_missing_value_tracks_true=[0] * 3,
+        target_treeids=[0, 0], target_nodeids=[1, 2], target_ids=[0, 0], target_weights=[1.0, 2.0],
+    )  # fmt: skip
+    report = look(model([tree], [info("x", FLOAT, ["N", 4])], {"y": ["N", 1]}, foreign="ai.onnx.ml"))
+    only(report, "error", "'forest'", "step function of its input: change parts of the input")
+    assert report.methods == {"saliency": False}
+
+
+def test_a_missing_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = dict(RULES)
+    monkeypatch.delitem(RULES, "Relu")
+    report = look(nets.classifier())
+    only(report, "warning", "2 nodes between 'image' and the target have no gradient rule (Relu 2)", "/body/relu2/Relu")
+    assert report.methods == {"gradcam": True, "saliency": False, "occlusion": True}
+    assert report.facts["without_rule"] == {"Relu": 2}
+    monkeypatch.setitem(RULES, "Relu", rules["Relu"])
+    monkeypatch.delitem(RULES, "GlobalAveragePool")
+    report = look(nets.classifier())
+    only(report, "error", "node '/pool/GlobalAveragePool' (GlobalAveragePool)", "occlusion")
+    assert report.methods == {"gradcam": False, "saliency": False, "occlusion": True}
+
+
+def test_a_refusing_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(op: Any, node: Any, *dys: Any) -> Any:
+        raise op.unsupported("it is a full moon")
+
+    monkeypatch.setitem(RULES, "Gemm", refuse)
+    only(look(nets.classifier()), "error", "Node '/head/Gemm' (Gemm) cannot be differentiated: it is a full moon.")
+
+
+# The trial run.
+
+
+def test_a_dead_layer() -> None:
+    report = look(nets.classifier(broken="dead"))
+    only(report, "warning", "gradient at 'image' is zero everywhere", "it becomes so in '/body/relu2/Relu' (Relu)")
+
+
+def test_dead_on_photos(tmp_path: Path) -> None:
+    report = look(nets.classifier(broken="dead"), [nets.photo(tmp_path)])
+    assert report.methods["saliency"] is False
+    assert only(report, "error", "zero everywhere on these photos").where == "/body/relu2/Relu"
+
+
+def test_dead_for_some_photos(tmp_path: Path) -> None:
+    for name, pixel in (("light", 250), ("dark", 3)):
+        image.write(tmp_path / f"{name}.png", np.full((20, 20, 3), pixel, np.uint8))
+    nodes = [n("Add", ["x", "b"], ["d"]), n("Relu", ["d"], ["r"]), n("GlobalAveragePool", ["r"], ["p"]),
+             n("Flatten", ["p"], ["y"])]  # fmt: skip
+    proto = model(nodes, PICTURE, {"y": ["N", 3]}, b=np.float32([-0.5]))
+    report = look(proto, [tmp_path / "light.png", tmp_path / "dark.png"], preprocessing={"preset": "unit"})
+    assert any("zero everywhere for 1 of 2 inputs" in str(f) for f in report.findings if f.severity == "warning")
+
+
+def test_a_weight_that_is_not_a_number() -> None:
+    only(look(nets.classifier(broken="nan")), "error", "the weight 'w2' holds NaN")
+
+
+def test_where_activations_overflow() -> None:
+    proto = nets.classifier()
+    proto.graph.node.insert(2, n("Mul", ["r1", "huge"], ["r"], name="scale"))
+    proto.graph.node.insert(3, n("Exp", ["r"], ["e"], name="blow"))
+    proto.graph.node[4].input[0] = "e"
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(1e6), "huge"))
+    only(look(proto), "error", "'e', from 'blow' (Exp) is the first tensor with infinity")
+
+
+def test_where_gradients_overflow() -> None:
+    proto = nets.classifier()
+    proto.graph.node.insert(4, n("Sqrt", ["a:2/x;0"], ["root"], name="root"))
+    proto.graph.node[5].input[0] = "root"
+    report = look(proto)
+    only(report, "error", "the gradient at 'image' is not finite", "it becomes so in 'root' (Sqrt)")
+
+
+def sure(final: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """A classifier that is very sure, with some nodes after its logits."""
+    proto = nets.classifier(final="Softmax")
+    weight = next(t for t in proto.graph.initializer if t.name == "b3")
+    weight.CopyFrom(numpy_helper.from_array(np.float32([0, 1e3, 0, 0]), "b3"))
+    del proto.graph.node[-1]
+    proto.graph.node.extend(final)
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(1), "one"))
+    return proto
+
+
+def test_saturation() -> None:
+    softmax = [n("Softmax", ["logits"], ["scores"])]
+    assert look(sure(softmax)).fine
+    only(look(sure(softmax), score="output"), "warning", "probability is 1,", "--score logits")
+    hidden = look(sure([n("Softmax", ["logits"], ["q"]), n("Mul", ["q", "one"], ["scores"])]))
+    assert any("probability is 1," in str(f) and "--target \"'logits'[0]\"" in str(f) for f in hidden.findings)
+    assert look(nets.classifier(final="Softmax"), score="output").fine
+
+
+def test_softmax_twice() -> None:
+    proto = nets.classifier(final="Softmax")
+    proto.graph.node[-1].output[0] = "p1"
+    proto.graph.node.append(n("Softmax", ["p1"], ["scores"]))
+    only(look(proto), "warning", "it is applied twice")
+
+
+def test_models_that_do_not_run() -> None:
+    sizes = {"shape": np.int64([-1, 7]), "w": np.ones((7, 4), np.float32)}
+    nodes = [n("Reshape", ["x", "shape"], ["f"]), n("MatMul", ["f", "w"], ["y"])]
+    report = look(model(nodes, [info("x", FLOAT, ["N", "M"])], {"y": ["N", 4]}, **sizes))
+    only(report, "warning", "does not run on made-up numbers")
+    assert report.methods == {"saliency": True}, "what can be built is built"
+    nodes.insert(0, n("GlobalAveragePool", ["x"], ["p"]))
+    nodes[1].input[0] = "p"
+    report = look(model(nodes, PICTURE, {"y": ["N", 4]}, **sizes))
+    only(report, "error", "onnxruntime failed")
+    assert not any(report.methods.values())
+
+
+def test_inputs_that_are_no_photos() -> None:
+    w = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    nodes = [n("MatMul", ["x", "w"], ["y"])]
+    report = look(model(nodes, [info("x", FLOAT, ["N", 4])], {"y": ["N", 3]}, w=w))
+    assert report.verdict == "fine: saliency can explain this model"
+    image_of_bytes = [n("Cast", ["x"], ["f"], to=FLOAT), n("Conv", ["f", "k"], ["c"], name="conv"),
+                      n("GlobalAveragePool", ["c"], ["p"]), n("Flatten", ["p"], ["y"])]  # fmt: skip
+    k = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    inputs = [info("x", TensorProto.UINT8, ["N", 3, 12, 12])]
+    report = look(model(image_of_bytes, inputs, {"y": ["N", 4]}, k=k))
+    assert report.verdict == "fine: gradcam and occlusion can explain this model"
+    assert any("holds uint8 numbers" in str(f) for f in report.findings)
+
+
+# Photos.
+
+
+def coloured(folder: Path, *, by_name: bool = True) -> list[Path]:
+    """Eight red and blue photos, in folders of these names, or under names that say nothing."""
+    rng, made = np.random.default_rng(0), []
+    for i in range(8):
+        color, channel = [("red", 0), ("blue", 2)][i % 2]
+        pixels = rng.integers(0, 60, (16, 16, 3), dtype=np.uint8)
+        pixels[..., channel] += 150
+        path = folder / (color if by_name else "all") / f"{i}.png"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        image.write(path, pixels)
+        made.append(path)
+    return made
+
+
+def judge(strength: float, metadata: dict[str, str]) -> onnx.ModelProto:
+    """Knows red from blue, with the colours as BGR."""
+    w = strength * np.float32([[0, 1], [0, 0], [1, 0]])
+    nodes = [n("Conv", ["x", "k"], ["c"]), n("GlobalAveragePool", ["c"], ["p"]), n("Flatten", ["p"], ["f"]),
+             n("MatMul", ["f", "w"], ["y"])]  # fmt: skip
+    proto = model(nodes, PICTURE, {"y": ["N", 2]}, w=w, k=np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1))
+    helper.set_model_props(proto, metadata)
+    return proto
+
+
+def test_photos_show_the_order_of_colours(tmp_path: Path) -> None:
+    proto, pictures = judge(2, {"class_names": '["red", "blue"]'}), coloured(tmp_path)
+    report = look(proto, pictures)
+    only(report, "warning", "--color BGR, 8 of 8 photos are predicted right; as used, 0")
+    assert (report.presets[0].right, report.presets[0].known) == (8, 8)
+    assert report.presets[-1].right == 0
+    assert look(proto, pictures, preprocessing={"color": "BGR"}).fine
+    printed = tmp_path / "judge.onnx"
+    onnx.save(proto, printed)
+    result = call(printed, tmp_path / "red", tmp_path / "blue")
+    assert result.exit_code == 1
+    assert "8/8" in result.stdout
+
+
+def test_photos_show_a_wrong_scale(tmp_path: Path) -> None:
+    pictures = coloured(tmp_path, by_name=False)
+    report = look(judge(0.05, {}), pictures)
+    only(report, "warning", "says nearly the same of all photos (0.0 bits; 1.0 with --preset")
+    assert any("weak evidence" in str(f) for f in report.findings)
+    assert look(judge(0.05, {}), pictures, preprocessing={"preset": "raw"}).fine
+
+
+def trial(
+    color: Any, sureness: float, *, used: bool, known: int = 0, right: int = -1, flags: str = "--x"
+) -> photos.Trial:
+    rng = np.random.default_rng(1 if used else 2)
+    noise, how = rng.uniform(0, 0.1, 12), Preprocessing((4, 4), color=color)
+    right = right if right >= 0 else round(known * sureness)
+    return photos.Trial("" if used else flags, how, used, sureness, sureness, right, known, sureness + noise)
+
+
+@pytest.mark.parametrize(("tried", "said"), [
+    ([trial("BGR", 0.8, used=False), trial("RGB", 0.5, used=True)], "surer with the colours as BGR (0.80)"),
+    ([trial("BGR", 0.5, used=False), trial("RGB", 0.5, used=True)], ""),
+    ([trial("RGB", 0.5, used=True), trial("BGR", 0.4, used=False)], ""),
+    ([trial("BGR", 0.8, used=False, known=12), trial("RGB", 0.5, used=True, known=12)], "10 of 12"),
+    ([trial("BGR", 0.6, used=False, known=12), trial("RGB", 0.6, used=True, known=12)], ""),
+    ([trial("BGR", 1.0, used=False, known=2), trial("RGB", 0.0, used=True, known=2)], "2 of 2"),
+    ([trial("BGR", 0.5, used=False, known=12, right=9), trial("RGB", 0.5, used=True, known=12, right=4)], ""),
+    ([trial("RGB", 0.5, used=False, known=12, right=9, flags="--resize squash"),
+      trial("BGR", 0.5, used=False, known=12, right=8), trial("RGB", 0.2, used=True, known=12)],
+     "with --x, 8 of 12"),
+])  # fmt: skip
+def test_only_clear_differences_count(tried: list[photos.Trial], said: str) -> None:
+    found = [str(f) for f in photos.check(tried) if f.severity == "warning"]
+    assert [said in text for text in found] == [True] * bool(said), found
+
+
+@pytest.mark.parametrize(("path", "found"), [
+    ("goldfish/1.jpg", 0), ("n01443537/1.jpg", 0), ("n01443537_goldfish.jpg", 0), ("03_great_white_shark.jpg", 1),
+    ("Carassius-auratus-7.png", 0), ("7/a.png", 2), ("7_a.png", None), ("x/IMG_0007.jpg", None), ("crane/1.jpg", None),
+])  # fmt: skip
+def test_known_classes(path: str, found: int | None) -> None:
+    names = (
+        "n01443537 goldfish, Carassius auratus",
+        "n01484850 great white shark",
+        "7",
+        "crane, machine",
+        "crane, bird",
+    )
+    assert photos.known_class(Path("/nowhere") / path, Labels(names, "test")) == found
+
+
+# The install.
+
+
+def test_packages_over_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"onnxruntime": "1.31.0", "onnxruntime-gpu": "1.30.0"}
+    monkeypatch.setattr(install, "_version", lambda name: there.get(name, ""))
+    only(look(nets.classifier()), "warning", "onnxruntime 1.31.0 and onnxruntime-gpu 1.30.0", "pip uninstall")
+    del there["onnxruntime"]
+    assert look(nets.classifier()).fine
+
+
+def test_a_device_that_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Callable[..., Any] = install.Engine
+
+    def engine(device: str, **how: Any) -> Any:
+        if device != "cpu":
+            raise DeviceError(f"Device '{device}' cannot run here: the card is missing.")
+        return real(device, **how)
+
+    monkeypatch.setattr(install, "Engine", engine)
+    report = examine(nets.classifier(), device="cuda:1")
+    only(report, "error", "Device 'cuda:1' cannot run here: the card is missing.")
+    assert report.facts["provider"] == "CPUExecutionProvider"
+    assert all(report.methods.values()), "the model itself is examined all the same"
+
+
+# Files from elsewhere.
+
+
+@pytest.mark.parametrize("name", ["clean", "biased"])
+def test_bundled_models_are_fine(name: str) -> None:
+    folder = Path(__file__).parents[1] / "models" / "signs"
+    report = look(folder / f"{name}.onnx", sorted((folder / "photos").glob("*.jpg")))
+    assert report.fine, [str(f) for f in report.findings]
+    assert report.presets[0].known == 12, "names of photos tell their classes"
+
+
+@needs_assets
+@pytest.mark.parametrize("name", ["resnet8_cifar10_keras_nhwc", "squeezenet1.1_fp32_caffe2", "mnist-7_cntk"])
+def test_classics_are_fine(name: str) -> None:
+    report = look(ASSETS / "models" / f"{name}.onnx")
+    assert report.fine, [str(f) for f in report.findings]
+
+
+@needs_assets
+def test_squeezenet_wants_caffe() -> None:
+    """The order of colours makes 0.61 of 0.43."""
+    pictures = sorted((ASSETS / "images" / "imagenet").glob("*.*"))[::2]
+    report = look(ASSETS / "models" / "squeezenet1.1_fp32_caffe2.onnx", pictures)
+    only(report, "warning", "--preset caffe --color BGR")
+    right = {t.flags: t.right for t in report.presets}
+    assert report.presets[0].known == len(pictures)
+    assert right["--preset caffe --color BGR"] > right["--preset caffe --color RGB"] > right[""]
