@@ -135,8 +135,9 @@ def inline(
     del proto.output[:]
     proto.output.extend(name for _, name in named)  # a body leaves out what the node leaves out, or computes it in vain
     function = ir.serde.deserialize_function(proto)
-    inputs = dict(zip((x.name for x in function.inputs), [*node.inputs, *[None] * len(function.inputs)], strict=False))
-    given = {**inputs, **{f"captured/{i}": x for i, x in enumerate(_captured(node))}}
+    inputs = [*node.inputs, *[None] * len(function.inputs)]
+    given: dict[str | None, ir.Value | None] = {f"captured/{i}": x for i, x in enumerate(_captured(node))}
+    given |= {formal.name: x for formal, x in zip(function.inputs, inputs, strict=False)}
     attributes = {**defaults, **node.attributes}
     within = {v for graph in function.graph.subgraphs() for v in graph.inputs}
     for inner in function.all_nodes():

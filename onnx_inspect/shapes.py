@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -17,24 +17,20 @@ _ARITHMETIC = frozenset(
     "Abs Add And Cast Concat Div Equal Gather Greater Less Max Min Mod Mul Neg Not Or Reshape Slice Squeeze Sub "
     "Unsqueeze Where".split()
 )
+Known = dict[ir.Value, tuple["ir.Shape", "ir.TypeProtocol"]]
 Declared = dict["str | None", tuple["ir.ShapeProtocol | None", "ir.TypeProtocol | None"]]
 
 
 def infer_shapes(model: ir.Model) -> None:
     """Forget all shapes but those of the inputs and weights, and infer them again."""
-    import onnx
-
     declared = declared_outputs(model)
     constants = _constants(model)
-    known: dict[ir.Value, tuple[ir.Shape, ir.TypeProtocol]] = {}
+    known: Known = {}
     while True:
         values = forget_shapes(model)
         for value, (shape, type_) in known.items():
             value.shape, value.type = shape, type_
-        eased = {value.name for value in known}
-        inferred = light(
-            model, lambda p: onnx.shape_inference.infer_shapes(_eased(p, constants, eased), data_prop=True)
-        )
+        inferred = _inferred(model, constants, {value.name for value in known})
         infos = {i.name: i for graph in _graphs(inferred.graph) for i in [*graph.value_info, *graph.output]}
         for value in values:
             if (info := infos.get(value.name or "")) is not None:
@@ -51,85 +47,91 @@ def infer_shapes(model: ir.Model) -> None:
 
 def _constants(model: ir.Model) -> dict[str, NDArray[Any]]:
     """Integers that follow from constants alone: onnx propagates few of the operators that exporters reckon with."""
-    known = {
-        v: v.const_value.numpy()
-        for v in model.graph.initializers.values()
+    known: dict[str | None, NDArray[Any]] = {
+        name: v.const_value.numpy()
+        for name, v in model.graph.initializers.items()
         if v.const_value is not None and v.const_value.dtype in _INTEGERS and v.const_value.nbytes <= BIG
     }
     found: dict[str, NDArray[Any]] = {}
     for node in model.graph:
+        names = {x.name for x in node.inputs if x is not None}
         y = node.outputs[0]
-        given = [x for x in node.inputs if x is not None]
-        if node.domain or node.op_type not in _ARITHMETIC or not all(x in known for x in given) or y.is_graph_output():
+        if node.domain or node.op_type not in _ARITHMETIC or not names <= known.keys() or y.is_graph_output():
             continue
         from onnx.reference import ReferenceEvaluator
 
-        evaluator = ReferenceEvaluator(ir.serde.serialize_node(node))
-        (result,) = evaluator.run(None, {x.name: known[x] for x in given})
+        try:
+            result: Any = ReferenceEvaluator(ir.serde.serialize_node(node)).run(None, {n: known[n] for n in names})[0]
+        except Exception:  # it cannot be computed: onnxruntime will say so
+            continue
         if y.name and result.nbytes <= BIG and ir.DataType.from_numpy(result.dtype) in _INTEGERS:
-            known[y] = found[y.name] = result
+            known[y.name] = found[y.name] = result
     return found
 
 
-def _eased(proto: onnx.ModelProto, constants: dict[str, NDArray[Any]], known: set[str | None]) -> onnx.ModelProto:
-    """What onnx infers nothing of, or something wrong, written so that it does; tensors `known` keep their shapes."""
+def _inferred(model: ir.Model, constants: Mapping[str, NDArray[Any]], known: Set[str | None]) -> onnx.ModelProto:
+    """The graph as onnx infers it, with what it would not see, or get wrong, written in another way.
+
+    Args:
+        model: the graph.
+        constants: what nodes compute that follow from constants alone.
+        known: tensors whose shapes are to be believed.
+    """
     import onnx
 
-    for graph in _graphs(proto.graph):
-        for node in graph.node:
-            if node.domain == "" and node.op_type == "GroupNormalization":  # plain, but not inferred
-                node.op_type, node.input[:] = "Identity", node.input[:1]
-            if known.intersection(node.output):
-                node.domain = "known"
-    nodes = [node for node in proto.graph.node if not (node.output and node.output[0] in constants)]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in constants.items())
-    if known:
+    def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+        for graph in _graphs(proto.graph):
+            for node in graph.node:
+                if node.domain == "" and node.op_type == "GroupNormalization":  # plain, but not inferred
+                    node.op_type, node.input[:] = "Identity", node.input[:1]
+                if known.intersection(node.output):
+                    node.domain = "known"
+        for node in [n for n in proto.graph.node if n.output and n.output[0] in constants]:
+            proto.graph.node.remove(node)
+        proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in constants.items())
         proto.opset_import.append(onnx.helper.make_opsetid("known", 1))
-    return proto
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+
+    return light(model, infer)
 
 
-def _attention(node: ir.Node) -> dict[ir.Value, tuple[ir.Shape, ir.TypeProtocol]]:
+def _attention(node: ir.Node) -> Known:
     """Shapes of an Attention's outputs if onnx leaves them out, or takes sizes that nobody knows for 0."""
-    given = [*node.inputs, *[None] * 6][:6]
-    q, k, v, _, past, _ = given
-    if (
-        node.domain
-        or node.op_type != "Attention"
-        or any(x is None or x.shape is None or x.type is None for x in (q, k, v))
-    ):
+    if node.domain or node.op_type != "Attention":
         return {}
-    zero = any(d == 0 for x in given if x is not None and x.shape is not None for d in x.shape)
-    if zero or all(y.shape is not None and 0 not in list(y.shape) for y in node.outputs if y.name):
+    given = [x for x in node.inputs if x is not None and x.name]
+    zero = any(d == 0 for x in given for d in x.shape or ())
+    outputs = [y for y in node.outputs if y.name]
+    if zero or all(y.shape is not None and 0 not in list(y.shape) for y in outputs):
         return {}
-    batch, heads, length, _ = _heads(q, node.attributes.get_int("q_num_heads", 0))
-    _, kv_heads, total, size = _heads(k, node.attributes.get_int("kv_num_heads", 0))
-    width = _heads(v, node.attributes.get_int("kv_num_heads", 0))[3]
-    if past is not None:
-        before = past.shape[2] if past.shape is not None else None
+    shapes = [list(x.shape) if x is not None and x.shape is not None else [] for x in (*node.inputs, None, None)]
+    q_heads, kv_heads = (node.attributes.get_int(f"{name}_num_heads", 0) for name in ("q", "kv"))
+    if not all(len(shape) in (3, 4) for shape in shapes[:3]):
+        return {}
+    batch, q_heads, length, _ = _heads(shapes[0], q_heads)
+    _, kv_heads, total, size = _heads(shapes[1], kv_heads)
+    width = _heads(shapes[2], kv_heads)[3]
+    if len(node.inputs) > 4 and node.inputs[4] is not None:
+        before = shapes[4][2] if len(shapes[4]) == 4 else None
         total = before + total if isinstance(before, int) and isinstance(total, int) else None
-    flat = heads * width if isinstance(heads, int) and isinstance(width, int) else None
-    shapes = [
-        [batch, heads, length, width] if len(q.shape) == 4 else [batch, length, flat],
+    flat = q_heads * width if isinstance(q_heads, int) and isinstance(width, int) else None
+    results = [
+        [batch, q_heads, length, width] if len(shapes[0]) == 4 else [batch, length, flat],
         [batch, kv_heads, total, size],
         [batch, kv_heads, total, width],
-        [batch, heads, length, total],
+        [batch, q_heads, length, total],
     ]
-    return {
-        y: (ir.Shape(shape), like.type)
-        for y, shape, like in zip(node.outputs, shapes, (q, k, v, q), strict=False)
-        if y.name
-    }
+    types = [node.inputs[i].type for i in (0, 1, 2, 0)]  # type: ignore[union-attr]
+    pairs = zip(node.outputs, results, types, strict=False)
+    return {y: (ir.Shape(shape), type_) for y, shape, type_ in pairs if y.name and type_ is not None}
 
 
-def _heads(x: ir.Value, heads: int) -> list[Any]:
+def _heads(shape: list[Any], heads: int) -> list[Any]:
     """The shape of queries, keys or values with an axis of heads."""
-    shape = list(x.shape or ())
     if len(shape) == 4:
         return shape
     batch, length, width = shape
-    return [batch, heads, length, width // heads if isinstance(width, int) else None]
+    return [batch, heads, length, width // heads if isinstance(width, int) and heads else None]
 
 
 def declared_outputs(model: ir.Model) -> Declared:

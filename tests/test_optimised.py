@@ -152,8 +152,8 @@ ROWS = [
     (transformer, 12, NORMS | {"Attention"}),
     (transformer, 13, NORMS | {"FusedMatMul"}),
     (transformer, 16, NORMS | {"FusedMatMul"}),
-    (rms, 13, {"SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"}),
-    (rms, 16, {"SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"}),
+    (rms, 13, {"SimplifiedLayerNormalization"}),
+    (rms, 16, {"SimplifiedLayerNormalization"}),
     (transformer, 17, {"SkipLayerNormalization", "BiasGelu", "FusedMatMul"}),
 ]
 

@@ -12,11 +12,12 @@ import onnx_ir as ir
 
 from ..emit import Op, is_float
 from ..model import prune
-from ..structure import all_inputs
+from ..structure import all_inputs, key, label
 from .walk import backward
 
 BOOL, INT64 = ir.DataType.BOOL, ir.DataType.INT64
 _SMALL = 1024
+_RANDOM = frozenset("Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split())
 Found = Sequence[ir.Value | None]
 
 
@@ -48,7 +49,16 @@ def copied(op: Op, graph: ir.Graph, like: Sequence[ir.Value | None] = ()) -> Op:
     """A copy of a subgraph to write in, its tensors under names of their own.
 
     Shapes are inferred afresh; inputs that have none get those of `like`.
+
+    Raises:
+        UnsupportedError: it draws random numbers, which would be others in the copy.
     """
+    drawing = next((node for node in graph.all_nodes() if key(node) in _RANDOM), None)
+    if drawing is not None:
+        raise op.unsupported(
+            f"its node '{label(drawing)}' ({key(drawing)}) draws random numbers, and runs again backwards; "
+            "choose a layer behind it"
+        )
     inner = Op(graph.clone(allow_outer_scope_values=True), op)
     for value in _values(inner.graph):
         if value.name:

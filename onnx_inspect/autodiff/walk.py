@@ -16,6 +16,8 @@ from .table import CONSTANTS, INTEGERS, Cotangents, Rules, as_list, find, lookup
 
 FLOAT = ir.DataType.FLOAT
 _INDICES = (ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING)
+_TYPES = (t for t in ir.DataType if t not in (ir.DataType.UNDEFINED, ir.DataType.STRING))
+SMALL_FLOATS = frozenset(t for t in _TYPES if t.is_floating_point() and t.bitwidth <= 8)
 
 
 def backward(
@@ -55,7 +57,7 @@ def _varying(nodes: Iterable[ir.Node], wrt: set[ir.Value], rules: Rules) -> tupl
 
     Integers do where they come out of a quantiser, and on from there through operators with rules. Behind an operator
     without a rule they may: they count, so that the walk meets the operator and complains instead of finding zeros.
-    All other integers (indices, sizes) do not vary.
+    All other integers (indices, sizes) do not vary. Floats of 8 bits and less are such integers that always do.
     """
     varying, quantised = set(wrt), {x for x in wrt if not is_float(x)}
     for node in nodes:
@@ -69,10 +71,13 @@ def _varying(nodes: Iterable[ir.Node], wrt: set[ir.Value], rules: Rules) -> tupl
         elif op_type in INTEGERS:
             quantised.update(y for y in integers if y is node.outputs[0])
         elif any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
-            quantised.update(y for y in integers if y.dtype in (ir.DataType.INT8, ir.DataType.UINT8))
+            small = SMALL_FLOATS | {ir.DataType.INT8, ir.DataType.UINT8}
+            quantised.update(y for y in integers if y.dtype in small)
         elif op_type not in CONSTANTS and any(x in quantised for x in all_inputs(node)):
             first = node.outputs[0].dtype  # the others may be indices
             quantised.update(y for y in integers if y.dtype == first and first != ir.DataType.BOOL)
+        elif op_type not in CONSTANTS:
+            quantised.update(y for y in integers if y.dtype in SMALL_FLOATS)
         varying.update(y for y in integers if y in quantised)
     return varying, quantised
 

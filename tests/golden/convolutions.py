@@ -14,7 +14,14 @@ CONVOLUTIONS = [
         a=x1,
         b=normal(3, 4, 3),
     ),
-    spec("conv2d", "y = Conv<pads = [1, 1, 1, 1]>(a, b, c)", "F.conv2d(a, b, c, padding=1)", a=x2, b=normal(3, 4, 3, 3), c=normal(3)),
+    spec(
+        "conv2d",
+        "y = Conv<pads = [1, 1, 1, 1]>(a, b, c)",
+        "F.conv2d(a, b, c, padding=1)",
+        a=x2,
+        b=normal(3, 4, 3, 3),
+        c=normal(3),
+    ),
     spec(
         "conv2d strides",
         "y = Conv<strides = [2, 3], pads = [1, 0, 1, 0]>(a, b)",
@@ -46,8 +53,8 @@ CONVOLUTIONS = [
     ),
     spec(
         "conv2d same",
-        'y = Conv<auto_pad = "SAME_UPPER", dilations = [2, 1]>(a, b)',
-        'F.conv2d(a, b, padding="same", dilation=(2, 1))',
+        'y = Conv<kernel_shape = [2, 4], auto_pad = "SAME_UPPER">(a, b)',
+        'F.conv2d(a, b, padding="same")',
         a=x2,
         b=normal(3, 4, 2, 4),
     ),
@@ -93,7 +100,12 @@ CONVOLUTIONS = [
 
 # Ties: in max_pool and adaptive_max_pool the first of equal elements takes all, in amax they share.
 POOLS = [
-    spec("max 1d", "y = MaxPool<kernel_shape = [3], strides = [2], pads = [1, 1]>(a)", "F.max_pool1d(a, 3, 2, 1)", a=ties1),
+    spec(
+        "max 1d",
+        "y = MaxPool<kernel_shape = [3], strides = [2], pads = [1, 1]>(a)",
+        "F.max_pool1d(a, 3, 2, 1)",
+        a=ties1,
+    ),
     spec("max 2d", "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)", "F.max_pool2d(a, 2)", a=ties2),
     spec(
         "max 2d overlapping",
@@ -107,10 +119,20 @@ POOLS = [
         "F.max_pool2d(a, 3, 2, 1, ceil_mode=True)",
         a=ties2,
     ),
-    spec("max 3d", "y = MaxPool<kernel_shape = [3, 2, 2], strides = [2, 2, 2]>(a)", "F.max_pool3d(a, (3, 2, 2), 2)", a=ties3),
+    spec(
+        "max 3d",
+        "y = MaxPool<kernel_shape = [3, 2, 2], strides = [2, 2, 2]>(a)",
+        "F.max_pool3d(a, (3, 2, 2), 2)",
+        a=ties3,
+    ),
     spec("max global", "y = GlobalMaxPool(a)", "F.adaptive_max_pool2d(a, 1)", a=ties2),
     spec("max global 1d", "y = GlobalMaxPool(a)", "F.adaptive_max_pool1d(a, 1)", a=ties1),
-    spec("max adaptive", "y = MaxPool<kernel_shape = [7, 2], strides = [1, 2]>(a)", "F.adaptive_max_pool2d(a, (1, 4))", a=ties2),
+    spec(
+        "max adaptive",
+        "y = MaxPool<kernel_shape = [7, 2], strides = [1, 2]>(a)",
+        "F.adaptive_max_pool2d(a, (1, 4))",
+        a=ties2,
+    ),
     spec("average 1d", "y = AveragePool<kernel_shape = [4], strides = [3]>(a)", "F.avg_pool1d(a, 4, 3)", a=x1),
     spec(
         "average 2d",
@@ -131,23 +153,33 @@ POOLS = [
             f" count_include_pad = {include}>(a)",
             f"F.avg_pool2d(a, (3, 2), (2, 3), 1, ceil_mode=True, count_include_pad={bool(include)})",
             a=x2,
+            opset=22,  # onnx infers ceil_mode as it runs since then
         )
         for include in (0, 1)
     ),
-    spec("average 3d", "y = AveragePool<kernel_shape = [2, 2, 3], strides = [2, 1, 2]>(a)", "F.avg_pool3d(a, (2, 2, 3), (2, 1, 2))", a=x3),
+    spec(
+        "average 3d",
+        "y = AveragePool<kernel_shape = [2, 2, 3], strides = [2, 1, 2]>(a)",
+        "F.avg_pool3d(a, (2, 2, 3), (2, 1, 2))",
+        a=x3,
+    ),
     spec("average global", "y = GlobalAveragePool(a)", "F.adaptive_avg_pool2d(a, 1)", a=x2),
     spec("average global 3d", "y = GlobalAveragePool(a)", "F.adaptive_avg_pool3d(a, 1)", a=x3),
     spec("lp 2", "y = LpPool<kernel_shape = [2, 3], strides = [2, 2], p = 2>(a)", "F.lp_pool2d(a, 2, (2, 3), 2)", a=x2),
-    spec("lp 3", "y = LpPool<kernel_shape = [3], strides = [1], p = 3>(a)", "F.lp_pool1d(a, 3, 3, 1)", a=positive(2, 3, 8)),
-    spec("lp ceil", "y = LpPool<kernel_shape = [2], strides = [2], ceil_mode = 1>(a)", "F.lp_pool1d(a, 2, 2, 2, ceil_mode=True)", a=x1),
+    spec(
+        "lp 3",
+        "y = LpPool<kernel_shape = [3], strides = [1], p = 3>(a)",
+        "F.lp_pool1d(a, 3, 3, 1)",
+        a=positive(2, 3, 8),
+    ),
     spec("lp global 1", "y = GlobalLpPool<p = 1>(a)", "torch.linalg.vector_norm(a, 1, (2, 3), keepdim=True)", a=ties2),
     spec("lp global 3", "y = GlobalLpPool<p = 3>(a)", "torch.linalg.vector_norm(a, 3, (2, 3), keepdim=True)", a=x2),
     spec(
         "max unpool",
         "y = MaxUnpool<kernel_shape = [2, 2], strides = [2, 2]>(a, i)",
-        "F.max_unpool2d(a, i.view(1, 2, 2, 2), 2)",
+        "F.max_unpool2d(a, i % 16, 2)",  # torch counts within each map
         a=normal(1, 2, 2, 2),
-        i=[[[[0, 3], [8, 15]], [[1, 6], [9, 10]]]],
+        i=[[[[0, 3], [8, 15]], [[17, 22], [25, 26]]]],
     ),
     spec(
         "fold",

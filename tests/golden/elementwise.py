@@ -41,7 +41,9 @@ ACTIVATIONS = [
     spec("gelu tanh", 'y = Gelu<approximate = "tanh">(a)', 'F.gelu(a, approximate="tanh")', a=kinks),
     spec("silu", "y = Swish(a)", "F.silu(a)", a=kinks, opset=24),
     spec("mish", "y = Mish(a)", "F.mish(a)", a=kinks),
-    spec("glu", "z, g = Split<axis = 1, num_outputs = 2>(a) s = Sigmoid(g) y = Mul(z, s)", "F.glu(a, 1)", a=normal(3, 4)),
+    spec(
+        "glu", "z, g = Split<axis = 1, num_outputs = 2>(a) s = Sigmoid(g) y = Mul(z, s)", "F.glu(a, 1)", a=normal(3, 4)
+    ),
 ]
 
 ELEMENTWISE = [
@@ -73,7 +75,13 @@ ELEMENTWISE = [
     spec("clamp crossed", "y = Clip(a, b, c)", "torch.clamp(a, b, c)", a=kinks, b=2.0, c=-1.0),
     spec("clamp bounds", "y = Clip(a, b, c)", "torch.clamp(a, b, c)", a=kinks, b=-1.0, c=2.0),
     spec("where", "y = Where(i, a, b)", "torch.where(i, a, b)", a=normal(3, 1), b=normal(4), i=few(3, 4) > 0),
-    spec("hypot", "u = Mul(a, a) v = Mul(b, b) s = Add(u, v) y = Sqrt(s)", "torch.hypot(a, b)", a=normal(5), b=normal(5, seed=1)),
+    spec(
+        "hypot",
+        "u = Mul(a, a) v = Mul(b, b) s = Add(u, v) y = Sqrt(s)",
+        "torch.hypot(a, b)",
+        a=normal(5),
+        b=normal(5, seed=1),
+    ),
     spec(
         "fake quantise",  # the straight-through estimator: 1 within the range and at its ends, 0 beyond
         "q = QuantizeLinear(a, s, z) y = DequantizeLinear(q, s, z)",
@@ -86,7 +94,7 @@ ELEMENTWISE = [
     spec(
         "fake quantise channels",
         "q = QuantizeLinear<axis = 1>(a, s, z) y = DequantizeLinear<axis = 1>(q, s, z)",
-        "torch.fake_quantize_per_channel_affine(a, s, z.int(), 1, -128, 127)",
+        "torch.fake_quantize_per_channel_affine(a, s.float(), z.int(), 1, -128, 127)",
         a=normal(4, 3, 5) * 60,
         s=[0.25, 0.5, 1.0],
         z=np.array([-3, 0, 7], np.int8),

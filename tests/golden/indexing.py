@@ -70,19 +70,33 @@ WRITES = [
     spec(
         "scatter",
         "y = ScatterElements<axis = 1>(a, i, b)",
-        "a.scatter(1, i, b)",
+        "a.scatter(1, i % 5, b)",
         a=matrix,
         b=normal(4, 2),
         i=[[0, 3], [4, 1], [2, -2], [1, 0]],
     ),
-    spec("scatter add", 'y = ScatterElements<reduction = "add">(a, i, b)', "a.scatter_add(0, i, b)", a=matrix, b=normal(3, 5), i=twice),
+    spec(
+        "scatter add",
+        'y = ScatterElements<reduction = "add">(a, i, b)',
+        "a.scatter_add(0, i, b)",
+        a=matrix,
+        b=normal(3, 5),
+        i=twice,
+    ),
     reduced("scatter sum", "sum", matrix, normal(3, 5)),
     reduced("scatter prod", "prod", matrix, normal(3, 5)),
     reduced("scatter prod zeros", "prod", few(4, 5), few(3, 5)),
     reduced("scatter amax", "amax", matrix, normal(3, 5)),
     reduced("scatter amax ties", "amax", few(4, 5), few(3, 5)),
     reduced("scatter amin ties", "amin", few(4, 5), few(3, 5)),
-    spec("index put", "y = ScatterND(a, i, b)", "a.index_put((i[:, 0], i[:, 1]), b)", a=x, b=normal(3, 5), i=[[0, 1], [2, -1], [1, 1]]),
+    spec(
+        "index put",
+        "y = ScatterND(a, i, b)",
+        "a.index_put((i[:, 0], i[:, 1]), b)",
+        a=x,
+        b=normal(3, 5),
+        i=[[0, 1], [2, -1], [1, 1]],
+    ),
     spec(
         "index add",
         'y = ScatterND<reduction = "add">(a, i, b)',
@@ -102,7 +116,12 @@ WRITES = [
 
 RUNNING = [
     spec("cumsum", "d = Constant<value_int = 1>() y = CumSum(a, d)", "a.cumsum(1)", a=x),
-    spec("cumsum reverse", "d = Constant<value_int = -1>() y = CumSum<reverse = 1>(a, d)", "a.flip(-1).cumsum(-1).flip(-1)", a=x),
+    spec(
+        "cumsum reverse",
+        "d = Constant<value_int = -1>() y = CumSum<reverse = 1>(a, d)",
+        "a.flip(-1).cumsum(-1).flip(-1)",
+        a=x,
+    ),
     *(
         spec(f"cumprod {name}", "d = Constant<value_int = 1>() y = CumProd(a, d)", "a.cumprod(1)", a=a, opset=26)
         for name, a in (("", matrix), ("zeros", few(5, 6)))
@@ -117,16 +136,37 @@ MOVES = [
             f'F.pad(a, (2, 1, 1, 2), "{mode}")',
             a=x,
         )
-        for mode, onnx in (("constant", "constant"), ("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap"))
+        for mode, onnx in (
+            ("constant", "constant"),
+            ("reflect", "reflect"),
+            ("replicate", "edge"),
+            ("circular", "wrap"),
+        )
     ),
-    spec("pad negative", "p = Constant<value_ints = [-1, 2, 1, -2]>() y = Pad(a, p)", "F.pad(a, (2, -2, -1, 1))", a=matrix),
+    spec(
+        "pad negative",
+        "p = Constant<value_ints = [-1, 2, 1, -2]>() y = Pad(a, p)",
+        "F.pad(a, (2, -2, -1, 1))",
+        a=matrix,
+    ),
     spec("repeat", "n = Constant<value_ints = [2, 1, 3]>() y = Tile(a, n)", "a.repeat(2, 1, 3)", a=x),
     spec("expand", "n = Constant<value_ints = [2, 3, 4]>() y = Expand(a, n)", "a.expand(2, 3, 4)", a=normal(3, 1)),
     spec("cat", "y = Concat<axis = -1>(a, b, a)", "torch.cat([a, b, a], -1)", a=matrix, b=normal(4, 2)),
-    spec("split", "n = Constant<value_ints = [3, 2]>() y, z = Split<axis = 1>(a, n)", "a.split([3, 2], 1)", a=matrix, outputs="y z"),
+    spec(
+        "split",
+        "n = Constant<value_ints = [3, 2]>() y, z = Split<axis = 1>(a, n)",
+        "a.split([3, 2], 1)",
+        a=matrix,
+        outputs="y z",
+    ),
     spec("permute", "y = Transpose<perm = [2, 0, 1]>(a)", "a.permute(2, 0, 1)", a=x),
     spec("flatten", "y = Flatten<axis = 2>(a)", "a.reshape(12, 5)", a=x),
     spec("tril", "k = Constant<value_int = -1>() y = Trilu<upper = 0>(a, k)", "a.tril(-1)", a=x),
     spec("triu", "k = Constant<value_int = 1>() y = Trilu(a, k)", "a.triu(1)", a=matrix),
-    spec("pixel shuffle", 'y = DepthToSpace<blocksize = 2, mode = "CRD">(a)', "F.pixel_shuffle(a, 2)", a=normal(1, 8, 2, 3)),
+    spec(
+        "pixel shuffle",
+        'y = DepthToSpace<blocksize = 2, mode = "CRD">(a)',
+        "F.pixel_shuffle(a, 2)",
+        a=normal(1, 8, 2, 3),
+    ),
 ]

@@ -22,10 +22,14 @@ def resize(name: str, sizes: list[int], torch: str, mode: str, more: str = "", w
 
 NEAREST = ', nearest_mode = "floor"'
 EXACT = ', nearest_mode = "round_prefer_ceil"'
-KEYS = ", cubic_coeff_a = -0.5"  # torch's own -0.75 is for no antialias
+# With antialias, torch leaves out what lies outside, and its cubic is another one.
+INSIDE, KEYS = ", exclude_outside = 1", ", cubic_coeff_a = -0.5"
 
 RESIZES = [
-    *(resize(f"nearest {s}", s, 'mode="nearest"', "nearest", NEAREST, "asymmetric") for s in ([8], [10, 3], [9, 8], [2, 7, 6])),
+    *(
+        resize(f"nearest {s}", s, 'mode="nearest"', "nearest", NEAREST, "asymmetric")
+        for s in ([8], [10, 3], [9, 8], [2, 7, 6])
+    ),
     *(resize(f"nearest-exact {s}", s, 'mode="nearest-exact"', "nearest", EXACT) for s in ([8], [7, 3], [9, 8])),
     *(resize(f"linear {s}", s, 'mode="linear"', "linear") for s in ([9], [3])),
     *(resize(f"bilinear {s}", s, 'mode="bilinear"', "linear") for s in ([10, 8], [3, 7], [1, 2])),
@@ -38,21 +42,22 @@ RESIZES = [
     resize("trilinear corners", [4, 6, 2], 'mode="trilinear", align_corners=True', "linear", where=CORNERS),
     *(resize(f"bicubic {s}", s, 'mode="bicubic"', "cubic", ", cubic_coeff_a = -0.75") for s in ([9, 7], [3, 6])),
     *(
-        resize(f"bicubic corners {s}", s, 'mode="bicubic", align_corners=True', "cubic", ", cubic_coeff_a = -0.75", CORNERS)
+        resize(
+            f"bicubic corners {s}", s, 'mode="bicubic", align_corners=True', "cubic", ", cubic_coeff_a = -0.75", CORNERS
+        )
         for s in ([9, 7], [3, 6])
     ),
     *(
-        resize(f"antialias bilinear {s}", s, 'mode="bilinear", antialias=True', "linear", ", antialias = 1")
+        resize(f"antialias bilinear {s}", s, 'mode="bilinear", antialias=True', "linear", f", antialias = 1{INSIDE}")
         for s in ([2, 3], [3, 6])
     ),
     *(
-        resize(f"antialias bicubic {s}", s, 'mode="bicubic", antialias=True', "cubic", f", antialias = 1{KEYS}")
+        resize(f"antialias bicubic {s}", s, 'mode="bicubic", antialias=True', "cubic", f", antialias = 1{INSIDE}{KEYS}")
         for s in ([2, 3], [3, 6])
     ),
     spec(
         "scales",
-        "scales = Constant<value_floats = [1.0, 1.0, 2.0, 3.0]>()"
-        'y = Resize<mode = "linear">(a, "", scales)',
+        'scales = Constant<value_floats = [1.0, 1.0, 2.0, 3.0]>()y = Resize<mode = "linear">(a, "", scales)',
         'F.interpolate(a, scale_factor=(2, 3), mode="bilinear")',
         a=image,
     ),

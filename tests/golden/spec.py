@@ -56,7 +56,7 @@ class Spec:
 
         def declared(name: str, x: Array) -> onnx.ValueInfoProto:
             dims: list[Any] = [f"{name}{i}" for i in range(x.ndim)] if symbolic else list(x.shape)
-            return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), dims)
+            return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
 
         graph = parser.parse_graph(f"spec () => () {{ {self.nodes} }}")
         graph.input.extend(declared(k, inputs[k]) for k in self.wrt)

@@ -20,7 +20,9 @@ REDUCTIONS = [
     spec("logsumexp", f"{AXES} y = ReduceLogSumExp<keepdims = 0>(a, d)", "a.logsumexp((0, 2))", a=x * 30),
     spec("log sum", f"{ALONG} y = ReduceLogSum<keepdims = 0>(a, d)", "a.sum(1).log()", a=positive(3, 4)),
     spec("l1", f"{ALONG} y = ReduceL1<keepdims = 0>(a, d)", "torch.linalg.vector_norm(a, 1, 1)", a=ties),
-    spec("l2", f"{ALONG} y = ReduceL2<keepdims = 0>(a, d)", "torch.linalg.vector_norm(a, 2, 1)", a=ties * [0, 1, 1, 2, 3]),
+    spec(
+        "l2", f"{ALONG} y = ReduceL2<keepdims = 0>(a, d)", "torch.linalg.vector_norm(a, 2, 1)", a=ties * [0, 1, 1, 2, 3]
+    ),
     spec("square sum", f"{AXES} y = ReduceSumSquare<keepdims = 0>(a, d)", "a.square().sum((0, 2))", a=x),
     spec(
         "variance",
@@ -46,9 +48,23 @@ PRODUCTS = [
             ((3, 4), (2, 4, 5)),
         )
     ),
-    spec("addmm", "y = Gemm<alpha = 0.5, beta = 2.0>(a, b, c)", "torch.addmm(c, a, b, alpha=0.5, beta=2.0)", a=normal(3, 4), b=normal(4, 2), c=normal(3, 2)),
+    spec(
+        "addmm",
+        "y = Gemm<alpha = 0.5, beta = 2.0>(a, b, c)",
+        "torch.addmm(c, a, b, alpha=0.5, beta=2.0)",
+        a=normal(3, 4),
+        b=normal(4, 2),
+        c=normal(3, 2),
+    ),
     spec("linear", "y = Gemm<transB = 1>(a, b, c)", "F.linear(a, b, c)", a=normal(3, 4), b=normal(2, 4), c=normal(2)),
-    spec("addmm transposed", "y = Gemm<transA = 1>(a, b, c)", "torch.addmm(c, a.mT, b)", a=normal(4, 3), b=normal(4, 2), c=normal(3, 1)),
+    spec(
+        "addmm transposed",
+        "y = Gemm<transA = 1>(a, b, c)",
+        "torch.addmm(c, a.mT, b)",
+        a=normal(4, 3),
+        b=normal(4, 2),
+        c=normal(3, 1),
+    ),
     *(
         spec(
             f"einsum {letters}",
@@ -63,7 +79,7 @@ PRODUCTS = [
             ("ij->j", (3, 4)),
             ("ii->i", (4, 4)),
             ("ii", (4, 4)),
-            ("...ij,...jk->...ik", (2, 3, 4), (4, 2)),
+            ("...ij,...jk->...ik", (2, 3, 4), (1, 4, 2)),
             ("bn,anm,bm->ba", (2, 3), (4, 3, 5), (2, 5)),
             ("ij,kj->", (3, 4), (2, 4)),
         )
@@ -79,10 +95,15 @@ PRODUCTS = [
             ("rank 3 of 4", almost),
         )
     ),
-    spec("cross", "i = Constant<value_ints = [1, 2, 0]>() j = Constant<value_ints = [2, 0, 1]>()"
-         "a1 = Gather<axis = 1>(a, i) b2 = Gather<axis = 1>(b, j) a2 = Gather<axis = 1>(a, j) b1 = Gather<axis = 1>(b, i)"
-         "u = Mul(a1, b2) v = Mul(a2, b1) y = Sub(u, v)",
-         "torch.linalg.cross(a, b)", a=normal(4, 3), b=normal(4, 3, seed=1)),
+    spec(
+        "cross",
+        "i = Constant<value_ints = [1, 2, 0]>() j = Constant<value_ints = [2, 0, 1]>()"
+        "a1 = Gather<axis = 1>(a, i) b2 = Gather<axis = 1>(b, j) a2 = Gather<axis = 1>(a, j) b1 = Gather<axis = 1>(b, i)"
+        "u = Mul(a1, b2) v = Mul(a2, b1) y = Sub(u, v)",
+        "torch.linalg.cross(a, b)",
+        a=normal(4, 3),
+        b=normal(4, 3, seed=1),
+    ),
 ]
 
 signal, spectrum = normal(2, 6, 1), normal(2, 4, 2)
@@ -95,12 +116,27 @@ FOURIER = [
     spec("fft complex", f'{LAST} y = DFT(a, "", d)', "pairs(torch.fft.fft(complex_(a)))", a=normal(2, 5, 2)),
     spec("fft filled", f"{LAST} {ODD} y = DFT(a, n, d)", "pairs(torch.fft.fft(complex_(a), 7))", a=normal(2, 5, 2)),
     spec("fft cropped", f"{LAST} {EVEN} y = DFT(a, n, d)", "pairs(torch.fft.fft(complex_(a), 6))", a=normal(2, 8, 2)),
-    spec("fft axis", 'd = Constant<value_int = -3>() y = DFT(a, "", d)', "pairs(torch.fft.fft(complex_(a), dim=1))", a=normal(2, 3, 4, 2)),
+    spec(
+        "fft axis",
+        'd = Constant<value_int = -3>() y = DFT(a, "", d)',
+        "pairs(torch.fft.fft(complex_(a), dim=1))",
+        a=normal(2, 3, 4, 2),
+    ),
     spec("ifft", f'{LAST} y = DFT<inverse = 1>(a, "", d)', "pairs(torch.fft.ifft(complex_(a)))", a=normal(2, 5, 2)),
     spec("rfft", f'{LAST} y = DFT<onesided = 1>(a, "", d)', "pairs(torch.fft.rfft(a[..., 0]))", a=signal),
     spec("rfft odd", f'{LAST} y = DFT<onesided = 1>(a, "", d)', "pairs(torch.fft.rfft(a[..., 0]))", a=normal(2, 5, 1)),
-    spec("irfft", f"{LAST} {EVEN} y = DFT<inverse = 1, onesided = 1>(a, n, d)", "torch.fft.irfft(complex_(a), 6)[..., None]", a=spectrum),
-    spec("irfft odd", f"{LAST} {ODD} y = DFT<inverse = 1, onesided = 1>(a, n, d)", "torch.fft.irfft(complex_(a), 7)[..., None]", a=spectrum),
+    spec(
+        "irfft",
+        f"{LAST} {EVEN} y = DFT<inverse = 1, onesided = 1>(a, n, d)",
+        "torch.fft.irfft(complex_(a), 6)[..., None]",
+        a=spectrum,
+    ),
+    spec(
+        "irfft odd",
+        f"{LAST} {ODD} y = DFT<inverse = 1, onesided = 1>(a, n, d)",
+        "torch.fft.irfft(complex_(a), 7)[..., None]",
+        a=spectrum,
+    ),
     *(
         spec(
             f"stft {onesided}",

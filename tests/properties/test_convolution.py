@@ -19,12 +19,12 @@ def windows(draw: Draw, pool: bool = False) -> tuple[list[int], dict[str, Any]]:
     """Sizes of a map that has room for a window, and the window as attributes; some of them left out."""
     rank = draw(st.integers(1, 3))
     kernel = draw(ints(1, 4 if rank < 3 else 3, rank))
+    mode = draw(st.sampled_from(MODES))
     attributes: dict[str, Any] = {"kernel_shape": kernel}
     for name in ("strides", "dilations"):
-        if draw(maybe):
+        if draw(maybe) and not (name == "dilations" and mode[:4] == "SAME" and not pool):
             attributes[name] = draw(ints(1, 3, rank))
     pads = [0] * 2 * rank
-    mode = draw(st.sampled_from(MODES))
     if mode != "NOTSET":
         attributes["auto_pad"] = mode
     elif draw(maybe):
@@ -34,7 +34,7 @@ def windows(draw: Draw, pool: bool = False) -> tuple[list[int], dict[str, Any]]:
         attributes["strides"] = list(map(min, attributes["strides"], kernel))
     dilations = attributes.get("dilations", [1] * rank)
     extent = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-    least = [max(1, e - b) for e, b in zip(extent, total(pads), strict=True)]
+    least = [max(1, e - b, d * pool) for e, b, d in zip(extent, total(pads), dilations, strict=True)]
     if mode[:4] == "SAME" and not pool:
         least = [1] * rank
     return [n + draw(st.integers(0, 5)) for n in least], attributes

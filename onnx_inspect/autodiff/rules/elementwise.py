@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from ...emit import Op, inputs, ints, is_float
 from ..table import Cotangents, constant, rule
+from ..walk import SMALL_FLOATS
 
 # Arithmetic.
 
@@ -161,9 +162,14 @@ def identity(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 
 @rule("Cast", "CastLike")
 def cast(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = X in another type; nothing comes back from integers and booleans."""
+    """Y = X in another type; nothing comes back from integers and booleans, nor from where small floats saturate."""
     (x,) = inputs(node, 1)
-    return op.Cast(dy, to=x.dtype) if is_float(x) else None
+    if not is_float(x):
+        return None
+    kind = (op.node or node).outputs[0].dtype  # not that of a wider view of it
+    if kind in SMALL_FLOATS:
+        dy = op.Where(op.LessOrEqual(op.Abs(x), float(kind.max)), dy, 0)
+    return op.Cast(dy, to=x.dtype)
 
 
 @rule("Dropout")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ...emit import Op, inputs
-from ..table import Cotangents, rule
+from ..table import Cotangents, constant, rule
 from .index import INT64, scatter_add
 
 
@@ -75,3 +75,6 @@ def _uses(op: Op, size: ir.Value, n: ir.Value) -> ir.Value:
 def _size(op: Op, x: ir.Value, axis: ir.Value) -> ir.Value:
     """The size along an axis that may be known only at run time, as a vector."""
     return op.Gather(op.shape(x), op.Reshape(axis, [1]))
+
+
+constant("MelWeightMatrix")  # its triangles stand on whole frequencies: the edges, which are floats, are rounded

@@ -7,7 +7,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ...emit import Op, inputs
-from ..table import Cotangents, rule
+from ..table import Cotangents, constant, rule
 
 FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
 HALF = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
@@ -52,8 +52,13 @@ def _upwards(op: Op, indices: ir.Value, size: ir.Value) -> ir.Value:
 def gather(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X at indices along one axis; what is picked twice gets both cotangents."""
     x, indices = inputs(node, 2)
+    return gathered(op, x, indices, dy, node.attributes.get_int("axis", 0))
+
+
+def gathered(op: Op, x: ir.Value, indices: ir.Value, dy: ir.Value, axis: int) -> ir.Value:
+    """The adjoint of Y = X at indices along one axis."""
     rank, depth = op.rank(x), op.rank(indices)
-    axis = node.attributes.get_int("axis", 0) % rank
+    axis %= rank
     upward = _upwards(op, indices, _length(op, x, axis))
     if axis == 0:
         return scatter_add(op, "ScatterND", op.shape(x), op.Unsqueeze(upward, [-1]), dy)
@@ -114,3 +119,6 @@ def one_hot(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     hot = op.OneHot(indices, depth, op.Cast([0, 1], to=dy.dtype), axis=node.attributes.get_int("axis", -1))
     sums = [op.ReduceSum(part, keepdims=0) for part in (dy * (1 - hot), dy * hot)]
     return [None, None, op.Concat(*(op.Reshape(s, [1]) for s in sums), axis=0)]
+
+
+constant("NonMaxSuppression", "ai.onnx.ml::CategoryMapper", "ai.onnx.ml::LabelEncoder", "ai.onnx.ml::OneHotEncoder")

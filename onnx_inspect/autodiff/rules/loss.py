@@ -9,6 +9,7 @@ import onnx_ir as ir
 from ...emit import Op, inputs
 from ..table import Cotangents, rule
 from .index import INT64, scatter_add
+from .norm import log_softmax_adjoint
 
 
 @rule("NegativeLogLikelihoodLoss")
@@ -26,7 +27,7 @@ def softmax_cross_entropy(op: Op, node: ir.Node, dy: ir.Value, dlog: ir.Value | 
     dlogx, _, dw = _likelihood(op, node, log, dy)
     if dlog is not None:
         dlogx = dlogx + dlog
-    return [dlogx - op.Exp(log) * op.ReduceSum(dlogx, [1], keepdims=1), None, dw]
+    return [log_softmax_adjoint(op, log, dlogx, 1), None, dw]
 
 
 def _likelihood(op: Op, node: ir.Node, x: ir.Value, dy: ir.Value) -> list[ir.Value | None]:

@@ -13,18 +13,28 @@ from ..table import Cotangents, rule
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
+# Where X is nothing but -inf, as masks make it, Y is NaN. What follows may replace it; its cotangents of 0 must pass
+# nothing then, or all that X was made of became NaN.
+
+
 @rule("Softmax")
 def softmax(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = exp X / Σ exp X along an axis."""
+    """Y = exp X / Σ exp X along an axis; equal cotangents pass nothing, since Σ Y = 1, not even where Y is NaN."""
     y, axis = node.outputs[0], node.attributes.get_int("axis", -1)
-    return op.Mul(y, dy - op.ReduceSum(dy * y, [axis], keepdims=1))  # type: ignore[no-any-return]
+    equal = op.Equal(op.ReduceMax(dy, [axis], keepdims=1), op.ReduceMin(dy, [axis], keepdims=1))
+    return op.Where(equal, 0, y * (dy - op.ReduceSum(dy * y, [axis], keepdims=1)))  # type: ignore[no-any-return]
 
 
 @rule("LogSoftmax")
 def log_softmax(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X - log Σ exp X along an axis."""
-    y, axis = node.outputs[0], node.attributes.get_int("axis", -1)
-    return dy - op.Exp(y) * op.ReduceSum(dy, [axis], keepdims=1)  # type: ignore[no-any-return]
+    return log_softmax_adjoint(op, node.outputs[0], dy, node.attributes.get_int("axis", -1))
+
+
+def log_softmax_adjoint(op: Op, y: ir.Value, dy: ir.Value, axis: int) -> ir.Value:
+    """The cotangent of X; a sum of 0 passes nothing, not even where Y is NaN."""
+    total = op.ReduceSum(dy, [axis], keepdims=1)
+    return dy - op.Where(op.Equal(total, 0), 0, op.Exp(y) * total)  # type: ignore[no-any-return]
 
 
 @rule("BatchNormalization")

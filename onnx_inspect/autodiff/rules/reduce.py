@@ -104,5 +104,7 @@ def reduce_log_sum(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 
 @rule("ReduceLogSumExp")
 def reduce_log_sum_exp(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = log(sum exp X)."""
-    return _spread(op, node, dy) * op.Exp(node.inputs[0] - _spread(op, node, node.outputs[0]))
+    """Y = log(sum exp X); 0 where Y = -inf, as masks make it."""
+    y = node.outputs[0]
+    finite = op.Where(op.Equal(y, -math.inf), 0, y)
+    return _spread(op, node, dy) * op.Exp(node.inputs[0] - _spread(op, node, finite))

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ...emit import Op, inputs
 from ..table import Cotangents, rule
-from .index import FLOAT, HALF, INT64, picked, positions
+from .index import FLOAT, HALF, INT64, gathered, picked, positions
 
 
 class _Places:
@@ -93,6 +93,15 @@ def compress(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     x, condition = inputs(node, 2)
     axis = node.attributes.get_int("axis", None)
     return picked(op, x, op.Compress(positions(op, x), condition, axis=axis), dy)
+
+
+@rule("Unique")
+def unique(op: Op, node: ir.Node, dy: ir.Value, *_: object) -> Cotangents:
+    """Y = the elements of X, or its slices along an axis, without those that are there already: the first one counts."""
+    (x,), axis = inputs(node, 1), node.attributes.get_int("axis", None)
+    _, first = op.Unique(x, axis=axis, sorted=node.attributes.get_int("sorted", 1), outputs=2)
+    first.type, first.shape = ir.TensorType(INT64), ir.Shape([None])
+    return picked(op, x, first, dy) if axis is None else gathered(op, x, first, dy, axis)
 
 
 @rule("ReverseSequence")
