@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import onnx_ir as ir
@@ -39,7 +40,7 @@ def lower_opset(model: ir.Model, version: int, target: int) -> list[str]:
         target: the one it shall have, `version` or older.
 
     Returns:
-        The operators written out in others.
+        The operators of the file that were written out in others.
 
     Raises:
         UnsupportedError: an operator, or a form of one, is newer than the target and has no body.
@@ -51,13 +52,14 @@ def lower_opset(model: ir.Model, version: int, target: int) -> list[str]:
             f"The model has opset {version}; the installed onnx {onnx.__version__} knows opsets up to "
             f"{onnx.defs.onnx_opset_version()}. Install a newer onnx, or export the model with opset {target} or lower."
         )
+    original = set(model.graph.all_nodes())
     done: dict[str, None] = {}
     final: set[ir.Node] = set()
-    while version > target or any(_misfit(node, version, target) for node in model.graph.all_nodes()):
+    pending = version > target or any(_misfit(node, version, target) for node in model.graph.all_nodes())
+    while pending:
         infer_shapes(model)
         nodes = [node for node in model.graph.all_nodes() if node not in final]
-        if not (misfits := {node: why for node in nodes if (why := _misfit(node, version, target))}):
-            break
+        misfits = {node: why for node in nodes if (why := _misfit(node, version, target))}
         taken = {v.name for node in model.graph.all_nodes() for v in (*node.inputs, *node.outputs) if v is not None}
         for node, why in misfits.items():
             since = version if node.domain == "" else model.graph.opset_imports[node.domain]
@@ -67,9 +69,15 @@ def lower_opset(model: ir.Model, version: int, target: int) -> list[str]:
                     f"Node '{label(node)}' ({key(node)}) cannot be brought from opset {version} to {target}, "
                     f"{_limit(model, target)}: {why}. Export the model with opset {target} or lower."
                 )
-            done[node.op_type] = None
+            done |= {node.op_type: None} if node in original else {}
             added = inline(node, function, _defaults(_schema(node.op_type, since, node.domain)), taken)
             final.update(added if ours else ())
+        pending = bool(misfits)
+    for node in model.graph.all_nodes() if done else ():
+        like = node.inputs[1] if node.op_type == "CastLike" else None
+        if like is not None and like.dtype is not None:  # bodies have it for constants; the type is known by now
+            node.op_type, node.attributes["to"] = "Cast", ir.AttrInt64("to", int(like.dtype))
+            node.resize_inputs(1)
     for node in model.graph.all_nodes():
         schema = _known(node.op_type, target) if node.domain == "" else None
         for name in (node.attributes.keys() - schema.attributes.keys()) if schema is not None else ():
@@ -130,6 +138,7 @@ def _known(op_type: str, version: int) -> Any:
     return _schema(op_type, min(version, SCHEMA_ENDS.get(op_type, version)))
 
 
+@cache
 def _schema(op_type: str, version: int, domain: str = "") -> Any:
     """The schema of an operator in an opset, None if there is none."""
     import onnx

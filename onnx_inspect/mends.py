@@ -7,6 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from .errors import UnsupportedError
+
 # A mend takes the node as it was, and the one that the converter made of it, which it changes or replaces.
 Mend = Callable[[ir.Node, ir.Node], None]
 
@@ -78,6 +80,21 @@ def _limits(old: ir.Node, new: ir.Node) -> None:
             new.replace_input_with(i, like.outputs[0])
             assert new.graph is not None
             new.graph.insert_before(new, like)
+
+
+@_mend("PRelu", 6)
+def _prelu(old: ir.Node, new: ir.Node) -> None:
+    # Up to opset 6 a slope with one axis is per channel; later ones align it with the last axis, as any other.
+    x, slope = new.inputs
+    if x is None or slope is None or x.shape is None or slope.shape is None:
+        where = f"Node '{new.name or new.outputs[0].name}' (PRelu)"
+        raise UnsupportedError(f"{where} cannot be raised from opset 6: the rank of its input is not known.")
+    if len(slope.shape) == 1 and slope.shape[0] != 1 and len(x.shape) > 2:
+        axes = _node(new, "Constant", [], value=ir.tensor(list(range(1, len(x.shape) - 1)), dtype=ir.DataType.INT64))
+        channels = _node(new, "Unsqueeze", [slope, axes.outputs[0]])
+        assert new.graph is not None
+        new.graph.insert_before(new, [axes, channels])
+        new.replace_input_with(1, channels.outputs[0])
 
 
 @_mend("Softmax", 12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -47,29 +47,29 @@ def infer_shapes(model: ir.Model) -> None:
 
 def _constants(model: ir.Model) -> dict[str, NDArray[Any]]:
     """Integers that follow from constants alone: onnx propagates few of the operators that exporters reckon with."""
-    known: dict[str | None, NDArray[Any]] = {
+    known = {
         name: v.const_value.numpy()
         for name, v in model.graph.initializers.items()
         if v.const_value is not None and v.const_value.dtype in _INTEGERS and v.const_value.nbytes <= BIG
     }
     found: dict[str, NDArray[Any]] = {}
     for node in model.graph:
-        names = {x.name for x in node.inputs if x is not None}
+        names = {x.name or "" for x in node.inputs if x is not None}
         y = node.outputs[0]
         if node.domain or node.op_type not in _ARITHMETIC or not names <= known.keys() or y.is_graph_output():
             continue
         from onnx.reference import ReferenceEvaluator
 
         try:
-            result: Any = ReferenceEvaluator(ir.serde.serialize_node(node)).run(None, {n: known[n] for n in names})[0]
+            results: Any = ReferenceEvaluator(ir.serde.serialize_node(node)).run(None, {n: known[n] for n in names})
         except Exception:  # it cannot be computed: onnxruntime will say so
             continue
-        if y.name and result.nbytes <= BIG and ir.DataType.from_numpy(result.dtype) in _INTEGERS:
-            known[y.name] = found[y.name] = result
+        if y.name and results[0].nbytes <= BIG and ir.DataType.from_numpy(results[0].dtype) in _INTEGERS:
+            known[y.name] = found[y.name] = results[0]
     return found
 
 
-def _inferred(model: ir.Model, constants: Mapping[str, NDArray[Any]], known: Set[str | None]) -> onnx.ModelProto:
+def _inferred(model: ir.Model, constants: Mapping[str, NDArray[Any]], known: set[str | None]) -> onnx.ModelProto:
     """The graph as onnx infers it, with what it would not see, or get wrong, written in another way.
 
     Args:

@@ -353,3 +353,39 @@ def test_shapes_behind_group_normalisation_are_known():
             x=f(2, 4, 5, 5), S=f(4), B=f(4))  # fmt: skip
     model = Model.load(row.proto())
     assert [model.spec(model.value(n)).shape[1:] for n in "aby"] == [(4, 5, 5)] * 3
+
+
+SYMBOLIC = {
+    "y, k, v, w = Attention<q_num_heads=2, kv_num_heads=2>(x, x, x)": (
+        ("N", "S", "E"),
+        [("N", "S", None), ("N", 2, "S", None), ("N", 2, "S", None), ("N", 2, "S", "S")],
+    ),
+    "y, k, v, w = Attention<q_num_heads=4, kv_num_heads=2>(x, p, p)": (
+        ("N", "S", 32),
+        [("N", "S", 40), ("N", 2, 5, 10), ("N", 2, 5, 10), ("N", 4, "S", 5)],
+    ),
+    "y, k, v = Attention(x, r, r, , r, r)": (
+        ("N", 2, "S", 6),
+        [("N", 2, "S", 6), (1, 2, 6, 6), (1, 2, 6, 6)],
+    ),
+}
+
+
+@pytest.mark.parametrize("body", SYMBOLIC)
+def test_shapes_of_attention_with_unknown_sizes(body: str) -> None:
+    given, expected = SYMBOLIC[body]
+    row = r(24, f"{body} z = Relu(y)", x=f(1), p=f(1, 5, 20), r=f(1, 2, 3, 6))
+    model = Model.load(symbolic(row, *given))
+    found = [model.value(y).shape for y in "ykvw"[: len(expected)]]
+    sizes = [tuple(d if isinstance(d, int) else d.value for d in shape) for shape in found if shape is not None]
+    assert sizes == expected
+    assert len(model.value("z").shape or ()) == len(expected[0])
+
+
+def test_shapes_behind_reckoning_with_constants() -> None:
+    # onnx propagates neither Mod nor Reshape: the slice of the shape, and the rank behind it, would be unknown
+    row = r(21, "m = Mod(A, B) e = Reshape(m, C) z = Shape(x) h = Slice(z, O, e) t = Concat<axis=0>(h, T) y = Reshape(x, t)",
+            x=f(4, 6, 5), A=i(2), B=i(3), C=i(1), O=i(0), T=i(-1))  # fmt: skip
+    model = same(row.proto(), row.feeds())
+    assert model.spec(model.value("y")).shape[1:] == (6, 5)
+    assert any(n.op_type == "Mod" for n in model.ir.graph)  # the graph itself stays as it is

@@ -223,6 +223,21 @@ def test_quantised_numbers_out_of_a_branch_are_refused() -> None:
         vjp(model, ["x"], ["y"])
 
 
+DRAWING = """
+    go = Constant <value = bool {1}> ()
+    y = Loop <body = step (int64 i, bool c, float[N] s) => (bool d, float[N] t) {
+        r = RandomNormalLike (s) t = Mul (s, r) d = Identity (c)
+    }> (trips, go, x)
+"""
+
+
+def test_random_numbers_within_a_loop_are_refused() -> None:
+    """They would be others when the step runs again backwards."""
+    model = loaded("(float[N] x, int64 trips) => (float[N] y)", DRAWING)
+    with pytest.raises(oi.InspectError, match=r"Loop.*\(RandomNormalLike\) draws random numbers"):
+        vjp(model, ["x"], ["y"])
+
+
 def test_an_operator_without_a_rule_inside_is_named() -> None:
     model = loaded(
         "(double[3, 3] x, bool c) => (double y)",

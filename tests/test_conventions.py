@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import onnx_ir as ir
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
-from onnx_inspect.autodiff.gradient import vjp
-from onnx_inspect.errors import UnsupportedError
+from onnx_inspect.autodiff.gradient import differentiate, vjp
+from onnx_inspect.emit import Op
+from onnx_inspect.errors import TargetError, UnsupportedError
 from onnx_inspect.model import Model
 
-from .rules.harness import Case, build, distinct, normal, run, typed
+from .rules.harness import Case, build, distinct, normal, positive, run, typed
 
 INF = np.inf
 EXTREME = np.array([-1e20, -1e4, -1000, -100, -20, -1e-3, 0, 1e-3, 20, 100, 1000, 1e4, 1e20])
@@ -60,6 +62,30 @@ def gradients(
 def test_kinks(op: str, attributes: dict[str, Any], x: list[float], expected: list[float]) -> None:
     case = Case(op, [np.array(x, np.float64)], attributes)
     np.testing.assert_allclose(gradients(case), expected, rtol=1e-6)
+
+
+MASKED = np.array([[-INF, -INF, -INF], [1, -INF, 2]])
+
+
+@pytest.mark.parametrize(
+    ("case", "dy"),
+    [
+        (Case("Softmax", [MASKED]), [[0, 0, 0], [1, 0, 3]]),
+        (Case("LogSoftmax", [MASKED]), [[0, 0, 0], [1, 0, 3]]),
+        (Case("ReduceLogSumExp", [MASKED, np.array([1])], {"keepdims": 0}), [0, 3]),
+        (Case("SoftmaxCrossEntropyLoss", [MASKED, np.array([0, 2])], {"reduction": "none"}), [0, 3]),
+    ],
+    ids=str,
+)
+def test_rows_that_are_masked_altogether(case: Case, dy: Any) -> None:
+    """What replaces their NaN passes 0 to them, and they pass that on."""
+    got = gradients(case, dy=dy)
+    np.testing.assert_array_equal(got[0], 0)
+    assert np.isfinite(got).all() and got[1].any()
+
+
+def test_a_row_of_nan_that_counts_stays_nan() -> None:
+    assert np.isnan(gradients(Case("Softmax", [MASKED]), dy=[[1, 2, 3], [1, 0, 3]])[0]).all()
 
 
 @pytest.mark.parametrize("op", ["Max", "Min"])
@@ -127,3 +153,44 @@ def test_half_precision(case: Case) -> None:
 def test_refusals_name_the_node(case: Case, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=rf"Node 'node' \({case.op}\).*{reason}"):
         gradients(case)
+
+
+BOXES, SCORES = positive(1, 5, 4), positive(1, 1, 5)
+STEPS = [
+    Case("NonMaxSuppression", [BOXES, SCORES, np.array(2)], fixed=[2]),
+    Case("ArgMax", [normal(3, 4)]),
+    Case("ai.onnx.ml::LabelEncoder", [normal(3)], {"keys_floats": [0.0], "values_floats": [1.0], "default_float": 0.0}),
+    Case("ai.onnx.ml::OneHotEncoder", [normal(3, 1)], {"cats_int64s": [0, 1]}),
+]
+
+
+class Total:
+    """The sum of y0."""
+
+    def emit(self, op: Op, model: Model) -> ir.Value:
+        return op.ReduceSum(op.Cast(model.value("y0"), to=ir.DataType.FLOAT))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("case", STEPS, ids=str)
+def test_steps_are_an_error_not_zeros(case: Case) -> None:
+    proto = build(case, TensorProto.FLOAT, symbolic=False)
+    if case.op.endswith("LabelEncoder"):
+        proto.opset_import[1].version = 2
+    with pytest.raises(TargetError, match="does not depend on 'x0'"):
+        differentiate(Model.load(proto), Total(), ["x0"])
+
+
+def test_boxes_that_were_chosen_have_gradients() -> None:
+    """The choice is a step; what is chosen varies smoothly."""
+    proto = build(STEPS[0], TensorProto.FLOAT, symbolic=False)
+    nodes = [("Gather", ["y0", "two"], ["which"], {"axis": 1}), ("Gather", ["x0", "which"], ["boxes"], {"axis": 1})]
+    proto.graph.node.extend(helper.make_node(op, xs, ys, **attributes) for op, xs, ys, attributes in nodes)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(2), "two"))
+    proto.graph.output.append(helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, None, 4]))
+    feeds = {"x0": BOXES.astype(np.float32), "x1": SCORES.astype(np.float32)}
+    count = run(proto, feeds)["y0"][:, 2]
+    dy = normal(1, len(count), 4).astype(np.float32)
+    got = run(vjp(Model.load(proto), ["x0"], ["boxes"]).to_bytes(), feeds | {"cotangent.boxes": dy})["gradient.x0"]
+    expected = np.zeros_like(got)
+    expected[:, count] = dy
+    np.testing.assert_array_equal(got, expected)

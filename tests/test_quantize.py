@@ -141,6 +141,24 @@ def test_dynamic_quantisation_passes_everything() -> None:
     np.testing.assert_allclose(got["gradient.x"], dq, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["FLOAT8E4M3FN", "FLOAT8E5M2"])
+@pytest.mark.parametrize("like", [False, True])
+def test_small_floats_are_a_grid(kind: str, like: bool) -> None:
+    """Rounding to 8 bits passes cotangents on, saturation stops them."""
+    small, top = getattr(TensorProto, kind), {"FLOAT8E4M3FN": 448.0, "FLOAT8E5M2": 57344.0}[kind]
+    x = np.array([[-2 * top, -0.3, 0, 0.3, top, 2 * top]], F)
+    there = node("CastLike", ["x", "kind"], ["s"]) if like else node("Cast", ["x"], ["s"], to=small)
+    nodes = [there, node("Transpose", ["s"], ["t"]), node("Cast", ["t"], ["f"], to=1), node("Mul", ["f", "two"], ["y"])]
+    net = model(
+        nodes,
+        {"x": x},
+        {"two": np.array(2, F)} | ({"kind": np.array(1, helper.tensor_dtype_to_np_dtype(small))} if like else {}),
+    )
+    dy = normal(6, 1).astype(F)
+    got = run(oi.vjp(net, ["x"], ["y"]), {"x": x, "cotangent.y": dy})["gradient.x"]
+    np.testing.assert_allclose(got, [[0, *(2 * dy[1:5, 0]), 0]], rtol=1e-6)
+
+
 # Integers that stand for floats pass other operators; these compute the same of floats.
 
 ON_THE_WAY: list[tuple[list[Any], dict[str, Array]]] = [

@@ -10,6 +10,7 @@ from . import (
     early,
     fused,
     gelu,
+    ml,
     normalisation,
     packed,
     quantised,

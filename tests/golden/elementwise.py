@@ -63,6 +63,7 @@ ELEMENTWISE = [
     ),
     spec("pow", "y = Pow(a, b)", "torch.pow(a, b)", a=positive(2, 3), b=normal(3)),
     spec("pow of zero", "y = Pow(a, b)", "torch.pow(a, b)", a=[0.0, 0, 0, 0], b=[0.0, 1, 2, 3]),
+    # By the exponent of a negative number, torch gives NaN where ours is 0.
     spec("pow of negative", "y = Pow(a, b)", "torch.pow(a, b)", a=[-1.5, -2, -1, -3], b=[0.0, 1, 2, 3], fixed="b"),
     spec("square", "b = Constant<value_float = 2.0>() y = Pow(a, b)", "a ** 2", a=kinks),
     spec("fmod", "y = Mod<fmod = 1>(a, b)", "torch.fmod(a, b)", a=normal(3, 4) * 4, b=positive(4)),
@@ -73,6 +74,8 @@ ELEMENTWISE = [
     spec("clamp low", "y = Clip(a, b)", "torch.clamp(a, min=b)", a=kinks, b=-0.5, fixed="b"),
     spec("clamp high", 'y = Clip(a, "", c)', "torch.clamp(a, max=c)", a=kinks, c=2.0, fixed="c"),
     spec("clamp crossed", "y = Clip(a, b, c)", "torch.clamp(a, b, c)", a=kinks, b=2.0, c=-1.0),
+    # Between equal bounds, torch gives the lower one nothing, ours what lies below it.
+    spec("clamp equal", "y = Clip(a, b, c)", "torch.clamp(a, b, c)", a=kinks, b=0.5, c=0.5, fixed="b"),
     spec("clamp bounds", "y = Clip(a, b, c)", "torch.clamp(a, b, c)", a=kinks, b=-1.0, c=2.0),
     spec("where", "y = Where(i, a, b)", "torch.where(i, a, b)", a=normal(3, 1), b=normal(4), i=few(3, 4) > 0),
     spec(

@@ -1,5 +1,7 @@
 """Resizing, and sampling at coordinates."""
 
+import numpy as np
+
 from .spec import Spec, normal, spec
 
 line, image, volume = normal(1, 2, 5), normal(1, 2, 5, 4), normal(1, 1, 3, 4, 3)
@@ -63,6 +65,11 @@ RESIZES = [
     ),
 ]
 
+PADDINGS = ["zeros", "border", "reflection"]
+# Four pixels without align_corners, or five with, are two to a unit of the grid, so that these are hit exactly.
+steps = np.arange(-3, 8, 0.5)
+exact = [np.stack([c, np.roll(c, 3)], -1)[None, None] for c in ((steps + 0.5) / 2 - 1, steps / 2 - 1)]
+
 GRIDS = [
     *(
         spec(
@@ -74,7 +81,22 @@ GRIDS = [
             opset=20,
         )
         for mode, onnx in (("bilinear", "linear"), ("nearest", "nearest"), ("bicubic", "cubic"))
-        for padding in ("zeros", "border", "reflection")
+        for padding in PADDINGS
+        for align in (0, 1)
+    ),
+    # Coordinates on whole pixels, on the border, and where reflection turns. In mode bilinear, torch stops the cotangent
+    # of a coordinate that is held at 0 also where it is 0 by itself; ours takes the slope inside.
+    *(
+        spec(
+            f"{mode} {padding} {align} exact",
+            f'y = GridSample<mode = "{onnx}", padding_mode = "{padding}", align_corners = {align}>(a, b)',
+            f'F.grid_sample(a, b, "{mode}", "{padding}", bool({align}))',
+            a=normal(1, 1, 4 + align, 4 + align),
+            b=exact[align],
+            opset=20,
+        )
+        for mode, onnx, paddings in (("bilinear", "linear", ["zeros"]), ("bicubic", "cubic", PADDINGS))
+        for padding in paddings
         for align in (0, 1)
     ),
     *(

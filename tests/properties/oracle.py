@@ -29,7 +29,7 @@ from onnx_inspect.model import Model
 
 from ..rules.harness import Array, Case, build, check, differentiable, load, names, typed
 
-SHORT = settings(derandomize=True, database=None, deadline=None, max_examples=40)
+SHORT = settings(derandomize=True, database=None, deadline=None, max_examples=150)
 LONG = settings(database=None, deadline=None, max_examples=int(os.environ.get("PROPERTIES_EXAMPLES", "3000")))
 EXAMPLES = LONG if os.environ.get("PROPERTIES") == "long" else SHORT
 

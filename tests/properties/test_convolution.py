@@ -78,17 +78,14 @@ def transposed(draw: Draw) -> Case:
     else:
         more = [0] * rank
     full = [
-        s * (n - 1) + d * (k - 1) + 1 + m
-        for s, n, d, k, m in zip(strides, size, dilations, kernel, more, strict=True)
+        s * (n - 1) + d * (k - 1) + 1 + m for s, n, d, k, m in zip(strides, size, dilations, kernel, more, strict=True)
     ]
     mode = draw(st.sampled_from(MODES))
     if mode != "NOTSET":
         attributes["auto_pad"] = mode
     sized = draw(maybe) and mode != "VALID"
     if sized:
-        attributes["output_shape"] = [
-            draw(st.integers(max(n, f - 4), f)) for n, f in zip(size, full, strict=True)
-        ]
+        attributes["output_shape"] = [draw(st.integers(max(n, f - 4), f)) for n, f in zip(size, full, strict=True)]
     elif mode == "NOTSET":
         begin = [draw(st.integers(0, min(2, f - 1))) for f in full]
         attributes["pads"] = begin + [draw(st.integers(0, min(2, f - 1 - b))) for f, b in zip(full, begin, strict=True)]

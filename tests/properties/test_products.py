@@ -43,24 +43,30 @@ def matmuls(draw: Draw) -> Case:
 def einsums(draw: Draw) -> Case:
     """One to three operands with repeated letters, sizes of 1 that are stretched, and axes behind an ellipsis."""
     rng = draw(generators)
-    size = {c: draw(st.integers(1, 3)) for c in "ijkL"}
+    explicit = draw(maybe)
+    # Without an output onnxruntime takes no capitals.
+    size = {c: draw(st.integers(1, 3)) for c in ("ijkL" if explicit else "ijkl")}
     dots = draw(ints(1, 3, draw(st.integers(0, 2))))
-    terms, inputs = [], []
+    terms: list[str] = []
+    inputs = []
     elliptic = draw(maybe)
     for _ in range(draw(st.integers(1, 3))):
         letters = draw(st.lists(st.sampled_from(list(size)), min_size=1, max_size=3))
         shape = [size[c] for c in letters]
         if len(set(letters)) == len(letters) and draw(maybe):  # a diagonal is not stretched
-            shape = [draw(BROADCAST) or n for n in shape]
+            # onnx infers from the first operand that has a letter.
+            shape = [
+                draw(BROADCAST) or n if any(c in t for t in terms) else n for c, n in zip(letters, shape, strict=True)
+            ]
         if elliptic and draw(maybe):
             at = draw(st.integers(0, len(letters)))
             shape[at:at] = [draw(BROADCAST) or n for n in dots]  # onnxruntime wants the same number of axes everywhere
             letters.insert(at, "...")
         terms.append("".join(letters))
         inputs.append(whole(rng, *shape))
-    equation = draw(st.sampled_from([",", " , "])).join(terms)
+    equation = draw(st.sampled_from([",", ", "])).join(terms)
     known = sorted({c for term in terms for c in term if c != "."})
-    if draw(maybe):
+    if explicit:
         result = draw(st.permutations(known))[: draw(st.integers(0, len(known)))]
         if "..." in equation:
             result.insert(draw(st.integers(0, len(result))), "...")

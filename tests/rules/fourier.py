@@ -98,4 +98,5 @@ CASES = [
         for rest in ([normal(4)], [normal(5)], [None, ints(5)])
         for o in (0, 1)
     ),
+    Case("MelWeightMatrix", [ints(8), ints(16), ints(8192), np.array(20.0), np.array(4000.0)], {"output_datatype": 11}),
 ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import numpy as np
+
 from .harness import Case, normal
 
 CASES = [
@@ -16,6 +18,8 @@ CASES = [
     Case("MatMul", [normal(2, 1, 3, 4), normal(1, 6, 4, 5)]),
     Case("MatMul", [normal(1, 3, 4), normal(2, 6, 4, 5)]),
     Case("MatMul", [normal(1, 1, 4), normal(1, 4, 1)]),
+    *(Case("MatMul", [np.zeros((2, 0, 3)), normal(*b)], label="nothing to sum") for b in ((3, 4), (2, 3, 4))),
+    Case("MatMul", [normal(2, 3, 5), np.zeros((2, 5, 0))], label="nothing to sum"),
     Case("Gemm", [normal(3, 4), normal(4, 5), normal(5)]),
     Case(
         "Gemm",

@@ -1,4 +1,4 @@
-"""DequantizeLinear against central differences; what rounds has none, and is checked in tests/test_quantize.py."""
+"""What is smooth about quantising, against central differences; what rounds has none, and is checked in tests/test_quantize.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from .harness import Array, Case, positive
+from .harness import Array, Case, normal, positive
 
 
 def along(p: Array, x: Array, axis: int = 1, block_size: int = 0, **_: Any) -> Array:
@@ -43,8 +43,16 @@ def integers(dtype: str, *shape: int) -> Array:
 
 
 INT4, UINT4 = (np.dtype(helper.tensor_dtype_to_np_dtype(t)) for t in (TensorProto.INT4, TensorProto.UINT4))
+
+
+def dynamic(x: Array) -> list[Array]:
+    """DynamicQuantizeLinear in NumPy, as far as it is smooth: its scale."""
+    scale = (max(0.0, x.max()) - min(0.0, x.min())) / 255
+    return [np.zeros(x.shape, np.uint8), np.asarray(scale), np.asarray(0, np.uint8)]
+
+
 FEW = np.arange(9).reshape(3, 3)
-ELSEWHERE = set("QuantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger QLinearConv QLinearMatMul".split())
+ELSEWHERE = set("QuantizeLinear ConvInteger MatMulInteger QLinearConv QLinearMatMul".split())
 CASES = [
     dequantize(integers("int8", 3, 4), positive()),
     dequantize(integers("uint8", 3, 4), positive(1), integers("uint8", 1)),
@@ -58,5 +66,9 @@ CASES = [
     dequantize(integers("int8", 3, 4).astype(INT4), positive(4), fixed=(0,)),
     dequantize(
         integers("uint8", 6, 3).astype(UINT4), positive(3, 3), FEW.astype(UINT4), fixed=(0, 2), axis=0, block_size=2
+    ),
+    *(
+        Case("DynamicQuantizeLinear", [x], outputs=3, forward=dynamic)
+        for x in (normal(3, 4), positive(3), -positive(4))
     ),
 ]

@@ -47,5 +47,9 @@ CASES = [
     *(Case(op, [values(op, 2, 3), axes()], {"noop_with_empty_axes": 1, "keepdims": 0}, label="runtime") for op in OPS),
     Case("ReduceProd", [ZEROS, axes(1)], fixed=[1], label="zeros"),
     Case("ReduceProd", [ZEROS, axes(0)], {"keepdims": 0}, fixed=[1], label="zeros"),
+    *(
+        Case(op, [np.zeros((2, 0, 4)), axes(1)], fixed=[1], forward=lambda x, _: x.sum(1, keepdims=True), label="empty")
+        for op in ("ReduceSum", "ReduceLogSum")
+    ),
     Case("ReduceLogSumExp", [normal(3, 4) * 100 + 1000, axes(1)], fixed=[1], label="large"),
 ]

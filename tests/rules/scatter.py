@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .harness import Array, Case, distinct, normal
@@ -61,7 +63,19 @@ def cache(axis: int, circular: bool):  # type: ignore[no-untyped-def]
 TRUE = np.array([True, False, True, True])
 SEQUENCE = [normal(4, 3, 2), ints(1, 3, 4)]
 
+
+def first(x: Array, axis: int | None = None) -> Any:
+    """Unique as long as what is equal stays so: the same elements or slices."""
+    _, index = np.unique(x, return_index=True, axis=axis)
+    return lambda x: x.reshape(-1)[index] if axis is None else np.take(x, index, axis)
+
+
+REPEATED = np.array([[1.0, 3, 1], [0, 2, 0], [1, 3, 1]])
 CASES = [
+    *(Case("Unique", [distinct(3, 4)], {"axis": axis}) for axis in (0, 1, -1)),
+    *(Case("Unique", [distinct(3, 4)], {"sorted": order}, outputs=4) for order in (0, 1)),
+    Case("Unique", [REPEATED], forward=first(REPEATED), label="repeated"),
+    *(Case("Unique", [REPEATED], {"axis": a}, forward=first(REPEATED, a), label="repeated") for a in (0, 1)),
     Case("ScatterElements", [normal(3, 4), ints([[0, 2], [-1, 1]]), normal(2, 2)], {"axis": 1}),
     Case("ScatterElements", [normal(3, 4), ints([[0, 2], [-2, 1]]), normal(2, 2)], fixed=[1]),
     Case("ScatterElements", [normal(3, 4), ROWS, normal(2, 3)], {"axis": 0, "reduction": "add"}),

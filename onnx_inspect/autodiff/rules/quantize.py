@@ -149,21 +149,18 @@ def _grid(node: ir.Node) -> Grid:
 
 @rule("DynamicQuantizeLinear", integers=True)
 def dynamic_quantize_linear(op: Op, node: ir.Node, dy: ir.Value | None, dscale: ir.Value, *_: object) -> Cotangents:
-    """Y = round(X / scale) + zero on a grid that spans X, so nothing saturates; scale = (max(X, 0) - min(X, 0)) / 255.
+    """Y = round(X / scale) + zero, which never saturates, and scale = (max(X, 0) - min(X, 0)) / 255.
 
-    What stretches the grid moves Y the other way, by (Y - zero) / scale: of Y dequantised nothing comes back through it.
+    Where Y is used, the grid counts as constant: what stretches it moves Y the other way, and Y dequantised stays.
     """
-    x, (y, scale, zero) = inputs(node, 1)[0], node.outputs
-    total = dscale
+    (x,), scale = inputs(node, 1), node.outputs[1]
     if dy is not None:
-        dy = dy / scale
-        total = dscale - op.ReduceSum(dy * (op.Cast(y, to=FLOAT) - op.Cast(zero, to=FLOAT)), keepdims=0)
+        return dy / scale
     low, high = op.ReduceMin(x, keepdims=0), op.ReduceMax(x, keepdims=0)
     at_low = op.mask(op.And(op.Equal(x, low), op.Less(low, 0)), x)
     at_high = op.mask(op.And(op.Equal(x, high), op.Greater(high, 0)), x)
     dlow, dhigh = (at / op.Max(op.ReduceSum(at, keepdims=0), 1) for at in (at_low, at_high))  # ties share
-    dx = (dhigh - dlow) * (total / 255)
-    return dx if dy is None else dx + dy
+    return (dhigh - dlow) * (dscale / 255)
 
 
 # Products of integers: those of the floats that they stand for.

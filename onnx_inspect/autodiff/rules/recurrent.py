@@ -82,6 +82,8 @@ def _layer(op: Op, node: ir.Node, cell: Cell) -> list[ir.Value]:
     direction = node.attributes.get_string("direction", "forward")
     count = 2 if direction == "bidirectional" else 1
     x, w, r, b, lengths, h, c, p = inputs(node, 8)
+    # Rank 3, also where inference does not know.
+    x, h, c = (op.Reshape(v, [0, 0, 0]) if v is not None and v.shape is None else v for v in (x, h, c))
     states = [h, c] if node.op_type == "LSTM" else [h]
     weights = [[None] * count if v is None else _parts(op, v, count) for v in (w, r, b, p, *states)]
     alive = None if lengths is None else _alive(op, x, lengths)

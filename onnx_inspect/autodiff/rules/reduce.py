@@ -20,8 +20,12 @@ def _spread(op: Op, node: ir.Node, value: ir.Value) -> ir.Value:
     return op.Unsqueeze(value, axes)
 
 
-def _shape(op: Op, node: ir.Node) -> ir.Value:
-    return op.shape(inputs(node, 1)[0])
+def _expanded(op: Op, node: ir.Node, value: ir.Value) -> ir.Value:
+    """A value of the output's shape, given to all elements of X that were reduced to it."""
+    (x,) = inputs(node, 1)
+    if 0 in (op.static_shape(x) or ()):
+        return op.zeros_like(x)  # onnxruntime drops an Expand to no elements, as if it changed nothing
+    return op.Expand(_spread(op, node, value), op.shape(x))
 
 
 def _reduce(op: Op, node: ir.Node, op_type: str, value: ir.Value) -> ir.Value:
@@ -46,14 +50,13 @@ def _fraction(op: Op, node: ir.Node) -> ir.Value | float:
 @rule("ReduceSum")
 def reduce_sum(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = sum X."""
-    return op.Expand(_spread(op, node, dy), _shape(op, node))
+    return _expanded(op, node, dy)
 
 
 @rule("ReduceMean")
 def reduce_mean(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = sum X / n."""
-    share = _spread(op, node, dy * _fraction(op, node))
-    return op.Expand(share, _shape(op, node))
+    return _expanded(op, node, dy * _fraction(op, node))
 
 
 @rule("ReduceMax", "ReduceMin")
@@ -98,8 +101,7 @@ def reduce_sum_square(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 @rule("ReduceLogSum")
 def reduce_log_sum(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = log(sum X)."""
-    share = _spread(op, node, dy / op.Exp(node.outputs[0]))
-    return op.Expand(share, _shape(op, node))
+    return _expanded(op, node, dy / op.Exp(node.outputs[0]))
 
 
 @rule("ReduceLogSumExp")

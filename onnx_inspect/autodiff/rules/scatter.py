@@ -97,7 +97,7 @@ def compress(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 
 @rule("Unique")
 def unique(op: Op, node: ir.Node, dy: ir.Value, *_: object) -> Cotangents:
-    """Y = the elements of X, or its slices along an axis, without those that are there already: the first one counts."""
+    """Y = the elements of X, or its slices along an axis, each once: of equal ones the first counts."""
     (x,), axis = inputs(node, 1), node.attributes.get_int("axis", None)
     _, first = op.Unique(x, axis=axis, sorted=node.attributes.get_int("sorted", 1), outputs=2)
     first.type, first.shape = ir.TensorType(INT64), ir.Shape([None])
