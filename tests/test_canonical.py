@@ -364,9 +364,9 @@ SYMBOLIC = {
         ("N", "S", 32),
         [("N", "S", 40), ("N", 2, 5, 10), ("N", 2, 5, 10), ("N", 4, "S", 5)],
     ),
-    "y, k, v = Attention(x, r, r, , r, r)": (
-        ("N", 2, "S", 6),
-        [("N", 2, "S", 6), (1, 2, 6, 6), (1, 2, 6, 6)],
+    "y, k, v, w = Attention<q_num_heads=2, kv_num_heads=2>(t, t, x, , r, r)": (
+        (1, 4, "E"),
+        [(1, 4, None), (1, 2, 7, 6), (1, 2, 7, None), (1, 2, 4, 7)],
     ),
 }
 
@@ -374,7 +374,7 @@ SYMBOLIC = {
 @pytest.mark.parametrize("body", SYMBOLIC)
 def test_shapes_of_attention_with_unknown_sizes(body: str) -> None:
     given, expected = SYMBOLIC[body]
-    row = r(24, f"{body} z = Relu(y)", x=f(1), p=f(1, 5, 20), r=f(1, 2, 3, 6))
+    row = r(24, f"{body} z = Relu(y)", x=f(1), p=f(1, 5, 20), t=f(1, 4, 12), r=f(1, 2, 3, 6))
     model = Model.load(symbolic(row, *given))
     found = [model.value(y).shape for y in "ykvw"[: len(expected)]]
     sizes = [tuple(d if isinstance(d, int) else d.value for d in shape) for shape in found if shape is not None]

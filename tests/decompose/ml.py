@@ -99,6 +99,12 @@ CASES = [
     linear(2, "NONE", x=ROW),
     *(linear(3, transform, 4, 7, 9, scale=0.02 if transform == "PROBIT" else 1.0) for transform in TRANSFORMS),
     linear(3, "SOFTMAX", *NAMES),
+    Case(
+        f"{ML}::LinearRegressor",
+        [X],
+        {"coefficients": [0.0] * 4 + numbers(8), "targets": 3, "post_transform": "SOFTMAX_ZERO"},
+        label="a score of zero",
+    ),
     *(linear(1, transform, 4, 7) for transform in TRANSFORMS[:-1]),
     linear(1, "LOGISTIC", "no", "yes"),
     linear(2, "LOGISTIC", "no", "yes", x=np.arange(8).reshape(2, 4)),

@@ -25,6 +25,7 @@ def softmax_cross_entropy(op: Op, node: ir.Node, dy: ir.Value, dlog: ir.Value | 
     x = inputs(node, 1)[0]
     log = op.LogSoftmax(x, axis=1)
     dlogx, _, dw = _likelihood(op, node, log, dy)
+    assert dlogx is not None
     if dlog is not None:
         dlogx = dlogx + dlog
     return [log_softmax_adjoint(op, log, dlogx, 1), None, dw]
