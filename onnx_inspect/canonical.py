@@ -1,8 +1,8 @@
 """Canonical form: one dialect of ONNX for all that follows, with the original tensor names kept.
 
 After `canonicalise` a graph has: opset 21 to 26, no model-local functions, no Constant nodes, no initializers among
-its inputs, explicit pads, no bfloat16, shapes inferred afresh (the file's own are not trusted), plain tensors as outputs, and any
-batch size where the graph allows it.
+its inputs, explicit pads, no bfloat16, shapes inferred afresh (the file's own are not trusted), plain tensors as
+outputs, and any batch size where the graph allows it.
 """
 
 from __future__ import annotations
