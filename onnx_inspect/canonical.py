@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from . import batch, pads, shapes
-from .decompose.table import at_load, lowered
+from .decompose.table import applies, at_load, lowered
 from .downgrade import lower_opset, runnable
 from .errors import ModelError, UnsupportedError
 from .opsets import raise_opset
@@ -51,6 +51,7 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     _own_domain(model)
     passes.RemoveInitializersFromInputsPass()(model)
     _lift(model)
+    _trim(model)
     _load_small(model.graph)
     if widen(model.graph, ir.DataType.BFLOAT16):
         notes.append("bfloat16 numbers are computed in float32: onnxruntime has no bfloat16 kernels on the CPU")
@@ -79,13 +80,12 @@ def infer_shapes(model: ir.Model) -> None:
 
 
 def _decompose(model: ir.Model, notes: list[str]) -> None:
-    """Take operators apart that are not standard."""
-    if not any(node.domain for node in model.graph.all_nodes()):
-        return
+    """Take operators apart that are not standard, or have a form that onnxruntime lacks."""
     from . import decompose  # noqa: F401  (fills the table)
 
-    infer_shapes(model)
-    notes += at_load(model)
+    if any(applies(node) for node in model.graph.all_nodes()):
+        infer_shapes(model)
+        notes += at_load(model)
 
 
 def _lift(model: ir.Model) -> None:
@@ -140,6 +140,16 @@ def _own_domain(model: ir.Model) -> None:
         if node.domain == "" and node.op_type in own:
             node.domain = "com.microsoft"
             imports.setdefault(node.domain, 1)
+
+
+def _trim(model: ir.Model) -> None:
+    """Leave out absent inputs at the end: onnxruntime 1.31 crashes on some nodes that have them."""
+    for node in model.graph.all_nodes():
+        count = len(node.inputs)
+        while count and node.inputs[count - 1] is None:
+            count -= 1
+        if count < len(node.inputs):
+            node.resize_inputs(count)
 
 
 def _load_small(graph: ir.Graph) -> None:

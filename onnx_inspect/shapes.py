@@ -38,7 +38,12 @@ def infer_shapes(model: ir.Model) -> None:
                 value.type = ir.serde.deserialize_type_proto_for_type(info.type)
             elif (tensor := constants.get(value.name or "")) is not None:
                 value.shape, value.type = ir.Shape(tensor.shape), ir.TensorType(ir.DataType.from_numpy(tensor.dtype))
-        found = {y: s for node in model.graph.all_nodes() for y, s in _attention(node).items() if y not in known}
+        found = {
+            y: s
+            for node in model.graph.all_nodes()
+            for y, s in (_attention(node) | _ceiled(node)).items()
+            if y not in known
+        }
         if not found:
             break
         known |= found
@@ -124,6 +129,24 @@ def _attention(node: ir.Node) -> Known:
     types = [node.inputs[i].type for i in (0, 1, 2, 0)]  # type: ignore[union-attr]
     pairs = zip(node.outputs, results, types, strict=False)
     return {y: (ir.Shape(shape), type_) for y, shape, type_ in pairs if y.name and type_ is not None}
+
+
+def _ceiled(node: ir.Node) -> dict[ir.Value, tuple[ir.Shape, ir.TypeProtocol]]:
+    """Shapes of a pool's outputs if its last window starts behind the input: onnx counts it below opset 22."""
+    x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
+    kernel, get = node.attributes.get_ints("kernel_shape", ()), node.attributes.get_ints
+    if node.domain or not node.attributes.get_int("ceil_mode", 0) or x is None or x.shape is None or y.shape is None:
+        return {}
+    rank = len(kernel)
+    strides, pads = get("strides", ()) or [1] * rank, get("pads", ()) or [0] * 2 * rank
+    sizes = list(y.shape)
+    for a, (s, begin) in enumerate(zip(strides, pads, strict=False)):
+        size, n = sizes[2 + a], x.shape[2 + a]
+        if isinstance(size, int) and isinstance(n, int) and (size - 1) * s >= n + begin:
+            sizes[2 + a] = size - 1
+    if sizes == list(y.shape):
+        return {}
+    return {v: (ir.Shape(sizes), v.type) for v in node.outputs if v.name and v.type is not None}
 
 
 def _heads(shape: list[Any], heads: int) -> list[Any]:

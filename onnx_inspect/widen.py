@@ -13,9 +13,7 @@ FLOAT = ir.DataType.FLOAT
 _TYPES = ("to", "dtype", "output_dtype", "softmax_precision", "stash_type")
 
 
-def widen(
-    graph: ir.Graph, half: ir.DataType, outside: Callable[[ir.Value], ir.Value] = lambda x: x
-) -> bool:
+def widen(graph: ir.Graph, half: ir.DataType, outside: Callable[[ir.Value], ir.Value] = lambda x: x) -> bool:
     """Make every tensor of one type float32, in place. True if there was any.
 
     Args:

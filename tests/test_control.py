@@ -266,14 +266,7 @@ def test_what_recurrent_rows_compute_is_what_onnxruntime_does(case: Case) -> Non
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("attributes", "message"),
-    [
-        ({"activations": ["Mish", "Tanh"]}, "activation 'Mish'"),
-        ({"layout": 1}, "layout=0"),
-    ],
-)
-def test_what_recurrent_layers_cannot_is_said(attributes: dict[str, Any], message: str) -> None:
-    model = oi.load(build(recurrent.row("GRU", **attributes), TensorProto.FLOAT, symbolic=True))
-    with pytest.raises(oi.InspectError, match=f"GRU.*{message}"):
+def test_what_recurrent_layers_cannot_is_said() -> None:
+    model = oi.load(build(recurrent.row("GRU", activations=["Mish", "Tanh"]), TensorProto.FLOAT, symbolic=True))
+    with pytest.raises(oi.InspectError, match="GRU.*activation 'Mish'"):
         vjp(model, ["x0"], ["y0"])

@@ -79,7 +79,7 @@ def forward(case: Case, original: onnx.ModelProto, feeds: dict[str, Array]) -> d
     if case.forward is None:
         return run(original, feeds)
     ys = case.forward(*(None if x is None else typed(x, TensorProto.FLOAT) for x in case.inputs))
-    return {f"y{i}": typed(y, TensorProto.FLOAT) for i, y in enumerate(ys if isinstance(ys, tuple) else (ys,))}
+    return {f"y{i}": typed(y, TensorProto.FLOAT) for i, y in enumerate(ys if isinstance(ys, tuple | list) else (ys,))}
 
 
 def test_every_decomposition_has_a_row() -> None:

@@ -54,7 +54,8 @@ def rule(
         for op_type in (f"{domain}::{name}" if domain else name for name in op_types):
             RULES[op_type] = summed if broadcast else function
             (INTEGERS.add if integers else INTEGERS.discard)(op_type)
-            RULED.add(op_type)
+            if domain:
+                RULED.add(op_type)
             if lowering is not None:
                 LOWERINGS[op_type] = lowering
         return function

@@ -8,6 +8,7 @@ from . import (
     conv_transpose,
     decoder,
     early,
+    forms,
     fused,
     gelu,
     ml,

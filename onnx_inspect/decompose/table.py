@@ -23,19 +23,33 @@ from ..structure import key, label
 Decomposition = Callable[[Op, ir.Node], "ir.Value | Sequence[ir.Value | None]"]
 
 DECOMPOSITIONS: dict[str, Decomposition] = {}  # applied at load: from then on the model has standard operators
+FORMS: dict[str, Callable[[ir.Node], bool]] = {}  # of standard operators: in which form they are decomposed
 LOWERINGS: dict[str, Decomposition] = {}  # applied where a model leaves for onnxruntime: until then rules see the node
 RULED: set[str] = set()  # operators with rules of their own, which are therefore not decomposed at load
 
 
-def decomposition(*op_types: str) -> Callable[[Decomposition], Decomposition]:
-    """Register `decomposition(op, node) -> outputs` for operators, as "domain::Op"; None for an output left out."""
+def decomposition(
+    *op_types: str, when: Callable[[ir.Node], bool] | None = None
+) -> Callable[[Decomposition], Decomposition]:
+    """Register `decomposition(op, node) -> outputs` for operators, as "domain::Op"; None for an output left out.
+
+    Operators of the standard are decomposed `when` they have a form that onnxruntime lacks or gets wrong.
+    """
 
     def register(function: Decomposition) -> Decomposition:
         for op_type in op_types:
             DECOMPOSITIONS[op_type] = function
+            if when is not None:
+                FORMS[op_type] = when
         return function
 
     return register
+
+
+def applies(node: ir.Node, table: Mapping[str, Decomposition] = DECOMPOSITIONS) -> bool:
+    """True if a table decomposes this node."""
+    name = key(node)
+    return name in table and (name not in FORMS or FORMS[name](node))
 
 
 def at_load(model: ir.Model) -> list[str]:
@@ -68,11 +82,11 @@ def decompose(model: ir.Model, table: Mapping[str, Decomposition], *, keep: bool
     """
     done: dict[str, None] = {}
     kept: dict[ir.Node, str] = {}
-    while any(key(node) in table and node not in kept for node in model.graph.all_nodes()):
+    while any(applies(node, table) and node not in kept for node in model.graph.all_nodes()):
         op = Op(model.graph)
         for node in list(model.graph.all_nodes()):
             added = [node]
-            if key(node) in table and node not in kept:
+            if applies(node, table) and node not in kept:
                 try:
                     added = _replace(op, node, table[key(node)])
                     done[key(node).replace("::", ".")] = None

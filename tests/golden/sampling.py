@@ -84,8 +84,7 @@ GRIDS = [
         for padding in PADDINGS
         for align in (0, 1)
     ),
-    # Coordinates on whole pixels, on the border, and where reflection turns. In mode bilinear, torch stops the cotangent
-    # of a coordinate that is held at 0 also where it is 0 by itself; ours takes the slope inside.
+    # Coordinates on whole pixels, on the border, and where reflection turns.
     *(
         spec(
             f"{mode} {padding} {align} exact",
@@ -95,8 +94,8 @@ GRIDS = [
             b=exact[align],
             opset=20,
         )
-        for mode, onnx, paddings in (("bilinear", "linear", ["zeros"]), ("bicubic", "cubic", PADDINGS))
-        for padding in paddings
+        for mode, onnx in (("bilinear", "linear"), ("bicubic", "cubic"))
+        for padding in PADDINGS
         for align in (0, 1)
     ),
     *(

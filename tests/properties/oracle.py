@@ -29,7 +29,7 @@ from onnx_inspect.model import Model
 
 from ..rules.harness import Array, Case, build, check, differentiable, load, names, typed
 
-SHORT = settings(derandomize=True, database=None, deadline=None, max_examples=150)
+SHORT = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 LONG = settings(database=None, deadline=None, max_examples=int(os.environ.get("PROPERTIES_EXAMPLES", "3000")))
 EXAMPLES = LONG if os.environ.get("PROPERTIES") == "long" else SHORT
 
@@ -44,8 +44,13 @@ def ints(low: int, high: int, count: int) -> st.SearchStrategy[list[int]]:
 
 
 def shapes(low: int = 0, high: int = 4, size: int = 4) -> st.SearchStrategy[list[int]]:
-    """From `low` to `high` axes of 1 to `size` elements."""
-    return st.lists(st.integers(1, size), min_size=low, max_size=high)
+    """From `low` to `high` axes of 1 to `size` elements; any rank as likely as another, which plain lists are not."""
+    return st.integers(low, high).flatmap(lambda rank: ints(1, size, rank))
+
+
+def some(draw: Draw, rank: int, least: int = 0) -> list[int]:
+    """Some axes in any order, counted from the start."""
+    return list(draw(st.permutations(range(rank))))[: draw(st.integers(least, rank))]
 
 
 def whole(rng: np.random.Generator, *shape: int, top: int = 8) -> Array:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ..rules.harness import Array, Case
 from ..rules.norm import group_norm, layer_norm, lrn, rms_norm
 from ..rules.reduce import OPS
-from .oracle import EXAMPLES, Draw, generators, maybe, quotient, shapes, spaced
+from .oracle import EXAMPLES, Draw, generators, maybe, quotient, shapes, some, spaced
 
 
 def values(draw: Draw, *shapes: list[int]) -> list[Array]:
@@ -28,10 +28,10 @@ def reductions(draw: Draw) -> Case:
     inputs, attributes = [x], {"keepdims": draw(st.integers(0, 1))}
     if draw(maybe):
         attributes["noop_with_empty_axes"] = draw(st.integers(0, 1))
-    if draw(maybe):
-        over = draw(st.lists(st.integers(0, len(shape) - 1), unique=True)) if shape else []
-        inputs.append(np.array([a - len(shape) * draw(maybe) for a in over], np.int64))
-    return Case(op, inputs, attributes, fixed=[1] * (len(inputs) > 1 and draw(maybe)))
+    axes = draw(st.sampled_from(["none", "constant", "constant", "runtime"]))
+    if axes != "none":
+        inputs.append(np.array([a - len(shape) * draw(maybe) for a in some(draw, len(shape))], np.int64))
+    return Case(op, inputs, attributes, fixed=[1] if axes == "constant" else [])
 
 
 @st.composite

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..rules.harness import Array, Case
-from .oracle import EXAMPLES, Draw, adjoint, adjoint_of, generators, ints, maybe, quotient, shapes, spaced, whole
+from .oracle import EXAMPLES, Draw, adjoint, adjoint_of, generators, ints, maybe, quotient, shapes, some, spaced, whole
 
 
 @st.composite
@@ -44,7 +44,7 @@ def pads(draw: Draw) -> Case:
     shape, rng = draw(shapes(1, 4, 5)), draw(generators)
     mode = draw(st.sampled_from(["constant", "reflect", "edge", "wrap"]))
     rank = len(shape)
-    axes = draw(st.lists(st.integers(0, rank - 1), min_size=1, unique=True)) if draw(maybe) else list(range(rank))
+    axes = some(draw, rank, 1) if draw(maybe) else list(range(rank))
     begin, end = [], []
     for a in axes:
         least = -(shape[a] - 1)

@@ -61,6 +61,8 @@ class Transpose:
 
 CASES = [
     conv((2, 3, 7, 6), (4, 3, 3, 3)),
+    conv((0, 3, 5, 5), (4, 3, 3, 3)),
+    conv((0, 4, 5, 5), (4, 2, 3, 3), group=2),
     conv((2, 3, 5, 6), (4, 3, 1, 1), False, strides=[2, 2]),
     *(conv((1, 2, n, n + 1), (3, 2, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1]) for n in (6, 7)),
     *(conv((1, 2, n, n), (3, 2, 2, 4), strides=[3, 2], pads=[0, 1, 1, 2]) for n in (7, 8, 9, 10)),

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from ...emit import Op, inputs, is_float
 from ..table import Cotangents, rule
 from .index import FLOAT, HALF, INT64, scatter_add
-from .linear import product
+from .linear import cleared
 
 # The number that masks as -inf does: onnxruntime gives 0, not a mean, where a row of the mask has nothing else.
 LOWEST = {ir.DataType.FLOAT16: -65504.0, FLOAT: float(np.finfo(np.float32).min)}
@@ -30,6 +30,7 @@ def attention(op: Op, node: ir.Node, dy: ir.Value, *more: ir.Value | None) -> Co
     dkey, dvalue, dqk = [*more, None, None, None][:3]
     queries, heads = attributes.get_int("q_num_heads", 0), attributes.get_int("kv_num_heads", 0)
     flat = op.rank(q) == 3
+    time = 1 if flat else 2
 
     def split(x: ir.Value, count: int) -> ir.Value:
         return op.Transpose(op.Reshape(x, [0, 0, count, -1]), perm=[0, 2, 1, 3]) if flat else x
@@ -72,8 +73,8 @@ def attention(op: Op, node: ir.Node, dy: ir.Value, *more: ir.Value | None) -> Co
     ds = ds if tanh is None else ds * (1 - tanh * tanh)
     ds = (ds + dqk if dqk is not None and mode == 0 else ds) * scale
     dq = join(op.MatMul(ds, k4), q)
-    dk = _shared(op, product(op, op.Transpose(ds, perm=[0, 1, 3, 2]), q4, q, 1 if flat else 2), key, kind)
-    dv = _shared(op, product(op, op.Transpose(p, perm=[0, 1, 3, 2]), dout, q, 1 if flat else 2), value, kind)
+    dk = _shared(op, cleared(op, op.MatMul(op.Transpose(ds, perm=[0, 1, 3, 2]), q4), q, time), key, kind)
+    dv = _shared(op, cleared(op, op.MatMul(op.Transpose(p, perm=[0, 1, 3, 2]), dout), q, time), value, kind)
     dk, dv = (d if more_d is None else d + more_d for d, more_d in ((dk, dkey), (dv, dvalue)))
     dpast_k, dk = _parted(op, dk, past_k)
     dpast_v, dv = _parted(op, dv, past_v)

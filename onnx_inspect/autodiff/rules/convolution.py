@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from ...emit import Op, inputs
 from ..table import Cotangents, rule
+from .linear import cleared
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,17 @@ def transposed(
 
 def _correlation(op: Op, x: ir.Value, dy: ir.Value, w: ir.Value, at: Window, group: int) -> ir.Value:
     """dW[o, c, k] = Σₙᵢ X[n, c, s i + d k] dY[n, o, i]: a convolution, strides and dilations exchanged."""
-    rest = axes(at)
+    rest, batch = axes(at), x
     if group == 1:
         x = op.Transpose(x, perm=[1, 0, *rest])
     else:  # [N, C, ...] -> [C/g, g N, ...]
         size = sizes(op, x, at)
-        x = op.Reshape(x, op.Concat([0, group, -1], size, axis=0))
+        x = op.Reshape(x, op.Concat([0, group], op.size(w, 1), size, axis=0))
         x = op.Transpose(x, perm=[2, 1, 0, *(a + 1 for a in rest)])
         x = op.Reshape(x, op.Concat([0, -1], size, axis=0))
     dy = op.Transpose(dy, perm=[1, 0, *rest])
     dw = op.Conv(x, dy, group=group, strides=at.dilations, dilations=at.strides, pads=at.pads)
-    return op.Transpose(_crop(op, dw, w, at), perm=[1, 0, *rest])  # type: ignore[no-any-return]
+    return cleared(op, op.Transpose(_crop(op, dw, w, at), perm=[1, 0, *rest]), batch, 0)
 
 
 def _crop(op: Op, value: ir.Value, like: ir.Value, at: Window) -> ir.Value:

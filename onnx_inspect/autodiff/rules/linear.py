@@ -20,21 +20,21 @@ def matmul(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
         dy = op.Unsqueeze(dy, [-2])
     da = db = None
     if op.wants(a):
-        da = op.MatMul(dy, op.Unsqueeze(b, [0])) if column else product(op, dy, _transposed(op, b), b, -1)
+        da = op.MatMul(dy, op.Unsqueeze(b, [0])) if column else cleared(op, op.MatMul(dy, _transposed(op, b)), b, -1)
         da = _sum_batch(op, da, node, a)
     if op.wants(b):
-        db = op.MatMul(op.Unsqueeze(a, [1]), dy) if row else product(op, _transposed(op, a), dy, a, -2)
+        db = op.MatMul(op.Unsqueeze(a, [1]), dy) if row else cleared(op, op.MatMul(_transposed(op, a), dy), a, -2)
         db = _sum_batch(op, op.Squeeze(db, [-1]) if column else db, node, b)
     return [da, db]
 
 
-def product(op: Op, a: ir.Value, b: ir.Value, summed: ir.Value, axis: int) -> ir.Value:
-    """A B, summed over what is an axis of `summed`; zeros where that is empty.
+def cleared(op: Op, y: ir.Value, summed: ir.Value, axis: int) -> ir.Value:
+    """Y, which is summed over what is an axis of `summed`; zeros where that is empty.
 
-    onnxruntime fuses transposing with multiplying, and does not clear a batch of such products over nothing.
+    onnxruntime does not clear sums over nothing: those of batched products with a transpose, which it fuses, and of
+    convolutions.
     """
-    y = op.MatMul(a, b)
-    return y if op.dim(summed, axis) else op.Where(op.Equal(op.size(summed, axis), 0), 0, y)  # type: ignore[no-any-return]
+    return y if op.dim(summed, axis) else op.Where(op.Equal(op.size(summed, axis), 0), 0, y)
 
 
 def _transposed(op: Op, matrix: ir.Value) -> ir.Value:

@@ -77,8 +77,6 @@ def lstm(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
 
 def _layer(op: Op, node: ir.Node, cell: Cell) -> list[ir.Value]:
     """Emit all directions; Y and the last states."""
-    if node.attributes.get_int("layout", 0):
-        raise op.unsupported("it has layout=1, which onnxruntime does not run either; export it with layout=0")
     direction = node.attributes.get_string("direction", "forward")
     count = 2 if direction == "bidirectional" else 1
     x, w, r, b, lengths, h, c, p = inputs(node, 8)

@@ -145,14 +145,16 @@ def _taps(op: Op, node: ir.Node, point: ir.Value, size: ir.Value) -> list[Tap]:
     low, span = (0, n - 1) if align else (-0.5, n)
     inside = op.And(op.GreaterOrEqual(at, low), op.LessOrEqual(at, span + low))
     slope = op.Expand(half, op.Shape(at))
-    if padding == "border" and mode not in ("cubic", "bicubic"):  # the cubic holds its taps there instead
-        slope = op.Where(inside, slope, 0)
+    cubic = mode in ("cubic", "bicubic")  # it holds its taps at the border instead
+    if padding == "border" and not cubic:
         at = op.Where(inside, at, op.Max(op.Min(at, n - 1), op.Cast([0], to=point.dtype)))
     elif padding == "reflection":
         period = op.Where(op.Equal(span, 0), 1, span * 2)
         rest = (at - low) - op.Floor((at - low) / period) * period
         slope = op.Where(op.LessOrEqual(rest, span), slope, -slope)
         at = op.Where(inside, at, op.Min(rest, period - rest) + low)
+    if padding != "zeros" and not cubic:
+        slope = op.Where(op.And(op.Greater(at, 0), op.Less(at, n - 1)), slope, 0)  # 0 also on the border, as torch
     return _around(op, at, mode, slope, size, padding, align)
 
 
