@@ -21,7 +21,7 @@ REFUSED: list[tuple[str, int, Callable[[ir.Node], bool], str]] = [
     ("BatchNormalization", 8, lambda n: not n.attributes.get_int("spatial", 1), "normalises every pixel by itself"),
     ("BatchNormalization", 13, lambda n: any(y.name for y in n.outputs[1:]), "is exported for training"),
     ("Dropout", 11, lambda n: any(_used(y) for y in n.outputs[1:]), "passes on its random mask"),
-    ("Scan", 8, lambda n: True, "loops over a batch, which later opsets do not"),
+    ("Scan", 8, lambda n: n.inputs[0] is not None, "loops over sequences of different lengths"),
 ]
 
 
@@ -95,6 +95,27 @@ def _prelu(old: ir.Node, new: ir.Node) -> None:
         assert new.graph is not None
         new.graph.insert_before(new, [axes, channels])
         new.replace_input_with(1, channels.outputs[0])
+
+
+@_mend("Scan", 8)
+def _scan(old: ir.Node, new: ir.Node) -> None:
+    # At opset 8 it loops over a batch: that is a Scan over the samples, without a state, and in it one over each.
+    xs = [
+        ir.Value(name=f"{new.outputs[0].name}.{x.name}", type=x.type, shape=x.shape and ir.Shape(x.shape[1:]))
+        for x in old.inputs[1:]
+        if x is not None
+    ]
+    body, count = new.attributes.pop("body"), old.attributes["num_scan_inputs"].as_int()
+    how: dict[str, Any] = {"num_scan_inputs": count}
+    if "directions" in old.attributes:
+        how["scan_input_directions"] = list(old.attributes["directions"].as_ints())
+    outputs = [ir.Value(name=f"{y.name}.sample") for y in new.outputs]
+    inner = ir.node("Scan", xs, how, outputs=outputs)
+    inner.attributes["body"] = body
+    graph = ir.Graph(xs, outputs, nodes=[inner], name=f"{new.outputs[0].name}.samples")
+    new.attributes.clear()
+    new.attributes["num_scan_inputs"] = ir.AttrInt64("num_scan_inputs", len(xs))
+    new.attributes["body"] = ir.AttrGraph("body", graph)
 
 
 @_mend("Softmax", 12)

@@ -49,6 +49,8 @@ def raise_opset(model: ir.Model, version: int, target: int) -> ir.Model:
         ) from error
     converted = ir.serde.deserialize_model(proto)
     _restore_weights(model.graph, converted.graph)
+    for before, after in zip(model.graph.inputs, converted.graph.inputs, strict=True):
+        after.type, after.shape = before.type, before.shape  # it leaves the batch out behind a Scan of opset 8
     infer_shapes(converted)
     for old, new, same in list(_origins(model.graph, converted.graph)):
         new.metadata_props.update(old.metadata_props)

@@ -268,5 +268,5 @@ def test_what_recurrent_rows_compute_is_what_onnxruntime_does(case: Case) -> Non
 
 def test_what_recurrent_layers_cannot_is_said() -> None:
     model = oi.load(build(recurrent.row("GRU", activations=["Mish", "Tanh"]), TensorProto.FLOAT, symbolic=True))
-    with pytest.raises(oi.InspectError, match="GRU.*activation 'Mish'"):
+    with pytest.raises(oi.InspectError, match=r"GRU.*activation 'Mish'"):
         vjp(model, ["x0"], ["y0"])

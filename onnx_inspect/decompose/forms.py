@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from ..emit import Op, inputs
@@ -42,3 +43,24 @@ def counted_from_the_front(op: Op, node: ir.Node) -> Any:
     rank = op.rank(inputs(node, 1)[0])
     attributes = {name: a.value for name, a in node.attributes.items()}
     return op.Resize(*node.inputs, **attributes | {"axes": [axis % rank for axis in attributes["axes"]]})
+
+
+def _covers_less(node: ir.Node) -> bool:
+    _, key, _, mask, past = inputs(node, 5)
+    known = [v is not None and v.shape is not None for v in (key, mask)]
+    if not all(known) or (past is not None and past.shape is None):
+        return False
+    sizes = [key.shape[-2], *([past.shape[2]] if past is not None else []), mask.shape[-1]]
+    return all(isinstance(size, int) for size in sizes) and sizes[-1] < sum(sizes[:-1])
+
+
+@decomposition("Attention", when=_covers_less)
+def short_mask(op: Op, node: ir.Node) -> Any:
+    """A mask of fewer keys than there are: the rest is masked."""
+    q, key, v, mask, past, *rest = inputs(node, 7)
+    total = op.size(key, -2) if past is None else op.Add(op.size(key, -2), op.size(past, 2))
+    missing = op.Sub(total, op.size(mask, -1))
+    masked = op.const(np.array(False)) if mask.dtype == ir.DataType.BOOL else op.const(-np.inf, mask.dtype)
+    mask = op.Pad(mask, op.Concat([0], missing, axis=0), masked, [-1])
+    attributes = {name: a.value for name, a in node.attributes.items()}
+    return op.Attention(q, key, v, mask, past, *rest, outputs=len(node.outputs), **attributes)

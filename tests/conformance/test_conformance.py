@@ -1,7 +1,7 @@
 """The node tests of onnx, and its small models, differentiated: one test per case with floats on both ends.
 
-A case is excluded only if its output is random, or if onnxruntime does not run it at all: excluded.txt, which may only
-become shorter. zeros.txt names the cases whose gradient is truly zero; any other must tell zeros from its gradient.
+A case is excluded only if its output is random, if onnxruntime does not run it at all, or if it has no float path and is
+refused by name: excluded.txt, which may only become shorter. zeros.txt names the cases whose gradient is truly zero; any other must tell zeros from its gradient.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import Any
 import onnx_ir as ir
 import pytest
 
+from onnx_inspect.autodiff.gradient import vjp
 from onnx_inspect.autodiff.table import RULES
 from onnx_inspect.emit import Op
+from onnx_inspect.errors import UnsupportedError
+from onnx_inspect.model import Model
 
 from .cases import named
 from .check import NoForward, check, loaded, read
@@ -38,17 +41,21 @@ def test_excluded(name: str) -> None:
     """What is excluded cannot pass: this fails when it could, and then its line goes."""
     if EXCLUDED[name].startswith("random"):
         assert RANDOM.intersection(n.op_type for n in CASES[name].model.graph.node), f"{name} is not random"
-    else:
+    elif EXCLUDED[name].startswith("no kernel"):
         with pytest.raises(NoForward):
             loaded(CASES[name])
+    else:
+        with pytest.raises(UnsupportedError):
+            vjp(Model.load(CASES[name].model), CASES[name].wrt, CASES[name].outputs)
 
 
 def test_lists_do_not_grow() -> None:
     assert KINDS["random"] <= 10
-    assert KINDS["no kernel"] <= 25
-    assert KINDS.keys() == {"random", "no kernel"}
+    assert KINDS["no kernel"] <= 14
+    assert KINDS["no float path"] <= 3
+    assert list(KINDS) == ["random", "no kernel", "no float path"]
     assert EXCLUDED.keys() <= FLOATING
-    assert list(EXCLUDED) == sorted(EXCLUDED, key=lambda n: (not EXCLUDED[n].startswith("random"), n))
+    assert list(EXCLUDED) == sorted(EXCLUDED, key=lambda n: (list(KINDS).index(EXCLUDED[n].split(" (")[0]), n))
     assert ZEROS.keys() <= FLOATING | {CASES[n].operator for n in FLOATING}
 
 

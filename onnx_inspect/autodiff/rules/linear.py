@@ -10,10 +10,13 @@ from ..table import Cotangents, rule
 
 @rule("MatMul")
 def matmul(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = A B over broadcast batches: dA = dY Bᵀ, dB = Aᵀ dY. A vector is a row as A, a column as B."""
+    """Y = A B over broadcast batches: dA = dY Bᵀ, dB = Aᵀ dY. A vector is a row as A, a column as B.
+
+    What has no known rank is taken for matrices; the vjp fails where it runs, and they are vectors.
+    """
     a, b = node.inputs
     assert a is not None and b is not None
-    row, column = op.rank(a) == 1, op.rank(b) == 1
+    row, column = (x.shape is not None and len(x.shape) == 1 for x in (a, b))
     if column:
         dy = op.Unsqueeze(dy, [-1])
     if row:
@@ -38,6 +41,8 @@ def cleared(op: Op, y: ir.Value, summed: ir.Value, axis: int) -> ir.Value:
 
 
 def _transposed(op: Op, matrix: ir.Value) -> ir.Value:
+    if matrix.shape is None:
+        return op.Einsum(matrix, equation="...ij->...ji")  # type: ignore[no-any-return]
     rank = op.rank(matrix)
     return op.Transpose(matrix, perm=[*range(rank - 2), rank - 1, rank - 2])  # type: ignore[no-any-return]
 
