@@ -238,6 +238,9 @@ ROWS = [
               "{ k2 = Identity(k) h2 = Relu(h) o = Unsqueeze<axes=[0]>(h) }>(N, C, x)", x=f(2, 3), N=s(3, np.int64), C=s(1, np.bool_)),
     *versions((9, 11, 15), "y, y_all = Scan <num_scan_inputs=1, body = b (float[3] h, float[3] v) => (float[3] h2, float[3] o) "
               "{ h2 = Add(h, v) o = Relu(h2) }>(z, x)", x=f(4, 3), z=f(3)),
+    *[r(8, f"y, y2 = Scan<num_scan_inputs=2{d}, body = b (float[3] h, float[3] v, float[1] w) => (float[3] h2, float[3] o) "
+           "{ a = Add(h, v) h2 = Mul(a, w) o = Relu(h2) }>(, z, x, X)", x=f(2, 4, 3), z=f(2, 3), X=f(2, 4, 1))
+      for d in ("", ", directions=[0, 1]")],
     # Half and double precision: what moves from an attribute to an input must take on the type
     *[row for t in (np.float16, np.float64) for row in [
         *[row for row in versions((7, 10), "y = Clip<min=-0.5, max=1.0>(x)", x=X.astype(t)) if t == np.float16],
@@ -295,7 +298,7 @@ REFUSED = [
     r(9, "y, m, v, m2, v2 = BatchNormalization(x, S, S, S, S)", x=f(2, 3, 4, 4), S=f(3)),
     r(10, "z, m = Dropout(x) y = Cast<to=1>(m)", x=f(2, 3)),
     r(8, "y, y2 = Scan<num_scan_inputs=1, body = b (float[3] h, float[3] v) => (float[3] h2, float[3] o) "
-         "{ h2 = Add(h, v) o = Relu(h2) }>(, z, x)", x=f(2, 4, 3), z=f(2, 3)),
+         "{ h2 = Add(h, v) o = Relu(h2) }>(N, z, x)", x=f(2, 4, 3), z=f(2, 3), N=i(3, 4)),
 ]
 # fmt: on
 

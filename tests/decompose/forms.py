@@ -27,6 +27,23 @@ def batch_first(op: str, optional: str = "", **how: Any) -> Case:
     return Case(op, inputs, {**case.attributes, "layout": 1}, case.outputs, forward=forward)
 
 
+def masked(mask: Array, past: int = 0) -> Case:
+    """Attention under a mask that covers 3 of 5 keys."""
+
+    def forward(q: Array, k: Array, v: Array, mask: Array, *pasts: Array) -> tuple[Array, ...]:
+        k, v = (np.concatenate([old, new], 2) for old, new in zip(pasts, (k, v), strict=True)) if pasts else (k, v)
+        scores = np.einsum("bhqd,bhkd->bhqk", q, k)[..., :3] / np.sqrt(q.shape[-1])
+        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        y = np.einsum("bhqk,bhkd->bhqd", weights / weights.sum(-1, keepdims=True), v[:, :, :3])
+        return (y, k, v) if pasts else (y,)
+
+    keys = [normal(2, 3, 5 - past, 4), normal(2, 3, 5 - past, 4) / 2]
+    pasts = [normal(2, 3, past, 4) - 1, normal(2, 3, past, 4) + 1] if past else []
+    inputs, outputs = [normal(2, 3, 2, 4), *keys, mask, *pasts], 3 if past else 1
+    return Case("Attention", inputs, outputs=outputs, opset=24, forward=forward, dynamic=False)
+
+
 def power(x: Array, e: Array) -> Array:
     return x ** e.astype(np.int64)
 
@@ -36,6 +53,9 @@ CASES = [
     batch_first("LSTM", "", outputs=1),
     batch_first("GRU", "bh", direction="reverse"),
     batch_first("RNN", "l", direction="bidirectional"),
+    masked(normal(2, 3)),
+    masked(normal(2, 3) > -1),
+    masked(normal(2, 1, 2, 3), past=2),
     Case("Pow", [positive(2, 3), np.array([1, 2, 3], np.uint32)], forward=power),
     Case("Pow", [normal(2, 3), np.array(2, np.uint64)], forward=power),
     Case(
