@@ -6,11 +6,13 @@ import importlib
 import pkgutil
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
 from onnx_inspect.autodiff.gradient import vjp
 from onnx_inspect.autodiff.table import CONSTANTS, RULES
+from onnx_inspect.canonical import OPSET_MAX
 from onnx_inspect.model import Model
 
 from . import rules
@@ -49,3 +51,13 @@ def test_constants_pass_nothing(case: Case) -> None:
 
 def test_every_rule_has_a_row() -> None:
     assert set(RULES) - CONSTANTS - {case.op for case in CASES} == ELSEWHERE | SEQUENCES | {"If", "Loop", "Scan"}
+
+
+def test_every_differentiable_operator_of_the_standard_is_covered() -> None:
+    """By a rule, or by the standard's own function body, which is put in its place at load."""
+    differentiable = onnx.defs.OpSchema.DifferentiationCategory.Differentiable
+    for schema in onnx.defs.get_all_schemas():
+        wanted = any(x.differentiation_category == differentiable for x in schema.inputs)
+        if schema.domain == "" and not schema.deprecated and wanted and schema.name not in RULES:
+            assert schema.since_version > OPSET_MAX, schema.name
+            assert schema.has_function or schema.has_context_dependent_function, schema.name

@@ -37,6 +37,7 @@ Shape = Sequence[int]
 Draw = Any
 generators = st.integers(0, 999).map(np.random.default_rng)
 maybe = st.booleans()
+mostly = st.sampled_from([True, True, True, False])
 
 
 def ints(low: int, high: int, count: int) -> st.SearchStrategy[list[int]]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ..rules.harness import Case
 from ..rules.pool import Pool
-from .oracle import EXAMPLES, Draw, adjoint, generators, ints, maybe, quotient, spaced, whole
+from .oracle import EXAMPLES, Draw, adjoint, generators, ints, maybe, mostly, quotient, spaced, whole
 
 MODES = ["NOTSET", "NOTSET", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]
 
@@ -22,7 +22,7 @@ def windows(draw: Draw, pool: bool = False) -> tuple[list[int], dict[str, Any]]:
     mode = draw(st.sampled_from(MODES))
     attributes: dict[str, Any] = {"kernel_shape": kernel}
     for name in ("strides", "dilations"):
-        if draw(maybe) and not (name == "dilations" and mode[:4] == "SAME" and not pool):
+        if draw(mostly) and not (name == "dilations" and mode[:4] == "SAME" and not pool):
             attributes[name] = draw(ints(1, 3, rank))
     pads = [0] * 2 * rank
     if mode != "NOTSET":
