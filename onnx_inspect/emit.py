@@ -9,12 +9,13 @@ scalars (they take the type of the first value beside them), lists (int64: shape
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
+from .dtypes import SECOND, result_dtype
 from .errors import UnsupportedError
 from .structure import key, label
 
@@ -25,31 +26,7 @@ if TYPE_CHECKING:
 
 Operand = ir.Value | float | np.integer[Any] | Sequence[int] | np.ndarray[Any, Any] | None
 
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-_BOOL = frozenset(
-    {
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "And",
-        "Or",
-        "Not",
-        "Xor",
-        "IsNaN",
-        "IsInf",
-        "OptionalHasElement",
-    }
-)
-_INT64 = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero", "SequenceLength"})
-_SECOND = frozenset({"Where"})  # the operand whose type the result has
 _MAGIC = threading.RLock()  # onnx_ir keeps the handler of + - * / in one global place
-
-
-def is_float(value: ir.Value) -> bool:
-    """True if a value carries a gradient: a float tensor, or one whose type nobody knows."""
-    return value.dtype is None or value.dtype in FLOATS
 
 
 def inputs(node: ir.Node, count: int) -> list[Any]:
@@ -75,6 +52,7 @@ class Op:
         wide: True if the cotangents of half precision are float32.
         rules: the table of rules of the running walk; rules that walk over subgraphs pass it on.
         names: of all values and nodes so far.
+        spots: sequences of zeros but for one element: its position, and what is there.
     """
 
     def __init__(self, graph: ir.Graph, outer: Op | None = None, *, prefix: str = "inspect") -> None:
@@ -96,7 +74,7 @@ class Op:
             self.names |= {v.name for n in graph.all_nodes() for v in n.outputs} | {v.name for v in graph.inputs}
             self.names |= set(graph.initializers) | {n.name for n in graph.all_nodes()}
             self.names |= {v.name for inner in graph.subgraphs() for v in inner.inputs}
-        self._spots: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
+        self.spots: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
         self._outer: Any = None
 
     def __enter__(self) -> Op:
@@ -125,7 +103,7 @@ class Op:
     ) -> Any:
         while inputs and inputs[-1] is None:  # onnxruntime 1.31 crashes on some that end so
             inputs = inputs[:-1]
-        values = self._operands(inputs, 1 if op_type in _SECOND else 0)
+        values = self._operands(inputs, 1 if op_type in SECOND else 0)
         if op_type == "Cast" and attributes["to"] is None:
             raise self.unsupported("the element type of its values is not known; export it in standard operators")
         attributes = {k: v for k, v in attributes.items() if v is not None}
@@ -133,7 +111,7 @@ class Op:
         node = ir.node(op_type, values, attributes, outputs=results, name=self.fresh(op_type))
         self.graph.append(node)
         self.names.update(r.name for r in results if r.name)
-        kind = dtype or self._dtype(op_type, values, attributes)
+        kind = dtype or result_dtype(op_type, values, attributes)
         for result in results:
             result.type = ir.TensorType(kind) if isinstance(kind, ir.DataType) else kind
             kind = ir.DataType.INT64 if op_type in ("TopK", "MaxPool") else kind
@@ -143,21 +121,6 @@ class Op:
         typed = [v.dtype for v in inputs[first:] if isinstance(v, ir.Value) and v.dtype is not None]
         like = typed[0] if typed else ir.DataType.FLOAT
         return [v if isinstance(v, ir.Value) or v is None else self.const(v, like) for v in inputs]
-
-    @staticmethod
-    def _dtype(op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any]) -> ir.DataType | None:
-        if op_type == "Cast":
-            return ir.DataType(attributes["to"])
-        if op_type in _BOOL:
-            return ir.DataType.BOOL
-        if op_type in _INT64:
-            return ir.DataType.INT64
-        if op_type == "ConstantOfShape":
-            return attributes["value"].dtype  # type: ignore[no-any-return]
-        if op_type == "OneHot":
-            return inputs[2].dtype if inputs[2] is not None else None
-        values = inputs[1:] if op_type in _SECOND else inputs
-        return next((v.dtype for v in values if v is not None and v.dtype is not None), None)
 
     def fresh(self, hint: str) -> str:
         """A name that the graph does not have yet."""
@@ -232,51 +195,7 @@ class Op:
 
     def zeros_like(self, value: ir.Value) -> ir.Value:
         """Zeros of the shape and type of a value."""
-        return self.lifted(lambda op, x: op.full_like(x, 0), value)
-
-    def plus(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """A + B, for tensors or element by element."""
-        for total, term in ((a, b), (b, a)):
-            if term in self._spots:
-                i, x = self._spots[term]
-                return self._put(total, i, self.plus(self.SequenceAt(total, i, dtype=x.type), x))
-        return self.lifted(lambda op, x, y: op.Add(x, y), a, b)
-
-    def spot(self, like: ir.Value, i: ir.Value, x: ir.Value) -> ir.Value:
-        """A sequence of zeros but for X at a position; `plus` adds only that."""
-        y = self._put(self.zeros_like(like), i, x)
-        self._spots[y] = i, x
-        return y
-
-    def _put(self, sequence: ir.Value, i: ir.Value, x: ir.Value) -> ir.Value:
-        rest = self.SequenceErase(sequence, i, dtype=sequence.type)
-        return self.SequenceInsert(rest, x, i, dtype=sequence.type)  # type: ignore[no-any-return]
-
-    def lifted(self, function: Callable[..., ir.Value], *xs: ir.Value) -> ir.Value:
-        """`function(op, *xs)` of tensors; of the elements of sequences of one length, or of what optionals hold."""
-        kinds: list[Any] = [x.type for x in xs]
-        if isinstance(kinds[0], ir.SequenceType):
-            elements = [
-                ir.Value(name=self.fresh("element"), type=k.elem_type, shape=x.shape)
-                for k, x in zip(kinds, xs, strict=True)
-            ]
-            body = self._graph(elements, lambda op: op.lifted(function, *elements))
-            element: Any = body.outputs[0].type
-            return self.SequenceMap(*xs, body=body, dtype=ir.SequenceType(element))  # type: ignore[no-any-return]
-        if isinstance(kinds[0], ir.OptionalType):
-
-            def some(op: Op) -> ir.Value:
-                held = [op.OptionalGetElement(x, dtype=k.elem_type) for k, x in zip(kinds, xs, strict=True)]
-                y: Any = op.lifted(function, *held)
-                return op.Optional(y, dtype=ir.OptionalType(y.type))  # type: ignore[no-any-return]
-
-            then = self._graph([], some)
-            kind: Any = then.outputs[0].type
-            nothing = ir.AttrTypeProto("type", ir.TypeAndShape(kind.elem_type, None))
-            none = self._graph([], lambda op: op.Optional(type=nothing, dtype=kind))
-            held = self.OptionalHasElement(xs[0])
-            return self.If(held, then_branch=then, else_branch=none, dtype=kind)  # type: ignore[no-any-return]
-        return function(self, *xs)
+        return self.full_like(value, 0)
 
     def full_like(self, value: ir.Value, fill: float) -> ir.Value:
         """A constant tensor of the shape and type of a value."""
@@ -286,12 +205,6 @@ class Op:
     def full(self, shape: Operand, fill: float, dtype: ir.DataType) -> ir.Value:
         """A constant tensor of a shape that may be known only at run time."""
         return self.ConstantOfShape(shape, value=ir.Tensor(np.array([fill], dtype=dtype.numpy())))  # type: ignore[no-any-return]
-
-    def _graph(self, inputs: Sequence[ir.Value], emit: Callable[[Op], ir.Value]) -> ir.Graph:
-        inner = Op(ir.Graph(inputs, [], nodes=[], name=self.fresh("graph")), self)
-        with inner:
-            inner.graph.outputs.append(emit(inner))
-        return inner.graph
 
     def like(self, value: ir.Value, x: ir.Value) -> ir.Value:
         """`value` with the shape of `x` (same number of elements)."""

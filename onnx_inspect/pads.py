@@ -19,7 +19,9 @@ def explicit(graph: ir.Graph) -> None:
 
 def _pads(node: ir.Node, mode: str) -> list[int] | None:
     """Pads, all begins, then all ends; None where the input's size must be known first."""
-    kernel = _kernel(node)
+    kernel, x = _kernel(node), node.inputs[0]
+    if mode == "VALID" and "output_shape" not in node.attributes and x is not None and x.shape is not None:
+        return [0] * (2 * (len(x.shape) - 2))
     if not kernel or "output_shape" in node.attributes:
         return None
     rank = len(kernel)
@@ -35,13 +37,15 @@ def _pads(node: ir.Node, mode: str) -> list[int] | None:
         extra = list(node.attributes.get_ints("output_padding", ())) or [0] * rank
         totals = [max(e + o - s, 0) for e, o, s in zip(extent, extra, stride, strict=True)]
     else:
-        x = node.inputs[0]
         sizes = list(x.shape)[2:] if x is not None and x.shape is not None else [None] * rank
         totals = []
         for n, s, e in zip(sizes, stride, extent, strict=True):
             if s > 1 and not isinstance(n, int):
                 return None
-            totals.append(max((-(-n // s) - 1) * s + e - n, 0) if s > 1 and isinstance(n, int) else e - 1)
+            totals.append((-(-n // s) - 1) * s + e - n if s > 1 and isinstance(n, int) else e - 1)
+        if node.op_type in ("AveragePool", "LpPool") and mode == "SAME_UPPER" and min(totals, default=0) < -1:
+            return None  # onnxruntime crops what lies between its windows, and moves them
+        totals = [max(total, 0) for total in totals]
     small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
     return small + large if mode == "SAME_UPPER" else large + small
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from .emit import is_float
+from .dtypes import is_float
 from .errors import TargetError
 from .model import Model
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from .shape_rules import Known, corrections
+
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
@@ -17,7 +19,6 @@ _ARITHMETIC = frozenset(
     "Abs Add And Cast Concat Div Equal Gather Greater Less Max Min Mod Mul Neg Not Or Reshape Slice Squeeze Sub "
     "Unsqueeze Where".split()
 )
-Known = dict[ir.Value, tuple["ir.Shape", "ir.TypeProtocol"]]
 Declared = dict["str | None", tuple["ir.ShapeProtocol | None", "ir.TypeProtocol | None"]]
 
 
@@ -38,12 +39,8 @@ def infer_shapes(model: ir.Model) -> None:
                 value.type = ir.serde.deserialize_type_proto_for_type(info.type)
             elif (tensor := constants.get(value.name or "")) is not None:
                 value.shape, value.type = ir.Shape(tensor.shape), ir.TensorType(ir.DataType.from_numpy(tensor.dtype))
-        found = {
-            y: s
-            for node in model.graph.all_nodes()
-            for y, s in (_attention(node) | _ceiled(node)).items()
-            if y not in known
-        }
+        corrected = (corrections(node) for node in model.graph.all_nodes())
+        found = {y: shape for each in corrected for y, shape in each.items() if y not in known}
         if not found:
             break
         known |= found
@@ -98,63 +95,6 @@ def _inferred(model: ir.Model, constants: Mapping[str, NDArray[Any]], known: set
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
 
     return light(model, infer)
-
-
-def _attention(node: ir.Node) -> Known:
-    """Shapes of an Attention's outputs if onnx leaves them out, or takes sizes that nobody knows for 0."""
-    if node.domain or node.op_type != "Attention":
-        return {}
-    given = [x for x in node.inputs if x is not None and x.name]
-    zero = any(d == 0 for x in given for d in x.shape or ())
-    outputs = [y for y in node.outputs if y.name]
-    if zero or all(y.shape is not None and 0 not in list(y.shape) for y in outputs):
-        return {}
-    shapes = [list(x.shape) if x is not None and x.shape is not None else [] for x in (*node.inputs, None, None)]
-    q_heads, kv_heads = (node.attributes.get_int(f"{name}_num_heads", 0) for name in ("q", "kv"))
-    if not all(len(shape) in (3, 4) for shape in shapes[:3]):
-        return {}
-    batch, q_heads, length, _ = _heads(shapes[0], q_heads)
-    _, kv_heads, total, size = _heads(shapes[1], kv_heads)
-    width = _heads(shapes[2], kv_heads)[3]
-    if len(node.inputs) > 4 and node.inputs[4] is not None:
-        before = shapes[4][2] if len(shapes[4]) == 4 else None
-        total = before + total if isinstance(before, int) and isinstance(total, int) else None
-    flat = q_heads * width if isinstance(q_heads, int) and isinstance(width, int) else None
-    results = [
-        [batch, q_heads, length, width] if len(shapes[0]) == 4 else [batch, length, flat],
-        [batch, kv_heads, total, size],
-        [batch, kv_heads, total, width],
-        [batch, q_heads, length, total],
-    ]
-    types = [node.inputs[i].type for i in (0, 1, 2, 0)]  # type: ignore[union-attr]
-    pairs = zip(node.outputs, results, types, strict=False)
-    return {y: (ir.Shape(shape), type_) for y, shape, type_ in pairs if y.name and type_ is not None}
-
-
-def _ceiled(node: ir.Node) -> dict[ir.Value, tuple[ir.Shape, ir.TypeProtocol]]:
-    """Shapes of a pool's outputs if its last window starts behind the input: onnx counts it below opset 22."""
-    x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
-    kernel, get = node.attributes.get_ints("kernel_shape", ()), node.attributes.get_ints
-    if node.domain or not node.attributes.get_int("ceil_mode", 0) or x is None or x.shape is None or y.shape is None:
-        return {}
-    rank = len(kernel)
-    strides, pads = get("strides", ()) or [1] * rank, get("pads", ()) or [0] * 2 * rank
-    sizes = list(y.shape)
-    for a, (s, begin) in enumerate(zip(strides, pads, strict=False)):
-        size, n = sizes[2 + a], x.shape[2 + a]
-        if isinstance(size, int) and isinstance(n, int) and (size - 1) * s >= n + begin:
-            sizes[2 + a] = size - 1
-    if sizes == list(y.shape):
-        return {}
-    return {v: (ir.Shape(sizes), v.type) for v in node.outputs if v.name and v.type is not None}
-
-
-def _heads(shape: list[Any], heads: int) -> list[Any]:
-    """The shape of queries, keys or values with an axis of heads."""
-    if len(shape) == 4:
-        return shape
-    batch, length, width = shape
-    return [batch, heads, length, width // heads if isinstance(width, int) and heads else None]
 
 
 def declared_outputs(model: ir.Model) -> Declared:

@@ -15,10 +15,11 @@ PACKAGE = Path(onnx_inspect.__file__).parent
 # From the ground up. A module imports only from lower storeys; those of one line do not import each other.
 STOREYS = [
     {"errors", "versions"},
-    {"resources", "files"},
+    {"resources", "files", "obstacles", "dtypes"},
     {"header"},
     {"image"},
     {"geometry"},
+    {"shape_rules"},
     {"source", "pads", "shapes", "mends", "widen", "batch_rules", "structure"},
     {"bodies"},
     {"opsets", "downgrade", "batch", "naming", "emit"},
@@ -27,7 +28,7 @@ STOREYS = [
     {"canonical"},
     {"model"},
     {"rewrite", "layer", "batching"},
-    {"autodiff.table"},
+    {"autodiff.table", "autodiff.sequences"},
     {"autodiff.walk"},
     {"autodiff.gradient", "autodiff.subgraph"},
     {"autodiff.rules"},

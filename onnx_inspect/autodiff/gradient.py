@@ -9,9 +9,11 @@ from typing import Any, Literal, Protocol, get_args
 import onnx_ir as ir
 
 from ..canonical import infer_shapes
-from ..emit import Op, is_float
+from ..dtypes import is_float
+from ..emit import Op
 from ..errors import InputError, LayerError, TargetError
 from ..model import Model, prune
+from .sequences import lifted
 from .table import RULES, Rules
 from .walk import backward
 
@@ -125,7 +127,7 @@ def _op(graph: ir.Graph, precision: Precision) -> Op:
 
 def _full(op: Op, like: ir.Value, fill: float) -> ir.Value:
     """A constant cotangent of a value."""
-    return op.lifted(lambda op, x: op.full(op.shape(x), fill, op.cotangent_dtype(x) or ir.DataType.FLOAT), like)
+    return lifted(op, lambda op, x: op.full(op.shape(x), fill, op.cotangent_dtype(x) or ir.DataType.FLOAT), like)
 
 
 def _type(op: Op, value: ir.Value) -> ir.TypeProtocol:

@@ -10,9 +10,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ..emit import Op, is_float
+from ..dtypes import is_float
+from ..emit import Op
 from ..model import prune
 from ..structure import all_inputs, key, label
+from .sequences import plus
 from .walk import backward
 
 BOOL, INT64 = ir.DataType.BOOL, ir.DataType.INT64
@@ -127,7 +129,7 @@ def adjoint(
 
 def add(op: Op, sums: Sequence[ir.Value], xs: Sequence[ir.Value], found: Mapping[ir.Value, ir.Value]) -> list[Any]:
     """The sums so far, with what an iteration found added."""
-    return [op.plus(total, found[x]) if x in found else total for total, x in zip(sums, xs, strict=True)]
+    return [plus(op, total, found[x]) if x in found else total for total, x in zip(sums, xs, strict=True)]
 
 
 def to_front(graph: ir.Graph, start: int) -> None:
@@ -169,5 +171,5 @@ def summed(op: Op, xs: Sequence[ir.Value], dxs: Found) -> dict[ir.Value, ir.Valu
     total: dict[ir.Value, ir.Value] = {}
     for x, dx in zip(xs, dxs, strict=True):
         if dx is not None:
-            total[x] = op.plus(total[x], dx) if x in total else dx
+            total[x] = plus(op, total[x], dx) if x in total else dx
     return total

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 
 from ..decompose.table import LOWERINGS, RULED, Decomposition
+from ..dtypes import is_float
 from ..emit import Op
 from ..errors import MissingRule
+from ..obstacles import STEPS, machine
 from ..structure import key, label
 
 Cotangents = Sequence[ir.Value | None] | Mapping[ir.Value, ir.Value | None] | ir.Value | None
@@ -18,7 +20,11 @@ Rules = Mapping[str, Rule] | Callable[[ir.Node], Rule | None]
 RULES: dict[str, Rule] = {}
 CONSTANTS: set[str] = set()
 INTEGERS: set[str] = set()
+FLAT: dict[str, tuple[int, ...]] = {}
 _registered = 0
+_OTHERWISE = (
+    "choose a layer behind this node; or cover parts of the input instead (occlusion), which needs no gradients."
+)
 
 
 def rule(
@@ -26,6 +32,7 @@ def rule(
     domain: str = "",
     broadcast: bool = False,
     integers: bool = False,
+    flat: tuple[int, ...] = (),
     lowering: Decomposition | None = None,
 ) -> Callable[[Rule], Rule]:
     """Register `rule(op, node, *cotangents of the outputs) -> cotangents of the inputs`.
@@ -36,10 +43,13 @@ def rule(
         broadcast: the operator broadcasts its inputs: sum each cotangent back to its input's shape.
         integers: the operator quantises, or computes with quantised numbers: its first output stands for floats even
             if it holds integers, and the rule sees integers as they are. All other rules are shown such as floats.
+        flat: numbers of inputs that the operator ignores or varies with in steps: they need no cotangent.
         lowering: `lowering(op, node) -> outputs` writes the operator in standard ones, for a runtime that lacks it.
 
-    The rule returns one cotangent per input, None where there is none; a single value stands for the first input.
-    The rule of a node with subgraphs returns a mapping, from inputs and values taken from outside to cotangents.
+    The rule returns one cotangent per input; a single value stands for the first input. None stands for inputs that it
+    is not asked for (see `Op.wants`), integers, and flat ones: for any other it is an error, not a zero.
+    The rule of a node with subgraphs returns a mapping, from inputs and values taken from outside to cotangents; what
+    it leaves out has none.
     A missing output's cotangent arrives as zeros if it is a float, as None otherwise.
     """
 
@@ -53,7 +63,9 @@ def rule(
         _registered += 1
         for op_type in (f"{domain}::{name}" if domain else name for name in op_types):
             RULES[op_type] = summed if broadcast else function
+            CONSTANTS.discard(op_type)
             (INTEGERS.add if integers else INTEGERS.discard)(op_type)
+            FLAT[op_type] = flat
             if domain:
                 RULED.add(op_type)
             if lowering is not None:
@@ -71,13 +83,22 @@ def edition() -> int:
 def constant(*op_types: str) -> None:
     """Register operators whose outputs do not vary smoothly with any input: no cotangent passes them."""
     for op_type in op_types:
-        RULES[op_type] = lambda op, node, *dys: None
+        RULES[op_type] = _nothing
         CONSTANTS.add(op_type)
+
+
+def _nothing(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
+    return None
 
 
 def find(rules: Rules, node: ir.Node) -> Rule | None:
     """The rule of a node, None if there is none."""
     return rules(node) if callable(rules) else rules.get(key(node))
+
+
+def is_constant(rules: Rules, node: ir.Node) -> bool:
+    """True if a table lets no cotangent pass a node."""
+    return find(rules, node) is _nothing
 
 
 def lookup(rules: Rules, node: ir.Node) -> Rule:
@@ -92,20 +113,27 @@ def lookup(rules: Rules, node: ir.Node) -> Rule:
     return found
 
 
-def missing(node: ir.Node, by: ir.Value | None = None) -> MissingRule:
-    """The error for a node without a rule, or with one that gives nothing for its integer input `by`."""
+def missing(node: ir.Node) -> MissingRule:
+    """The error for a node without a rule."""
     op = key(node)
-    if by is not None and any(x is by for x in node.inputs):
-        return MissingRule(
-            f"The gradient rule of {op} gives nothing for the integers '{by.name}' of node '{label(node)}', but they "
-            "stand for floats. Choose a layer behind this node; or cover parts of the input instead (occlusion), which "
-            "needs no gradients."
-        )
+    where = f"Node '{label(node)}' has the operator {op}"
+    if op in STEPS:
+        return MissingRule(f"{where}, which passes no gradient: {STEPS[op]}. C{_OTHERWISE[1:]}")
+    if (found := machine(op)) is not None:
+        return MissingRule(f"{where}, which has no gradient rule: {found[0]}; {found[1]}.")
     return MissingRule(
-        f"Node '{label(node)}' has the operator {op}, which has no gradient rule. "
-        f"Write one: @onnx_inspect.rule({_arguments(node)}) over a function (op, node, dy) that returns the cotangents "
-        "of its inputs; or choose a layer behind this node; or cover parts of the input instead (occlusion), which "
-        "needs no gradients."
+        f"{where}, which has no gradient rule. Write one: @onnx_inspect.rule({_arguments(node)}) over a function "
+        f"(op, node, dy) that returns the cotangents of its inputs; or {_OTHERWISE}"
+    )
+
+
+def silent(node: ir.Node, x: ir.Value) -> MissingRule:
+    """The error for a node whose rule gives nothing for an input that it should give something for."""
+    what = "" if is_float(x) else "the integers "
+    but = "" if is_float(x) else ", but they stand for floats"
+    return MissingRule(
+        f"The gradient rule of {key(node)} gives nothing for {what}'{x.name}' of node '{label(node)}'{but}. "
+        f"C{_OTHERWISE[1:]}"
     )
 
 

@@ -9,10 +9,12 @@ from typing import Any, cast
 
 import onnx_ir as ir
 
-from ..emit import Op, is_float
+from ..dtypes import FLOATS, is_float
+from ..emit import Op
 from ..structure import all_inputs, key
 from ..widen import widen
-from .table import CONSTANTS, INTEGERS, Cotangents, Rules, as_list, find, lookup, missing
+from .sequences import lifted, plus, zeros_like
+from .table import FLAT, INTEGERS, Cotangents, Rules, as_list, find, is_constant, lookup, missing, silent
 
 FLOAT = ir.DataType.FLOAT
 _INDICES = (ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING)
@@ -35,19 +37,24 @@ def backward(
     floats = _Floats(op, quantised)
     cotangents: dict[ir.Value, ir.Value] = {y: dy for y, dy in seeds.items() if y in varying}
     for node in reversed(nodes):
-        if not any(y in cotangents for y in node.outputs) or not any(x in varying for x in all_inputs(node)):
+        moving = [x for x in all_inputs(node) if x in varying]
+        if not moving or not any(y in cotangents for y in node.outputs) or is_constant(rules, node):
             continue
         op.node = node
+        for v in moving:
+            if v.dtype is None and (origin := _origin(v, varying, rules)) is not None:
+                raise missing(origin)
         found, shown = lookup(rules, node), floats.node(node)
         dys = [cotangents.get(y) or _missing_cotangent(op, z) for y, z in zip(node.outputs, shown.outputs, strict=True)]
-        for x, dx in _pairs(node, found(op, shown, *dys), floats):
+        for x, dx, flat in _pairs(node, found(op, shown, *dys), floats):
             if x is None or x not in varying:
                 continue
             if dx is not None:
-                dx = dx if dx.dtype == op.cotangent_dtype(dx) else op.lifted(lambda op, x: op.Cast(x, to=FLOAT), dx)
-                cotangents[x] = op.plus(cotangents[x], dx) if x in cotangents else dx
-            elif not is_float(x) and key(node) not in CONSTANTS:
-                raise missing(_unknown_origin(x, varying, rules) or node, x)
+                dx = dx if dx.dtype == op.cotangent_dtype(dx) else lifted(op, lambda op, x: op.Cast(x, to=FLOAT), dx)
+                cotangents[x] = plus(op, cotangents[x], dx) if x in cotangents else dx
+            elif not flat:
+                origin = None if is_float(x) else _origin(x, varying, rules)
+                raise missing(origin) if origin is not None else silent(node, x)
     op.node = None
     return {x: cotangents[x] for x in wrt if x in cotangents}
 
@@ -61,22 +68,29 @@ def _varying(nodes: Iterable[ir.Node], wrt: set[ir.Value], rules: Rules) -> tupl
     """
     varying, quantised = set(wrt), {x for x in wrt if not is_float(x)}
     for node in nodes:
-        if not any(x in varying for x in all_inputs(node)):
+        if not any(x in varying for x in all_inputs(node)) or is_constant(rules, node):
             continue
         op_type, integers = key(node), [y for y in node.outputs if not is_float(y)]
         varying.update(y for y in node.outputs if is_float(y))
+        bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
         if find(rules, node) is None:
             varying.update(integers)
             quantised.update(y for y in integers if y.dtype not in _INDICES)
         elif op_type in INTEGERS:
             quantised.update(y for y in integers if y is node.outputs[0])
-        elif any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+        elif bodies:
             small = SMALL_FLOATS | {ir.DataType.INT8, ir.DataType.UINT8}
             quantised.update(y for y in integers if y.dtype in small)
-        elif op_type not in CONSTANTS and any(x in quantised for x in all_inputs(node)):
+            for body in bodies:  # a Loop's gives a condition first
+                states = zip(body.inputs, node.inputs, strict=False)
+                begun = {state for state, x in states if x in varying or is_float(state)}
+                inside, _ = _varying(body, varying | begun, rules)
+                pairs = zip(reversed(node.outputs), reversed(body.outputs), strict=False)
+                quantised.update(y for y, inner in pairs if not is_float(y) and inner in inside)
+        elif any(x in quantised for x in all_inputs(node)):
             first = node.outputs[0].dtype  # the others may be indices
             quantised.update(y for y in integers if y.dtype == first and first != ir.DataType.BOOL)
-        elif op_type not in CONSTANTS:
+        else:
             quantised.update(y for y in integers if y.dtype in SMALL_FLOATS)
         varying.update(y for y in integers if y in quantised)
     return varying, quantised
@@ -150,26 +164,29 @@ class _Floats:
     def cast(self, value: ir.Value) -> ir.Value:
         """A value as float32, computed once."""
         if value not in self.casts:
-            self.casts[value] = self.op.lifted(lambda op, x: op.Cast(x, to=FLOAT), value)
+            self.casts[value] = lifted(self.op, lambda op, x: op.Cast(x, to=FLOAT), value)
             self.casts[value].shape = value.shape
         return self.casts[value]
 
 
 def _missing_cotangent(op: Op, y: ir.Value) -> ir.Value | None:
-    return op.zeros_like(y) if y.name and y.dtype is not None and is_float(y) else None
+    return zeros_like(op, y) if y.name and y.dtype is not None and is_float(y) else None
 
 
-def _unknown_origin(value: ir.Value, varying: set[ir.Value], rules: Rules) -> ir.Node | None:
-    """The node without a rule that integers which may stand for floats come from, None if all have one."""
-    node = value.producer()
-    assert node is not None
-    if find(rules, node) is None:
-        return node
-    before = next((x for x in all_inputs(node) if x in varying and not is_float(x)), None)
-    return _unknown_origin(before, varying, rules) if before is not None else None
+def _origin(value: ir.Value, varying: set[ir.Value], rules: Rules) -> ir.Node | None:
+    """The node without a rule that numbers which may stand for floats come from, None if all have one."""
+    at: ir.Value | None = value
+    while at is not None and (node := at.producer()) is not None:
+        if find(rules, node) is None:
+            return node
+        at = next((x for x in all_inputs(node) if x in varying and x.dtype not in FLOATS), None)
+    return None
 
 
-def _pairs(node: ir.Node, dxs: Cotangents, floats: _Floats) -> Iterable[tuple[ir.Value | None, ir.Value | None]]:
+def _pairs(node: ir.Node, dxs: Cotangents, floats: _Floats) -> Iterable[tuple[ir.Value | None, ir.Value | None, bool]]:
+    """What a rule returned: inputs, their cotangents, and whether None is a zero."""
     if isinstance(dxs, Mapping):
-        return [(x, dxs.get(x) or dxs.get(floats.casts.get(x, x))) for x in dict.fromkeys(all_inputs(node))]
-    return zip_longest(node.inputs, as_list(dxs))
+        found = {x: dxs.get(x) or dxs.get(floats.casts.get(x, x)) for x in all_inputs(node)}
+        return [(x, dx, is_float(x)) for x, dx in found.items()]
+    flat = FLAT.get(key(node), ())
+    return [(x, dx, i in flat) for i, (x, dx) in enumerate(zip_longest(node.inputs, as_list(dxs)))]

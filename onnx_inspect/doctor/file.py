@@ -14,21 +14,12 @@ from google.protobuf.message import DecodeError
 
 from ..errors import ModelError
 from ..model import Model, load
+from ..obstacles import machine
 from ..source import nodes, read
 from ..structure import key, sizes
 from .report import Finding
 
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-# What runs on one kind of machine only: operators, and whole domains.
-_MACHINES = {
-    "com.microsoft.nchwc": "onnxruntime's optimiser wrote it for the vector unit of one CPU",
-    "com.ms.internal.nhwc": "onnxruntime's optimiser wrote it for one execution provider",
-    "com.microsoft.dml": "onnxruntime's optimiser wrote it for DirectML",
-    "com.microsoft::EPContext": "it holds an engine that is compiled for one accelerator, not a graph",
-    "com.microsoft::FusedConv": "onnxruntime's optimiser wrote it",
-    "com.microsoft::FusedGemm": "onnxruntime's optimiser wrote it",
-    "trt.plugins": "only TensorRT with that plugin runs it",
-}
 _QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _LIMITS = {
     onnx.TensorProto.FLOAT16: "numbers beyond 65504 overflow and those below 6e-8 vanish",
@@ -87,17 +78,17 @@ def check(proto: onnx.ModelProto, model: Model | None) -> list[Finding]:
 
 def _machines(count: Mapping[str, int]) -> Iterator[Finding]:
     """Operators that are written for one machine, or that nobody but their author knows."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
     for op in sorted(count):
-        domain = op.rpartition("::")[0]
-        why = _MACHINES.get(op) or _MACHINES.get(domain)
-        if why is None and domain not in _STANDARD:
+        domain, found = op.rpartition("::")[0], machine(op)
+        if found is None and domain not in _STANDARD:
             why = f"the domain {domain} is not in the standard, and only a runtime with its library runs it"
-        if why is not None:
-            groups.setdefault(why, []).append(op)
-    for why, ops in groups.items():
+            found = why, "ask for the model in standard operators"
+        if found is not None:
+            groups.setdefault(found, []).append(op)
+    for (why, remedy), ops in groups.items():
         what = f"{', '.join(f'{op} ({count[op]})' for op in ops)}: {why}"
-        yield Finding("warning", "file", what, "ask for the model in standard operators", ops[0])
+        yield Finding("warning", "file", what, remedy, ops[0])
 
 
 def _numbers(proto: onnx.ModelProto, count: Counter[str]) -> Iterator[Finding]:

@@ -9,24 +9,12 @@ import onnx_ir as ir
 
 from .. import autodiff  # noqa: F401  (fills the table)
 from ..autodiff.table import CONSTANTS, INTEGERS, RULES, find
-from ..emit import is_float
+from ..dtypes import is_float
 from ..model import Model
+from ..obstacles import STEPS
 from ..structure import all_inputs, key, label, needed, varying
 from .report import Finding, Severity
 
-# Operators that no gradient can pass, whatever rules there are, and why.
-STEPS = {
-    "ArgMax": "it gives an index",
-    "ArgMin": "it gives an index",
-    "TopK": "its second output gives indices",
-    "NonZero": "it gives indices",
-    "NonMaxSuppression": "it gives the indices of boxes",
-    "Hardmax": "it is a step function",
-    "ai.onnx.ml::TreeEnsembleClassifier": "a tree ensemble is a step function of its input",
-    "ai.onnx.ml::TreeEnsembleRegressor": "a tree ensemble is a step function of its input",
-    "ai.onnx.ml::TreeEnsemble": "a tree ensemble is a step function of its input",
-    "ai.onnx.ml::LabelEncoder": "it gives labels",
-} | dict.fromkeys(("Floor", "Ceil", "Round", "Sign"), "it is a step function")
 _SIZES = frozenset({"Shape", "Size", "ConstantOfShape", "EyeLike"})
 _INDICES = (ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING)
 

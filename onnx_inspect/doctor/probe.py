@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import image
 from ..autodiff.gradient import differentiate, scored, vjp
-from ..emit import is_float
+from ..dtypes import is_float
 from ..errors import InputError, InspectError, ModelError
 from ..methods import predict
 from ..methods.job import SCORE, Job, guess_preprocessing, image_input

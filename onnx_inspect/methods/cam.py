@@ -8,7 +8,8 @@ import numpy as np
 
 from .. import structure
 from ..attribution import Attribution
-from ..emit import ints, is_float
+from ..dtypes import is_float
+from ..emit import ints
 from ..errors import LayerError
 from ..layer import POOLING, RESHAPING
 from ..model import Model

@@ -30,10 +30,11 @@ def windows(draw: Draw, pool: bool = False) -> tuple[list[int], dict[str, Any]]:
     elif draw(maybe):
         pads = [draw(st.integers(0, min(3, k - 1) if pool else 3)) for k in kernel * 2]
         attributes["pads"] = pads
-    if pool and mode[:4] == "SAME" and "strides" in attributes:  # else onnxruntime moves the windows
+    if pool and mode[:4] == "SAME" and "strides" in attributes:  # else onnxruntime moves the windows: no pads say that
         attributes["strides"] = list(map(min, attributes["strides"], kernel))
     dilations = attributes.get("dilations", [1] * rank)
     extent = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    # A pool on a map that is shorter than a dilation may have windows between whose taps the map falls.
     least = [max(1, e - b, d * pool) for e, b, d in zip(extent, total(pads), dilations, strict=True)]
     if mode[:4] == "SAME" and not pool:
         least = [1] * rank
@@ -61,7 +62,7 @@ def convolutions(draw: Draw) -> Case:
     inputs = [whole(rng, batch, group * ins, *size), whole(rng, group * outs, ins, *kernel)]
     inputs += [whole(rng, group * outs)] * draw(maybe)
     fixed = draw(st.sampled_from([[], list(range(1, len(inputs)))]))
-    if draw(maybe) and (fixed or "auto_pad" not in attributes):
+    if draw(maybe) and (fixed or attributes.get("auto_pad", "VALID") == "VALID"):
         del attributes["kernel_shape"]
     return Case("Conv", inputs, attributes, dynamic=not static(attributes), fixed=fixed)
 
@@ -85,7 +86,7 @@ def transposed(draw: Draw) -> Case:
         attributes["auto_pad"] = mode
     sized = draw(maybe) and mode != "VALID"
     if sized:
-        attributes["output_shape"] = [draw(st.integers(max(n, f - 4), f)) for n, f in zip(size, full, strict=True)]
+        attributes["output_shape"] = [draw(st.integers(max(1, f - 4), f)) for f in full]
     elif mode == "NOTSET":
         begin = [draw(st.integers(0, min(2, f - 1))) for f in full]
         attributes["pads"] = begin + [draw(st.integers(0, min(2, f - 1 - b))) for f, b in zip(full, begin, strict=True)]

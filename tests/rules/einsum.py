@@ -16,6 +16,7 @@ def row(equation: str, *shapes: tuple[int, ...], opset: int = 21) -> Case:
 
 
 CASES = [
+    Case("Einsum", [normal(1), normal(1, 2)], {"equation": "L,iL->L"}),  # the first is stretched
     row("ij,jk->ik", (3, 4), (4, 2)),
     row("bij, bkj -> bki", (2, 3, 4), (2, 5, 4)),
     row("ij->ji", (3, 4)),

@@ -94,6 +94,8 @@ def average_rows() -> list[Case]:
 
 
 CASES = [
+    pool("MaxPool", (2, 2, 1), kernel_shape=[2], dilations=[2], pads=[1, 1]),  # no window holds an element
+    pool("MaxPool", (1, 2, 2), kernel_shape=[2], dilations=[3], pads=[1, 1]),
     pool("MaxPool", (2, 3, 6, 7), kernel_shape=[2, 2]),
     pool("MaxPool", (2, 3, 6, 7), kernel_shape=[2, 2], strides=[2, 2]),
     pool("MaxPool", (2, 3, 7, 8), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),

@@ -97,6 +97,8 @@ HOW: list[dict[str, Any]] = [
     {"mode": "cubic", "antialias": 1, "cubic_coeff_a": -0.5},
 ]
 CASES += [
+    # In float32, 10 * 0.7 is 7.
+    Case("Resize", [normal(1, 1, 10, 5), None, np.array([1, 1, 0.7, 1.4], np.float32)], {"mode": "linear"}, fixed=[2]),
     # Scales that leave an axis its size, though they resample it, and scales of 1.
     *(
         resized((1, 2, 4, 5), scales=[1, 1, *by], runtime=runtime, **how)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ...emit import Op, inputs, is_float
+from ...dtypes import is_float
+from ...emit import Op, inputs
 from ..table import Cotangents, rule
 from .index import FLOAT, HALF, INT64, scatter_add
 from .linear import cleared

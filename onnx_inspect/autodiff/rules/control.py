@@ -14,8 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ...emit import Op, inputs, is_float
+from ...dtypes import is_float
+from ...emit import Op, inputs
 from ...structure import all_inputs
+from ..sequences import zeros_like
 from ..subgraph import Found, add, adjoint, closed, copied, emit_like, invariant, is_tensor, summed, to_front
 from ..table import Cotangents, rule
 from .sequence import at, element, erase, flat, insert, unflat
@@ -33,7 +35,7 @@ def if_(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
     for name in ("then_branch", "else_branch"):
         inner = copied(op, node.attributes[name].as_graph())
         found = adjoint(inner, list(inner.graph.outputs), dict(enumerate(dys)), captured)
-        branches[name] = closed(inner, [], [found.get(x) or inner.zeros_like(x) for x in captured])
+        branches[name] = closed(inner, [], [found.get(x) or zeros_like(inner, x) for x in captured])
     return dict(zip(captured, emit_like(op, "If", node.inputs, captured, **branches), strict=True))
 
 
@@ -88,7 +90,7 @@ def through_scan(
     moving = [i for i, x in enumerate(initial) if is_float(x)]
     wanted = [i for i, x in enumerate(scanned) if is_float(x) and op.wants(x)]
     given = {i: dy for i, dy in enumerate(dys) if i >= count and dy is not None}
-    zeros = [flat(op, op.zeros_like(x)) for x in captured]  # a Scan carries no sequences
+    zeros = [flat(op, zeros_like(op, x)) for x in captured]  # a Scan carries no sequences
     totals = [x if is_tensor(x) else zero for x, zero in zip(captured, zeros, strict=True)]
     dstates, sums = [_new(inner, initial[i]) for i in moving], [_new(inner, x) for x in totals]
     slices = [_new(inner, _slice(dy, axes[1][i - count])) for i, dy in given.items()]
@@ -96,10 +98,10 @@ def through_scan(
     seeds = dict(zip([*moving, *given], [*dstates, *slices], strict=True))
     found = adjoint(inner, ys, seeds, [*smooth, *slopes, *captured])
     found |= {x: flat(inner, found[x]) for x in captured if x in found}
-    dsmooth, dslopes = ([found.get(x) or inner.zeros_like(x) for x in part] for part in (smooth, slopes))
+    dsmooth, dslopes = ([found.get(x) or zeros_like(inner, x) for x in part] for part in (smooth, slopes))
     results = [*dsmooth, *add(inner, sums, captured, found), *dslopes]
     graph = closed(inner, [*dstates, *sums, *xs, *slices], results)
-    starts = [*(dys[i] or op.zeros_like(initial[i]) for i in moving), *zeros]
+    starts = [*(dys[i] or zeros_like(op, initial[i]) for i in moving), *zeros]
     back, picked = [1 - d for d in directions[0]], [scanned[i] for i in wanted]
     dxs = emit_like(
         op, "Scan", [*starts, *kept, *scanned, *given.values()], [*(initial[i] for i in moving), *totals, *picked],
@@ -150,12 +152,12 @@ def loop(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
     smooth = [picks[1 + i] for i in moving]
     seeds = dict(zip([*moving, *given], [*dstates, *slices], strict=True))
     found = adjoint(inner, list(inner.graph.outputs)[1:], seeds, [*smooth, *captured])
-    results = [alive, *(found.get(x) or inner.zeros_like(x) for x in smooth), *add(inner, sums, captured, found)]
+    results = [alive, *(found.get(x) or zeros_like(inner, x) for x in smooth), *add(inner, sums, captured, found)]
     for x, state in zip(before, states, strict=True):  # sequences only now, for the walk not to enter that Loop
         x.replace_all_uses_with(state)
     graph = closed(inner, [index, alive, *dstates, *sums], results)
     xs = [*(initial[i] for i in moving), *captured]
-    starts = [*(dys[i] or op.zeros_like(final[i]) for i in moving), *map(op.zeros_like, captured)]
+    starts = [*(dys[i] or zeros_like(op, final[i]) for i in moving), *(zeros_like(op, x) for x in captured)]
     return summed(op, xs, emit_like(op, "Loop", [total, None, *starts], xs, body=graph))
 
 
@@ -177,11 +179,11 @@ def sequence_map(op: Op, node: ir.Node, *dys: ir.Value | None) -> Cotangents:
     found = adjoint(inner, ys, slices, [*(picks[k] for k in mapped), *same])
     like = [*(xs[k] for k in mapped), *same]
     states = [_new(inner, x) for x in like]
-    dxs = [found.get(picks[k]) or inner.zeros_like(picks[k]) for k in mapped]
+    dxs = [found.get(picks[k]) or zeros_like(inner, picks[k]) for k in mapped]
     zero = op.const(np.int64(0))
     turned = [insert(inner, erase(inner, s, zero), dx, None) for s, dx in zip(states, dxs, strict=False)]
     graph = closed(inner, [i, going, *states], [going, *turned, *add(inner, states[len(mapped) :], list(same), found)])
-    starts = map(op.zeros_like, like)
+    starts = [zeros_like(op, x) for x in like]
     return summed(op, like, emit_like(op, "Loop", [op.SequenceLength(xs[0]), None, *starts], like, body=graph))
 
 

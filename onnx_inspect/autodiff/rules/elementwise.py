@@ -8,7 +8,8 @@ import math
 
 import onnx_ir as ir
 
-from ...emit import Op, inputs, ints, is_float
+from ...dtypes import is_float
+from ...emit import Op, inputs, ints
 from ..table import Cotangents, constant, rule
 from ..walk import SMALL_FLOATS
 
@@ -160,7 +161,7 @@ def identity(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     return dy
 
 
-@rule("Cast", "CastLike")
+@rule("Cast", "CastLike", flat=(1,))
 def cast(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X in another type; nothing comes back from integers and booleans, nor from where small floats saturate."""
     (x,) = inputs(node, 1)
@@ -172,7 +173,7 @@ def cast(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     return op.Cast(dy, to=x.dtype)
 
 
-@rule("Dropout")
+@rule("Dropout", flat=(1,))
 def dropout(op: Op, node: ir.Node, dy: ir.Value, *_: object) -> Cotangents:
     """Y = X; in training Y = X mask / (1 - ratio), with the mask that this run has drawn."""
     _, ratio, training = inputs(node, 3)
@@ -180,6 +181,8 @@ def dropout(op: Op, node: ir.Node, dy: ir.Value, *_: object) -> Cotangents:
         return dy
     if op.graph is not op.home:
         raise op.unsupported("it draws its mask within a subgraph, which runs again backwards; export it for inference")
+    if op.wants(ratio):
+        raise op.unsupported("its ratio, which depends on what is differentiated, decides what is dropped")
     drawn = op.node or node  # itself, not a wider view of it
     drawn.resize_outputs(2)
     mask = drawn.outputs[1]

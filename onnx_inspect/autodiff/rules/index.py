@@ -112,7 +112,7 @@ def cumsum(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     return op.CumSum(dy, node.inputs[1], exclusive=exclusive, reverse=1 - reverse)
 
 
-@rule("OneHot")
+@rule("OneHot", flat=(0, 1))
 def one_hot(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = on where an index points, off elsewhere; values = [off, on]."""
     indices, depth = node.inputs[:2]

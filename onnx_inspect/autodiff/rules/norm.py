@@ -37,7 +37,7 @@ def log_softmax_adjoint(op: Op, y: ir.Value, dy: ir.Value, axis: int) -> ir.Valu
     return dy - op.Where(op.Equal(total, 0), 0, op.Exp(y) * total)  # type: ignore[no-any-return]
 
 
-@rule("BatchNormalization")
+@rule("BatchNormalization", flat=(3, 4))
 def batch_normalization(op: Op, node: ir.Node, dy: ir.Value, *running: ir.Value | None) -> Cotangents:
     """Y = s (X - m) / √(v + ε) + b per channel, with the statistics m and v given; in training those of the batch."""
     x, s, b, m, v = node.inputs

@@ -18,7 +18,12 @@ def max_pool(op: Op, node: ir.Node, dy: ir.Value, _: ir.Value | None = None) -> 
     x = node.inputs[0]
     assert x is not None
     attributes = {k: v.value for k, v in node.attributes.items() if k != "storage_order"}
-    _, index = op.MaxPool(x, outputs=2, **attributes)  # a second node: the forward one may stay fused
+    y, index = op.MaxPool(x, outputs=2, **attributes)  # a second node: the forward one may stay fused
+    dilations = node.attributes.get_ints("dilations", ())
+    if any(d > 1 and d > (op.dim(x, 2 + i) or 0) for i, d in enumerate(dilations or ())):
+        # A window so wide may hold no element at all; its index then lies anywhere.
+        empty = op.Equal(y, op.const(np.finfo((x.dtype or ir.DataType.FLOAT).numpy()).min, x.dtype))
+        dy, index = op.Where(empty, 0, dy), op.Where(empty, 0, index)
     half = dy.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)  # no kernel adds these on the CPU
     if half:
         dy = op.Cast(dy, to=ir.DataType.FLOAT)
@@ -70,7 +75,8 @@ def _spread(op: Op, node: ir.Node, dy: ir.Value) -> ir.Value:
     """The adjoint of summing each window: a transposed convolution with ones, each map on its own."""
     x, y, at = node.inputs[0], node.outputs[0], window(op, node)
     assert x is not None and at.kernel is not None
-    flat = op.Reshape(dy, op.Concat([-1, 1], sizes(op, y, at), axis=0))
+    maps = op.Mul(op.size(y, 0), op.size(y, 1))
+    flat = op.Reshape(dy, op.Concat(maps, [1], sizes(op, y, at), axis=0), allowzero=1)
     return op.like(transposed(op, flat, _ones(op, dy, at), at, of=y, like=x), x)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ...emit import Op, inputs, is_float
+from ...dtypes import is_float
+from ...emit import Op, inputs
 from ..table import Cotangents, rule
 from ..walk import view
 from .convolution import conv

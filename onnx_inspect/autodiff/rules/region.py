@@ -62,7 +62,7 @@ def roi_align(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     return [dx, op.Concat(*columns, axis=1) * node.attributes.get_float("spatial_scale", 1.0)]
 
 
-@rule("MaxRoiPool")
+@rule("MaxRoiPool", flat=(1,))
 def max_roi_pool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = the maximum of each bin, its edges moved outwards to whole elements; of equal ones the first takes all."""
     x, rois = inputs(node, 2)

@@ -21,7 +21,7 @@ _KEPT = (
 )
 
 
-@rule("Resize")
+@rule("Resize", flat=(1, 2))
 def resize(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = X resampled axis by axis, which is linear and separable: dX multiplies dY by each axis's matrix, transposed.
 
@@ -35,8 +35,9 @@ def resize(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     axes = [a % rank for a in attributes.get_ints("axes", range(rank))]
     how: dict[str, Any] = {name: attributes[name].value for name in _KEPT if name in attributes}
     crops = how.get("coordinate_transformation_mode") == "tf_crop_and_resize"
-    if crops and op.wants(roi):
-        raise op.unsupported("its region of interest depends on what is differentiated; give it as a constant")
+    moving = next((v for v in (roi if crops else None, scales) if op.wants(v)), None)
+    if moving is not None and how.get("mode", "nearest") != "nearest":  # that moves in steps
+        raise op.unsupported(f"its input '{moving.name}' depends on what is differentiated; give it as a constant")
     if crops:  # what is extrapolated does not depend on X
         how["extrapolation_value"] = 0.0
     policy = attributes.get_string("keep_aspect_ratio_policy", "stretch") if scales is None else "stretch"

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...emit import Op, inputs, ints
+from ..sequences import lifted, spot, zeros_like
 from ..subgraph import emit_like, is_tensor
 from ..table import Cotangents, constant, rule
 
@@ -27,7 +28,7 @@ def sequence_construct(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 def sequence_at(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = S[i]."""
     s, i = inputs(node, 2)
-    return op.spot(s, position(op, s, i), dy)
+    return spot(op, s, position(op, s, i), dy)
 
 
 @rule("SequenceInsert")
@@ -44,7 +45,7 @@ def sequence_erase(op: Op, node: ir.Node, dt: ir.Value) -> Cotangents:
     s, i = inputs(node, 2)
     i = i and position(op, s, i)
     erased = op.SequenceAt(s, np.int64(-1) if i is None else i)
-    return insert(op, dt, op.zeros_like(erased), i)
+    return insert(op, dt, zeros_like(op, erased), i)
 
 
 @rule("ConcatFromSequence")
@@ -53,7 +54,7 @@ def concat_from_sequence(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     (s,) = inputs(node, 1)
     axis, sizes = node.attributes["axis"].as_int(), []
     if not node.attributes.get_int("new_axis", 0):
-        each = op.lifted(lambda op, x: op.Shape(x, start=axis, end=axis + 1 or None), s)
+        each = lifted(op, lambda op, x: op.Shape(x, start=axis, end=axis + 1 or None), s)
         sizes = [op.ConcatFromSequence(each, axis=0)]
     return emit_like(op, "SplitToSequence", [dy, *sizes], [s], axis=axis, keepdims=0)[0]
 
@@ -120,7 +121,7 @@ def flat(op: Op, s: ir.Value) -> ir.Value:
     if not isinstance(s.type, ir.SequenceType):
         raise op.unsupported("its step reads an optional; choose a layer behind this node")
     zero = op.full([0], 0, s.dtype or ir.DataType.FLOAT)
-    rows = op.lifted(lambda op, x: op.Reshape(x, [-1]), s)
+    rows = lifted(op, lambda op, x: op.Reshape(x, [-1]), s)
     values = op.ConcatFromSequence(insert(op, rows, zero, None), axis=0)  # of one vector at least
     values.shape = ir.Shape([None])
     return values
@@ -130,7 +131,7 @@ def unflat(op: Op, values: ir.Value, like: ir.Value) -> ir.Value:
     """What `flat` made of something like `like`, undone."""
     if is_tensor(like):
         return values
-    sizes = op.lifted(lambda op, x: op.Reshape(op.Size(x), [1]), like)
+    sizes = lifted(op, lambda op, x: op.Reshape(op.Size(x), [1]), like)
     split = op.ConcatFromSequence(insert(op, sizes, op.const([]), None), axis=0)
     rows = op.SplitToSequence(values, split, axis=0, dtype=like.type)
-    return op.lifted(lambda op, x, y: op.Reshape(y, op.Shape(x), allowzero=1), like, rows)
+    return lifted(op, lambda op, x, y: op.Reshape(y, op.Shape(x), allowzero=1), like, rows)

@@ -117,9 +117,9 @@ def trilu(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     return op.Trilu(dy, inputs(node, 2)[1], upper=node.attributes.get_int("upper", 1))
 
 
-@rule("Range")
+@rule("Range", flat=(1,))
 def range_(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = start + i delta, as many as fit below the limit."""
+    """Y = start + i delta, as many as fit below the limit, which moves none of them."""
     steps = op.Range(op.const(0, INT64), op.Size(dy), op.const(1, INT64))
     scaled = dy * op.Cast(steps, to=dy.dtype)
     return [op.ReduceSum(dy, keepdims=0), None, op.ReduceSum(scaled, keepdims=0)]
