@@ -39,7 +39,7 @@ def _scaled(node: ir.Node) -> Known:
     if crops or scales is None or scales.const_value is None or x is None or x.shape is None or y.shape is None:
         return {}
     sizes: list[Any] = list(y.shape)
-    axes = node.attributes.get_ints("axes", None) or range(len(sizes))
+    axes = node.attributes.get_ints("axes", ()) or range(len(sizes))
     for axis, scale in zip(axes, scales.const_value.numpy().astype(np.float32), strict=False):
         n = x.shape[axis]
         if isinstance(n, int):
@@ -49,7 +49,7 @@ def _scaled(node: ir.Node) -> Known:
 
 def _given(node: ir.Node) -> Known:
     """Sizes that output_shape gives, smaller ones than those of the input too."""
-    (x, w), sizes = node.inputs[:2], list(node.attributes.get_ints("output_shape", None) or ())
+    (x, w), sizes = node.inputs[:2], list(node.attributes.get_ints("output_shape", ()))
     if not sizes or x is None or x.shape is None or w is None or w.shape is None or node.outputs[0].type is None:
         return {}
     channels = w.shape[1] * node.attributes.get_int("group", 1) if isinstance(w.shape[1], int) else None
