@@ -52,6 +52,7 @@ class Op:
         wide: True if the cotangents of half precision are float32.
         rules: the table of rules of the running walk; rules that walk over subgraphs pass it on.
         names: of all values and nodes so far.
+        notes: what a user should know of what was emitted.
         spots: sequences of zeros but for one element: its position, and what is there.
     """
 
@@ -74,6 +75,7 @@ class Op:
             self.names |= {v.name for n in graph.all_nodes() for v in n.outputs} | {v.name for v in graph.inputs}
             self.names |= set(graph.initializers) | {n.name for n in graph.all_nodes()}
             self.names |= {v.name for inner in graph.subgraphs() for v in inner.inputs}
+        self.notes: list[str] = outer.notes if outer is not None else []
         self.spots: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
         self._outer: Any = None
 

@@ -249,18 +249,18 @@ def prune(model: ir.Model) -> None:
         if any(y in live for y in node.outputs):
             live.update(structure.all_inputs(node))
         else:
-            _detach(node)
+            detach(node)
             graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):
         if value not in live:
             del graph.initializers[name]
 
 
-def _detach(node: ir.Node) -> None:
-    """Let go of what the subgraphs of a node take from outside: they count as uses."""
+def detach(node: ir.Node) -> None:
+    """Let go of what the subgraphs of a node, which is needed no more, take from outside: they count as uses."""
     for attribute in node.attributes.values():
         for inner in attribute.as_graph() if attribute.type == ir.AttributeType.GRAPH else ():
-            _detach(inner)
+            detach(inner)
             for i in range(len(inner.inputs)):
                 inner.replace_input_with(i, None)
 

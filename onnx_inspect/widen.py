@@ -49,6 +49,9 @@ def _wide_type(kind: ir.TypeProtocol | None) -> ir.TypeProtocol:
 def _widen_attribute(node: ir.Node, attribute: ir.Attr, half: ir.DataType) -> bool:
     if attribute.name in _TYPES and attribute.type == ir.AttributeType.INT and attribute.value == half:
         node.attributes[attribute.name] = ir.AttrInt64(attribute.name, int(FLOAT))
+    elif attribute.type == ir.AttributeType.TYPE_PROTO and attribute.value.type.dtype == half:
+        kind = ir.TypeAndShape(_wide_type(attribute.value.type), attribute.value.shape)
+        node.attributes[attribute.name] = ir.AttrTypeProto(attribute.name, kind)
     elif attribute.type == ir.AttributeType.TENSOR and attribute.value.dtype == half:
         node.attributes[attribute.name] = ir.AttrTensor(attribute.name, _float(attribute.value))
     else:

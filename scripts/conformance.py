@@ -97,7 +97,10 @@ def page(only: str) -> str:
         *((f"excluded: {kind}", n) for kind, n in sorted(Counter(r.split(" (")[0] for r in excluded.values()).items())),
         ("differentiated", len(floats) - len(excluded)),
         ("passed", sum(map(len, passed.values()))),
-        ("of these, where zeros in place of the gradient would fail", sum(o.telling for p in passed.values() for o in p)),
+        (
+            "of these, where zeros in place of the gradient would fail",
+            sum(o.telling for p in passed.values() for o in p),
+        ),
         ("not yet", sum(map(len, failed.values()))),
     ]
     text = INTRODUCTION.format(

@@ -223,6 +223,34 @@ def test_quantised_numbers_out_of_a_branch_are_refused() -> None:
         vjp(model, ["x"], ["y"])
 
 
+@pytest.mark.parametrize("first", ["x", "s"])
+def test_quantised_numbers_that_a_loop_sums_are_refused(first: str) -> None:
+    """Of 32 bits, they look like numbers that count something: what the step computes them from tells."""
+    body = f"q = QuantizeLinear ({first}, scale) p = Cast <to = 6> (q) t = Add (a, p)"
+    model = loaded(
+        "(float[N] x, float scale, int32[N] zero, int64 trips) => (float[N] y)",
+        f"""go = Constant <value = bool {{1}}> ()
+        z, r = Loop <body = step (int64 i, bool c, int32[N] a, float[N] s) => (bool d, int32[N] t, float[N] u) {{
+            {body} u = Tanh (s) d = Identity (c)
+        }}> (trips, go, zero, x)
+        y = Cast <to = 1> (z)""",
+    )
+    with pytest.raises(oi.InspectError, match=r"Loop.*'z' holds quantised numbers"):
+        vjp(model, ["x"], ["y"])
+
+
+def test_numbers_that_a_loop_counts_are_constant() -> None:
+    model = loaded(
+        "(double[N] x, int64 none, int64 trips) => (double[N] y)",
+        """go = Constant <value = bool {1}> ()  one = Constant <value = int64 {1}> ()
+        n, z = Loop <body = step (int64 i, bool c, int64 k, double[N] s) => (bool d, int64 l, double[N] t) {
+            l = Add (k, one) t = Mul (s, x) d = Identity (c)
+        }> (trips, go, none, x)
+        m = Cast <to = 11> (n)  y = Mul (z, m)""",
+    )
+    check(model, {"x": normal(3), "none": np.array(0), "trips": np.array(2)}, ["x"], ["y"])
+
+
 DRAWING = """
     go = Constant <value = bool {1}> ()
     y = Loop <body = step (int64 i, bool c, float[N] s) => (bool d, float[N] t) {

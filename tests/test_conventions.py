@@ -146,13 +146,32 @@ def test_half_precision(case: Case) -> None:
     np.testing.assert_array_equal(wide, single)
 
 
-@pytest.mark.parametrize(("case", "reason"), [
-    (Case("Resize", [normal(1, 2, 4, 5), None, None, np.array([7])], {"axes": [-2], "keep_aspect_ratio_policy":
-          "not_larger"}, fixed=[3]), "negative axes"),
+SCALES, TRAINING = np.array([1, 1, 1.5, 2.0]), np.array(True)
+CROP = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+
+
+@pytest.mark.parametrize(("case", "wrt", "reason"), [
+    (Case("Resize", [normal(1, 2, 4, 5), None, SCALES], {"mode": "linear"}), 2, "'x2' depends on what is"),
+    (Case("Resize", [normal(1, 2, 4, 5), normal(8), SCALES], CROP, fixed=[2]), 1, "'x1' depends on what is"),
+    (Case("Dropout", [normal(5), np.array(0.5), TRAINING]), 1, "its ratio, which depends on what is"),
 ], ids=str)  # fmt: skip
-def test_refusals_name_the_node(case: Case, reason: str) -> None:
+def test_refusals_name_the_node(case: Case, wrt: int, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=rf"Node 'node' \({case.op}\).*{reason}"):
-        gradients(case)
+        gradients(case, wrt)
+
+
+@pytest.mark.parametrize(("case", "wrt"), [
+    (Case("Resize", [normal(1, 2, 4, 5), None, SCALES]), 2),
+    (Case("Resize", [normal(1, 2, 4, 5), normal(8), SCALES], {"mode": "linear"}, fixed=[2]), 1),
+    (Case("Range", [np.array(1.0), np.array(6.0), np.array(2.0)]), 1),
+    (Case("OneHot", [np.array([1.0, 0, 2]), np.array(3.0), np.array([2.0, 5.0])]), 0),
+    (Case("OneHot", [np.array([1.0, 0, 2]), np.array(3.0), np.array([2.0, 5.0])]), 1),
+    (Case("CastLike", [normal(5), normal(1)]), 1),
+    (Case("Dropout", [normal(5), np.array(0.5)]), 1),
+    (Case("MaxRoiPool", [normal(1, 2, 6, 6), np.array([[0, 0, 0, 4.0, 5]])], {"pooled_shape": [2, 2]}), 1),
+], ids=str)  # fmt: skip
+def test_what_only_steps_or_counts_for_nothing_gets_zeros(case: Case, wrt: int) -> None:
+    np.testing.assert_array_equal(gradients(case, wrt), np.zeros_like(case.inputs[wrt]))
 
 
 BOXES, SCORES = positive(1, 5, 4), positive(1, 1, 5)

@@ -86,6 +86,14 @@ def test_every_decomposition_has_a_row() -> None:
     assert families.__name__ and set(DECOMPOSITIONS) == {case.op for case in CASES}
 
 
+def test_what_is_computed_otherwise_is_said() -> None:
+    case = next(case for case in CASES if case.op.endswith("DynamicQuantizeLSTM"))
+    assert Model.load(build(case, TensorProto.FLOAT, symbolic=False)).notes == (
+        "com.microsoft.DynamicQuantizeLSTM taken apart into standard operators",
+        "'node' (DynamicQuantizeLSTM) is computed without rounding its state to 8 bits",
+    )
+
+
 def test_layers_keep_their_names() -> None:
     model = Model.load(build(Case("com.microsoft::QuickGelu", [normal(2, 5)]), TensorProto.FLOAT, symbolic=False))
     assert [y.name for node in model.ir.graph for y in node.outputs] == ["node/Mul_2", "node/Sigmoid_4", "y0"]
@@ -150,6 +158,16 @@ def test_an_output_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(MissingRule, match=r'rule\("Gelu", domain="com.microsoft"\)'):
         vjp(model, ["x0"], ["y0"])
+
+
+def test_outputs_without_a_name() -> None:
+    """What they would give is used on the way, and needs a name of its own."""
+    case = Case("com.microsoft::SkipLayerNormalization", [normal(1, 3, 4), normal(1, 3, 4), normal(4)], outputs=4)
+    proto = build(case, TensorProto.FLOAT, symbolic=False)
+    proto.graph.node[0].output[1:] = [""] * 3
+    del proto.graph.output[1:]
+    feeds = {n: typed(x, TensorProto.FLOAT) for n, x in zip(names(case), case.inputs, strict=True) if x is not None}
+    np.testing.assert_allclose(run(Model.load(proto).to_bytes(), feeds)["y0"], run(proto, feeds)["y0"], atol=1e-6)
 
 
 def test_a_form_that_is_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,11 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_inspect import image
+from onnx_inspect import gradient, image, load
 from onnx_inspect.autodiff.table import RULES
 from onnx_inspect.cli import cli
-from onnx_inspect.doctor import Report, examine, install, photos
-from onnx_inspect.errors import DeviceError, ModelError
+from onnx_inspect.doctor import Report, examine, install, path, photos
+from onnx_inspect.errors import DeviceError, LayerError, ModelError
 from onnx_inspect.labels import Labels
 from onnx_inspect.preprocess import Preprocessing
 
@@ -81,10 +84,19 @@ def test_wrong_words_and_files_are_no_findings(tmp_path: Path) -> None:
     path, text = nets.save(tmp_path), tmp_path / "text.onnx"
     text.write_text("hello")
     for words in ([text], [tmp_path / "none.onnx"], [path, tmp_path / "none.jpg"], [path, "--device", "gpu"],
-                  [path, "--target", "99"], [path, "--layer", "nope"], [path, "--layer", "head"]):  # fmt: skip
+                  [path, "--target", "99"], [path, "--target", "'logits'[99]"], [path, "--target", "'logits'[:, :, 0]"], [path, "--layer", "nope"], [path, "--layer", "head"]):  # fmt: skip
         result = call(*words)
         assert result.exit_code == 2, result.output
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_names_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    proto = nets.classifier(final="ArgMax")
+    proto.graph.node[-1].name = "\x1b[31mred\nline"
+    proto.graph.output[0].CopyFrom(info("scores", TensorProto.INT64, None))
+    onnx.save(proto, tmp_path / "m.onnx")
+    result = CliRunner().invoke(cli, ["doctor", str(tmp_path / "m.onnx")], prog_name="onnx-inspect", color=True)
+    assert "'\\x1b[31mred\\nline' (ArgMax)" in result.stdout
 
 
 # The file.
@@ -117,6 +129,41 @@ def test_contradictions(kind: int, shape: list[Any], said: str) -> None:
     only(look(proto), "warning", said.replace("N×", "?×"))
 
 
+def test_the_command_against_contradictions_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    proto = nets.classifier()
+    proto.graph.value_info.append(info("r1", FLOAT, ["N", 5, 9]))
+    proto.graph.output[0].CopyFrom(info(proto.graph.output[0].name, FLOAT, ["N", 77]))
+    onnx.save(proto, "it's $HOME.onnx")
+    command = only(look("it's $HOME.onnx"), "warning", "and of 1 more").remedy.split("`")[1]
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+    assert look("mended.onnx").fine
+
+
+def test_bfloat16_is_no_contradiction() -> None:
+    def bf16(name: str, shape: Any) -> Any:
+        return info(name, TensorProto.BFLOAT16, shape)
+
+    nodes = [n("GlobalAveragePool", ["x"], ["p"]), n("Flatten", ["p"], ["y"])]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", [bf16("x", ["N", 3, 12, 12])], [bf16("y", ["N", 3])], value_info=[bf16("p", None)]),
+        opset_imports=[helper.make_opsetid("", 22)], ir_version=10,
+    )  # fmt: skip
+    assert not [str(f) for f in look(proto).findings if f.check == "file" and f.severity != "note"]
+
+
+def test_random_numbers() -> None:
+    nodes = [n("GlobalAveragePool", ["x"], ["p"]), n("Flatten", ["p"], ["f"])]
+    noise = [*nodes, n("RandomUniformLike", ["f"], ["r"], name="dice"), n("Add", ["f", "r"], ["y"])]
+    said = [str(f) for f in look(model(noise, PICTURE, {"y": ["N", 3]})).findings if f.severity == "warning"]
+    assert any("'dice' (RandomUniformLike) draws random numbers" in text for text in said)
+    for trains in (True, False):
+        drop = [*nodes, n("Dropout", ["f", "ratio", "mode"], ["y"], name="drop")]
+        weights = {"ratio": np.float32(0.5), "mode": np.bool_(trains)}
+        said = [str(f) for f in look(model(drop, PICTURE, {"y": ["N", 3]}, **weights)).findings]
+        assert any("'drop' (Dropout)" in text for text in said) == trains
+
+
 def test_true_value_info_is_fine() -> None:
     proto = onnx.shape_inference.infer_shapes(nets.classifier(batch=2, final="Softmax"))
     assert proto.graph.value_info
@@ -127,13 +174,22 @@ def test_true_value_info_is_fine() -> None:
     ("domain", "said"), [("com.microsoft.nchwc", "ORT_ENABLE_EXTENDED"), ("acme", "domain acme is not in")]
 )
 def test_operators_of_one_machine(domain: str, said: str) -> None:
-    nodes = [n("Odd", ["x"], ["y"], domain=domain), n("GlobalAveragePool", ["y"], ["z"]), n("Flatten", ["z"], ["s"])]
+    nodes = [
+        n("Odd", ["x"], ["y"], domain=domain, name="odd"),
+        n("GlobalAveragePool", ["y"], ["z"]),
+        n("Flatten", ["z"], ["s"]),
+    ]
     report = look(model(nodes, PICTURE, {"s": ["N", 3]}, foreign=domain))
     found = next(f for f in report.findings if f.check == "file" and f.severity == "warning")
-    assert f"{domain}::Odd (1)" in str(found)
+    assert f"{domain}::Odd (1), first in node 'odd'" in str(found)
+    assert found.where == "odd"
     assert said in str(found)
     assert report.facts["without_rule"] == {f"{domain}::Odd": 1}
     assert not any(report.methods.values())
+    error = next(f for f in report.findings if f.severity == "error")
+    assert f"{domain}::Odd" in str(error)
+    assert "@onnx_inspect.rule" not in str(error), "what cannot run needs no rule"
+    assert "occlusion" not in str(error)
 
 
 def test_kinds_of_numbers() -> None:
@@ -174,9 +230,21 @@ def test_an_index_as_output() -> None:
     proto.graph.output[0].CopyFrom(info("scores", TensorProto.INT64, None))
     report = look(proto)
     only(report, "error", "'/final' (ArgMax)", "gives an index", "--target \"'logits'[0]\"")
-    assert report.target == "\"'logits'[0]\""
+    assert report.target == "'logits'[0]"
     assert all(report.methods.values()), "the stand-in is tried"
-    assert look(proto, target=report.target.strip('"')).fine
+    assert look(proto, target=report.target).fine
+
+
+def test_names_with_quotes_can_be_typed() -> None:
+    proto = nets.classifier(final="ArgMax")
+    for field in (proto.graph.node[-2].output, proto.graph.node[-1].input):
+        field[0] = 'it\'s "$y"'
+    proto.graph.output[0].CopyFrom(info("scores", TensorProto.INT64, None))
+    report = look(proto)
+    typed = only(report, "error", "'/final'").remedy.partition("--target ")[2]
+    assert shlex.split(typed) == [report.target]
+    assert all(report.methods.values())
+    assert look(proto, target=report.target).fine
 
 
 def test_boxes_need_elements() -> None:
@@ -188,7 +256,7 @@ def test_boxes_need_elements() -> None:
     proto.graph.output.append(info("boxes", FLOAT, ["N", 6, 36]))
     report = look(proto)
     only(report, "warning", "no output holds one score per class", "--target \"'boxes'[:, 0]\"")
-    assert "with such a --target" in report.verdict
+    assert "with such a --target as \"'boxes'[:, 0]\"" in report.verdict
     assert look(proto, target="'boxes'[:, 0]").fine
 
 
@@ -218,6 +286,7 @@ def test_trees() -> None:
     report = look(model([tree], [info("x", FLOAT, ["N", 4])], {"y": ["N", 1]}, foreign="ai.onnx.ml"))
     only(report, "error", "'forest'", "step function of its input: change parts of the input")
     assert report.methods == {"saliency": False}
+    assert not any("oi.saliency" in str(f) for f in report.findings), "what does not work is no advice"
 
 
 def test_a_missing_rule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +299,24 @@ def test_a_missing_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RULES, "Relu", rules["Relu"])
     monkeypatch.delitem(RULES, "GlobalAveragePool")
     report = look(nets.classifier())
-    only(report, "error", "node '/pool/GlobalAveragePool' (GlobalAveragePool)", "occlusion")
+    only(report, "error", "node '/pool/GlobalAveragePool' (GlobalAveragePool)", "rule: cover parts of the input")
     assert report.methods == {"gradcam": False, "saliency": False, "occlusion": True}
+    monkeypatch.setitem(RULES, "GlobalAveragePool", rules["GlobalAveragePool"])
+    monkeypatch.delitem(RULES, "MaxPool", raising=False)
+    proto = nets.classifier()
+    proto.graph.node.insert(2, n("MaxPool", ["r1"], ["r"], name="pool", kernel_shape=[1, 1]))
+    proto.graph.node[3].input[0] = "r"
+    early = next(c.name for c in load(proto.SerializeToString()).layers if c.op_type == "Relu")
+    advice = only(look(proto, layer=early), "error", "node 'pool' (MaxPool)").remedy
+    later = shlex.split(advice.partition("--layer ")[2])[0].rstrip(",")
+    assert look(proto, layer=later).methods["gradcam"]
+
+
+def test_nobody_writes_rules_for_one_machine() -> None:
+    nodes = [n("Odd", ["x"], ["y"], domain="com.microsoft.nchwc"), n("GlobalAveragePool", ["y"], ["s"])]
+    given = load(model(nodes, PICTURE, {"s": ["N", 3, 1, 1]}, foreign="com.microsoft.nchwc").SerializeToString())
+    found = path.blocked(given, "s", "x", ValueError(), "error", ["wait"])
+    assert found.remedy == "wait"
 
 
 def test_a_refusing_rule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +333,11 @@ def test_a_refusing_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dead_layer() -> None:
     report = look(nets.classifier(broken="dead"))
     only(report, "warning", "gradient at 'image' is zero everywhere", "it becomes so in '/body/relu2/Relu' (Relu)")
+    proto = nets.classifier()
+    proto.graph.node.append(n("Mul", ["before", "zero"], [proto.graph.output[0].name], name="nothing"))
+    proto.graph.node[-2].output[0] = "before"
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(0), "zero"))
+    only(look(proto), "warning", "it becomes so in 'nothing' (Mul)")
 
 
 def test_dead_on_photos(tmp_path: Path) -> None:
@@ -267,7 +357,15 @@ def test_dead_for_some_photos(tmp_path: Path) -> None:
 
 
 def test_a_weight_that_is_not_a_number() -> None:
-    only(look(nets.classifier(broken="nan")), "error", "the weight 'w2' holds NaN")
+    report = look(nets.classifier(broken="nan"))
+    only(report, "error", "the weight 'w2' holds NaN")
+    assert not any(report.methods.values()), "occlusion needs numbers too"
+    proto = nets.classifier()
+    weight = next(t for t in proto.graph.initializer if t.name == "w2")
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[0] = -np.inf  # elsewhere a mask: no fault by itself
+    weight.CopyFrom(numpy_helper.from_array(values, "w2"))
+    only(look(proto), "error", "the weight 'w2' holds infinity")
 
 
 def test_where_activations_overflow() -> None:
@@ -323,8 +421,33 @@ def test_models_that_do_not_run() -> None:
     nodes.insert(0, n("GlobalAveragePool", ["x"], ["p"]))
     nodes[1].input[0] = "p"
     report = look(model(nodes, PICTURE, {"y": ["N", 4]}, **sizes))
-    only(report, "error", "onnxruntime failed")
+    only(report, "error", "onnxruntime failed", "export the file again")
     assert not any(report.methods.values())
+
+
+def test_operators_that_nobody_has() -> None:
+    nodes = [n("Odd", ["x"], ["a"], domain="com.microsoft", name="odd"), n("Flatten", ["a"], ["y"])]
+    only(look(model(nodes, PICTURE, {"y": ["N", 3]}, foreign="com.microsoft")), "error", "as in node 'odd'")
+
+
+def test_lengths_that_nobody_knows() -> None:
+    """A sound of 16 samples is too short for a window of 100, one of 512 is not."""
+    nodes = [n("Unsqueeze", ["x", "one"], ["u"]), n("Conv", ["u", "w"], ["c"]), n("GlobalAveragePool", ["c"], ["p"]),
+             n("Flatten", ["p"], ["y"])]  # fmt: skip
+    weights = {"w": np.ones((2, 1, 100), np.float32), "one": np.int64([1])}
+    proto = model(nodes, [info("x", FLOAT, ["N", "T"])], {"y": ["N", 2]}, **weights)
+    assert not [str(f) for f in look(proto).findings if "does not run" in str(f)]
+
+
+@pytest.mark.parametrize("picture", [True, False])
+def test_unknown_rank(picture: bool) -> None:
+    nodes = [n("Relu", ["x"], ["y"])]
+    if picture:
+        nodes = [n("Conv", ["x", "w"], ["r"]), n("GlobalAveragePool", ["r"], ["y"])]
+    report = look(model(nodes, [info("x", FLOAT, None)], {"y": None}, w=np.ones((2, 3, 3, 3), np.float32)))
+    assert any("of unknown rank" in str(f) and "oi.saliency(model, x)" in str(f) for f in report.findings)
+    assert any("does not run on made-up numbers" in str(f) for f in report.findings) == picture
+    assert report.methods["saliency"]
 
 
 def test_inputs_that_are_no_photos() -> None:
@@ -332,6 +455,7 @@ def test_inputs_that_are_no_photos() -> None:
     nodes = [n("MatMul", ["x", "w"], ["y"])]
     report = look(model(nodes, [info("x", FLOAT, ["N", 4])], {"y": ["N", 3]}, w=w))
     assert report.verdict == "fine: saliency can explain this model"
+    assert any("takes no photos: explain it from Python" in str(f) for f in report.findings)
     image_of_bytes = [n("Cast", ["x"], ["f"], to=FLOAT), n("Conv", ["f", "k"], ["c"], name="conv"),
                       n("GlobalAveragePool", ["c"], ["p"]), n("Flatten", ["p"], ["y"])]  # fmt: skip
     k = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
@@ -339,6 +463,60 @@ def test_inputs_that_are_no_photos() -> None:
     report = look(model(image_of_bytes, inputs, {"y": ["N", 4]}, k=k))
     assert report.verdict == "fine: gradcam and occlusion can explain this model"
     assert any("holds uint8 numbers" in str(f) for f in report.findings)
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_maps_of_one_and_three_axes(axes: int) -> None:
+    nodes = [n("Conv", ["x", "w"], ["c"]), n("GlobalAveragePool", ["c"], ["p"]), n("Flatten", ["p"], ["y"])]
+    w = np.random.default_rng(0).normal(size=(4, 5, *[3] * axes)).astype(np.float32)
+    proto = model(nodes, [info("x", FLOAT, ["N", 5, *[9] * axes])], {"y": ["N", 4]}, w=w)
+    report = look(proto)
+    assert [name for name, works in report.methods.items() if works] == ["saliency"]
+    assert any("no tensor on the path to the target is a map with height and width" in str(f) for f in report.findings)
+    with pytest.raises(LayerError):
+        look(proto, layer="c")
+
+
+def test_five_channels_are_no_photo_but_a_map() -> None:
+    nodes = [n("Conv", ["x", "w"], ["c"]), n("GlobalAveragePool", ["c"], ["p"]), n("Flatten", ["p"], ["y"])]
+    w = np.random.default_rng(0).normal(size=(4, 5, 3, 3)).astype(np.float32)
+    report = look(model(nodes, [info("x", FLOAT, ["N", 5, 9, 9])], {"y": ["N", 4]}, w=w))
+    assert report.methods == {"gradcam": True, "saliency": True}
+
+
+def test_words() -> None:
+    nodes = [n("Gather", ["table", "x"], ["g"]), n("ReduceMean", ["g"], ["y"], axes=[1], keepdims=0)]
+    table = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    proto = model(nodes, [info("x", TensorProto.INT64, ["N", 7])], {"y": ["N", 4]}, table=table)
+    report = look(proto)
+    only(report, "error", "holds int64 numbers", "oi.gradient(model, 'top', ['g'])")
+    assert report.verdict == "cannot be explained as it is (1 error)"
+    assert "gradient.g" in [o.name for o in gradient(load(proto.SerializeToString()), "top", ["g"]).outputs]
+
+
+def test_two_inputs() -> None:
+    def branch(x: str) -> list[Any]:
+        return [n("Conv", [x, "w"], [f"c{x}"]), n("GlobalAveragePool", [f"c{x}"], [f"p{x}"])]
+
+    nodes = [*branch("x"), *branch("z"), n("Add", ["px", "pz"], ["p"]), n("Flatten", ["p"], ["y"])]
+    w = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    proto = model(nodes, [*PICTURE, info("z", FLOAT, ["N", 3, 12, 12])], {"y": ["N", 4]}, w=w)
+    report = look(proto)
+    found = only(report, "warning", "no map with height and width has all of the path")
+    assert any("made-up numbers stood for them" in str(f) and "{'x': ..., 'z': ...}" in str(f) for f in report.findings)
+    layer = shlex.split(found.remedy.partition("--layer ")[2])[0]
+    assert load(proto.SerializeToString()).layer(layer).tensor == "cx", "the photo goes there"
+    report = look(proto, layer=layer)
+    assert report.fine
+    assert report.methods == {"gradcam": True, "saliency": True, "occlusion": True}
+
+
+def test_samples_that_meet() -> None:
+    nodes = [n("Conv", ["x", "w"], ["c"]), n("Reshape", ["c", "shape"], ["y"])]
+    weights = {"w": np.ones((4, 3, 3, 3), np.float32), "shape": np.int64([1, -1, 4])}
+    report = look(model(nodes, PICTURE, {"y": [1, None, 4]}, **weights), target="'y'[:, 0]")
+    only(report, "warning", "two samples in one run do not give two scores", "--batch 1")
+    assert report.methods["occlusion"] is False
 
 
 # Photos.

@@ -7,6 +7,8 @@ A few percent are missing where 6 steps reach into saturation, or change which n
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -14,7 +16,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_inspect as oi
-from onnx_inspect.errors import UnsupportedError
 
 from .decompose import quantised, quantised_products
 from .rules.harness import Array, Case, build, names, run
@@ -105,5 +106,6 @@ REFUSED = [
 
 @pytest.mark.parametrize(("case", "reason"), REFUSED, ids=lambda v: str(v) if isinstance(v, Case) else "")
 def test_forms_that_are_refused(case: Case, reason: str) -> None:
-    with pytest.raises(UnsupportedError, match=rf"Node 'node' \({case.op}\) cannot be taken apart: .*{reason}"):
-        oi.load(build(case, TensorProto.FLOAT, symbolic=False))
+    notes = oi.load(build(case, TensorProto.FLOAT, symbolic=False)).notes
+    said = rf"Node 'node' \({case.op}\) cannot be taken apart: .*{reason}.* It stays as it is"
+    assert any(re.match(said, note) for note in notes)

@@ -84,6 +84,43 @@ def test_loops_and_branches_in_half_precision(precision: Any) -> None:
     np.testing.assert_allclose(found["gradient.v"], dy * x * 3 * v**2, rtol=2e-3)
 
 
+@pytest.mark.parametrize("precision", ["float32", "model"])
+def test_branches_whose_adjoint_needs_nothing_of_what_they_took(precision: Any) -> None:
+    """The float32 copies that rules are shown leave no trace."""
+    branches = {
+        name: helper.make_graph([helper.make_node(op, ["x", "w"], [name])], name, [], [info(name, FLOAT16, [2])])
+        for name, op in (("then_branch", "Add"), ("else_branch", "Sub"))
+    }
+    proto = net(FLOAT16, [helper.make_node("If", ["flag"], ["y"], **branches)], (2,), {"w": [0.5, 2.0]})
+    proto.graph.input.append(info("flag", TensorProto.BOOL, []))
+    adjoint = vjp(Model.load(proto), ["x", "w"], ["y"], precision=precision)
+    dy = np.array([1, -3], np.float32 if precision == "float32" else np.float16)
+    found = run(adjoint.to_bytes(), {"x": dy.astype(np.float16), "flag": np.array(False), "cotangent.y": dy})
+    np.testing.assert_array_equal(found["gradient.x"], dy)
+    np.testing.assert_array_equal(found["gradient.w"], -dy)
+
+
+def test_bfloat16_in_optionals() -> None:
+    kind = helper.make_tensor_type_proto(BFLOAT16, [2])
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node("Optional", xs, [name], **attributes)],
+            name,
+            [],
+            [helper.make_value_info(name, helper.make_optional_type_proto(kind))],
+        )
+        for name, xs, attributes in (("then_branch", ["x"], {}), ("else_branch", [], {"type": kind}))
+    }
+    nodes = [
+        helper.make_node("If", ["flag"], ["held"], **branches),
+        helper.make_node("OptionalGetElement", ["held"], ["y"]),
+    ]
+    proto = net(BFLOAT16, nodes, (2,))
+    proto.graph.input.append(info("flag", TensorProto.BOOL, []))
+    x = np.array([1, -3], np.float32)
+    np.testing.assert_array_equal(run(Model.load(proto).to_bytes(), {"x": x, "flag": np.array(True)})["y"], x)
+
+
 def test_bfloat16_is_computed_in_float32() -> None:
     proto = looped(BFLOAT16)
     model = Model.load(proto)

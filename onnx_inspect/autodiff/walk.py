@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from ..dtypes import FLOATS, is_float
 from ..emit import Op
+from ..model import detach
 from ..structure import all_inputs, key
 from ..widen import widen
 from .sequences import lifted, plus, zeros_like
@@ -46,7 +47,10 @@ def backward(
                 raise missing(origin)
         found, shown = lookup(rules, node), floats.node(node)
         dys = [cotangents.get(y) or _missing_cotangent(op, z) for y, z in zip(node.outputs, shown.outputs, strict=True)]
-        for x, dx, flat in _pairs(node, found(op, shown, *dys), floats):
+        dxs = found(op, shown, *dys)
+        if shown is not node:  # its subgraphs are copies
+            detach(shown)
+        for x, dx, flat in _pairs(node, dxs, floats):
             if x is None or x not in varying:
                 continue
             if dx is not None:
@@ -155,8 +159,6 @@ class _Floats:
 
     def graph(self, graph: ir.Graph) -> ir.Graph:
         """A copy of a subgraph, in float32 as well."""
-        if not self.op.wide:
-            return graph
         copy = graph.clone(allow_outer_scope_values=True)
         widen(copy, ir.DataType.FLOAT16, lambda x: self.cast(x) if self.half(x) else x)
         return copy

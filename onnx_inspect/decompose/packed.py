@@ -62,6 +62,11 @@ def _apart(op: Op, x: ir.Value, bits: int, rows: int) -> Any:
         return x
     if bits not in (2, 4):
         raise op.unsupported(f"its numbers have {bits} bits, and do not end where bytes do")
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    apart = op.BitShift(op.Unsqueeze(x, [2]), shifts, direction="RIGHT")
-    return op.Reshape(op.BitwiseAnd(apart, np.uint8(2**bits - 1)), [rows, -1])
+    return unpacked(op, x, bits, 2)
+
+
+def unpacked(op: Op, x: ir.Value, bits: int, rank: int) -> Any:
+    """Bytes along the last axis as the numbers of fewer bits within them, lowest first."""
+    steps = np.arange(0, 8, bits, dtype=np.uint8)
+    shifted = op.BitShift(op.Unsqueeze(x, [-1]), steps, direction="RIGHT")
+    return op.Reshape(op.BitwiseAnd(shifted, np.uint8(2**bits - 1)), [*[0] * (rank - 1), -1])

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from ..emit import Op, inputs
+from ..structure import label
 from .common import FLOAT
+from .packed import unpacked
 from .quantised import attributes, reals
 from .quantised_products import INT32, quantised
 from .table import decomposition
@@ -25,6 +26,7 @@ def dynamic_quantize_lstm(op: Op, node: ir.Node) -> Any:
 
     onnxruntime also puts the state on such a grid, at every step; that rounding is left out here.
     """
+    op.notes.append(f"'{label(node)}' (DynamicQuantizeLSTM) is computed without rounding its state to 8 bits")
     x, w, r, b, lengths, h, c, p, w_scale, w_zero, r_scale, r_zero = inputs(node, 12)
     x, w, r = reals(op, *quantised(op, x)), _gates(op, w, w_scale, w_zero), _gates(op, r, r_scale, r_zero)
     return op.LSTM(x, w, r, b, lengths, h, c, p, outputs=3, **attributes(node))[: len(node.outputs)]
@@ -83,7 +85,7 @@ def gather_block_quantized(op: Op, node: ir.Node) -> Any:
     q, scale, zero = (x and op.Gather(_wide(op, x), indices, axis=axis) for x in (data, scales, zeros))
     to = op.rank(indices) - 1
     if data.dtype == UINT8 and bits < 8:
-        q, zero = _unpacked(op, q, bits, rank + to), _unpacked(op, zero, bits, rank + to)
+        q, zero = unpacked(op, q, bits, rank + to), unpacked(op, zero, bits, rank + to)
         zero = op.Slice(zero, [0], op.Shape(scale, start=-1), [-1])
     return reals(op, q, scale, zero, axis=along if along < axis else along + to, block_size=block)
 
@@ -91,11 +93,3 @@ def gather_block_quantized(op: Op, node: ir.Node) -> Any:
 def _wide(op: Op, x: ir.Value) -> ir.Value:
     """Integers of 4 bits in 8, for Gather."""
     return op.Cast(x, to=_EIGHT[x.dtype]) if x.dtype in _EIGHT and x.dtype != UINT8 else x
-
-
-def _unpacked(op: Op, x: ir.Value, bits: int, rank: int) -> ir.Value:
-    """Bytes along the last axis as the numbers of fewer bits within them, lowest first."""
-    steps = op.const(np.arange(0, 8, bits, dtype=np.uint8))
-    shifted = op.BitShift(op.Unsqueeze(x, [-1]), steps, direction="RIGHT")
-    numbers = op.BitwiseAnd(shifted, op.const((1 << bits) - 1, UINT8))
-    return op.Reshape(numbers, [*[0] * (rank - 1), -1])

@@ -75,13 +75,14 @@ def decompose(model: ir.Model, table: Mapping[str, Decomposition], *, keep: bool
         keep: leave a node whose form its decomposition does not cover.
 
     Returns:
-        Sentences for the user: which operators were taken apart, and which nodes stay.
+        Sentences for the user: which operators were taken apart, what that changes, and which nodes stay.
 
     Raises:
         UnsupportedError: a form that its decomposition does not cover.
     """
     done: dict[str, None] = {}
     kept: dict[ir.Node, str] = {}
+    notes: list[str] = []
     while any(applies(node, table) and node not in kept for node in model.graph.all_nodes()):
         op = Op(model.graph)
         for node in list(model.graph.all_nodes()):
@@ -96,10 +97,11 @@ def decompose(model: ir.Model, table: Mapping[str, Decomposition], *, keep: bool
                     kept[node] = f"{error} It stays as it is, and gradients stop there."
             for new in added:
                 _type(model, new)
+        notes += op.notes
     used = {node.domain for node in model.graph.all_nodes()}
     for domain in [d for d in model.graph.opset_imports if d and d not in used]:
         del model.graph.opset_imports[domain]
-    return [*([f"{', '.join(done)} taken apart into standard operators"] if done else []), *kept.values()]
+    return [*([f"{', '.join(done)} taken apart into standard operators"] if done else []), *notes, *kept.values()]
 
 
 def _replace(outer: Op, node: ir.Node, decomposition: Decomposition) -> list[ir.Node]:
@@ -112,8 +114,9 @@ def _replace(outer: Op, node: ir.Node, decomposition: Decomposition) -> list[ir.
         emitted = decomposition(op, node)
         outputs = [emitted] if isinstance(emitted, ir.Value) else list(emitted)
         outputs += [None] * (len(node.outputs) - len(outputs))
-        pairs = [(y, _own(op, new)) for y, new in zip(node.outputs, outputs, strict=True) if new is not None]
-    for y, new in zip(node.outputs, outputs, strict=True):
+        given = [(y, new) for y, new in zip(node.outputs, outputs, strict=True) if y.name]
+        pairs = [(y, _own(op, new)) for y, new in given if new is not None]
+    for y, new in given:
         if new is None and (y.uses() or y.is_graph_output()):
             raise UnsupportedError(
                 f"Node '{label(node)}' ({key(node)}) has an output '{y.name}' that standard operators do not give."

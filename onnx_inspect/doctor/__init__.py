@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError, InspectError, LayerError, TargetError, UnsupportedError
-from ..methods.job import Job, image_input
+from ..autodiff.gradient import scored
+from ..errors import InputError, InspectError, TargetError, UnsupportedError
+from ..methods.job import SCORE, Job, image_input
 from ..model import Model
-from ..target import Element, parse
+from ..target import Element
 from ..versions import versions
-from . import file, install, path, photos, probe
+from . import feeds, file, install, path, photos, probe, subject
 from .report import Finding, Report, Severity
 
 if TYPE_CHECKING:
@@ -113,60 +115,23 @@ def _try(
         image_input(model)
     except InputError as error:
         return report.add(Finding("error", "file", str(error)))
-    feeds, how, notes = probe.feeds(model, pictures, flags)
-    job = Job(model, feeds, target, engine=engine, preprocessing=how, score=score, labels=labels)
+    values, how, notes = feeds.make(model, pictures, flags, engine)
+    job = Job(model, values, target, engine=engine, preprocessing=how, score=score, labels=labels)
     report.notes = list(dict.fromkeys([*notes, *(n for n in job.notes if n not in model.notes)]))
     if job.scores is None and not isinstance(job.target, Element):
-        report.add(_stand_in(report, job))
+        report.add(subject.stand_in(report, job))
         if not report.target:
             return None
-    at = _layer(report, job, layer)
+    with suppress(UnsupportedError):
+        scored(model, job.target, score=SCORE)  # a target that makes no sense is no finding
+    at = subject.layer_of(report, job, layer)
     _gradients(report, job, at, bool(pictures))
+    if able := next((name for name, works in report.methods.items() if works), ""):
+        report.add(*subject.arrays(job, able))
     if pictures:
         report.presets = photos.trials(job, pictures)
         report.add(*photos.check(report.presets))
     return None
-
-
-def _stand_in(report: Report, job: Job) -> Finding:
-    """Without class scores, something else is explained: a channel of an output, or of a tensor before it."""
-    graph, source = job.model.ir.graph, job.input.name
-    starts = [v for v in graph.inputs if v.name == source]
-    told = path.element(job.model, reversed(graph.outputs))
-    ends = [n for v in graph.outputs for n in path.cutters(job.model, v, starts)]
-    if told:
-        shape = ", ".join(f"'{s.name}' {s.sizes()} {s.dtype}" for s in job.model.outputs[:4])
-        what = f"no output holds one score per class ({shape})"
-        finding = Finding("warning", "operators", what, f"name the elements to explain, as in --target {told}")
-    elif ends:
-        told = path.element(job.model, [x for x in ends[-1].inputs if x is not None])
-        finding = path.cut(job.model, ends[-1], source, "error")
-    else:
-        what = "no output depends on the input by floating-point numbers, so nothing has a gradient"
-        finding = Finding("error", "operators", what)
-    if told:
-        job.target = parse(told.strip('"'), job.model, job.labels, job.score)
-        report.target = told
-    return finding
-
-
-def _layer(report: Report, job: Job, name: str) -> Layer | None:
-    """The map that is explained, None if there is none."""
-    known = len(job.notes)
-    try:
-        at = job.layer(name)
-    except LayerError as error:
-        if name != "auto":
-            raise
-        report.add(Finding("warning" if job.preprocessing is not None else "note", "operators", str(error)))
-        return None
-    report.notes += job.notes[known:]
-    if at.layout is None or len(at.layout) != 4:
-        raise LayerError(
-            f"'{at.name}' ({at.op_type}) is not a map with height and width: "
-            "`onnx-inspect layers MODEL --spatial` lists those that are."
-        )
-    return at
 
 
 def _gradients(report: Report, job: Job, at: Layer | None, real: bool) -> None:
@@ -175,30 +140,38 @@ def _gradients(report: Report, job: Job, at: Layer | None, real: bool) -> None:
     able = dict.fromkeys([*([at.tensor] if at is not None else []), source], False)
     smooth = [name for name in able if name != source or np.dtype(job.input.dtype).kind == "f"]
     if source not in smooth:
-        what = f"the input '{source}' holds {job.input.dtype} numbers, which have no gradient"
-        report.add(Finding("note", "gradient", what, "gradcam and occlusion need none there", source))
+        report.add(subject.no_floats(job, at))
     stopped = None
     try:
         found = dict.fromkeys(smooth, probe.gradients(job, smooth))
     except InspectError:  # one by one, then
         found, stopped = {}, probe.forward(job, made_up=not picture)
         report.add(*filter(None, [stopped]))
-    for name in smooth if stopped is None or stopped.severity != "error" else ():
+    runs, told = stopped is None or stopped.severity != "error", set()
+    hidden = probe.covered(job, at) if at is not None and picture and stopped is None else None
+    for name in smooth if runs else ():
         severity: Severity = "warning" if any(able.values()) else "error"
         try:
             values = found.get(name) or probe.gradients(job, [name], run=stopped is None)
         except (UnsupportedError, TargetError) as error:
-            blame = path.blocked(job.model, job.explained_tensor, name, error, severity)
+            ways = ["cover parts of the input instead (occlusion)"] if at is not None and not hidden else []
+            blame = path.blocked(job.model, job.explained_tensor, name, error, severity, ways)
             if not blame.where or all(f.where != blame.where for f in report.findings):  # the layer's is the same
                 report.add(blame)
             continue
         except InspectError as error:
-            report.add(Finding(severity, "gradient", str(error), where=name))
+            if str(error) not in told:
+                report.add(Finding(severity, "gradient", str(error), where=name))
+            told.add(str(error))
             continue
         wrong = list(probe.check(job, values, name, real)) if values else []
-        report.add(*wrong)
+        report.add(*(f for f in wrong if f.where not in told))  # what is wrong at the layer is so at the input
+        told |= {f.where for f in wrong}
         able[name] = all(f.severity != "error" for f in wrong)
-    report.methods = {"saliency": able[source]}
+    if at is not None or picture:
+        report.methods["gradcam"] = at is not None and able[at.tensor]
+    report.methods["saliency"] = able[source]
     if picture:
-        cam = at is not None and able[at.tensor]
-        report.methods = {"gradcam": cam, "saliency": able[source], "occlusion": at is not None and stopped is None}
+        report.methods["occlusion"] = at is not None and stopped is None and hidden is None
+    if hidden is not None and (hidden.severity == "warning" or all(f.severity != "error" for f in report.findings)):
+        report.add(hidden)

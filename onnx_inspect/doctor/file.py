@@ -16,10 +16,11 @@ from ..errors import ModelError
 from ..model import Model, load
 from ..obstacles import machine
 from ..source import nodes, read
-from ..structure import key, sizes
-from .report import Finding
+from ..structure import key, label, sizes
+from .report import Finding, typed
 
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+_RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split())
 _QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _LIMITS = {
     onnx.TensorProto.FLOAT16: "numbers beyond 65504 overflow and those below 6e-8 vanish",
@@ -57,26 +58,29 @@ def _raw(given: Any) -> onnx.ModelProto | None:
 def operators(proto: onnx.ModelProto) -> Counter[str]:
     """How often each operator of the file occurs, in subgraphs and functions too: "Conv", or "domain::Op"."""
     own = {(f.domain, f.name) for f in proto.functions}
-    every = itertools.chain.from_iterable(map(nodes, [proto.graph, *proto.functions]))
-    return Counter(
-        f"{n.domain}::{n.op_type}" if n.domain not in ("", "ai.onnx") else n.op_type
-        for n in every
-        if (n.domain, n.op_type) not in own
-    )
+    return Counter(_key(n) for n in _nodes(proto) if (n.domain, n.op_type) not in own)
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    return itertools.chain.from_iterable(map(nodes, [proto.graph, *proto.functions]))
+
+
+def _key(node: onnx.NodeProto) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
 
 
 def check(proto: onnx.ModelProto, model: Model | None) -> list[Finding]:
     """What can be said before anything runs."""
     count = operators(proto)
     kept = {key(node) for node in model.ir.graph.all_nodes()} if model is not None else set(count)
-    found = [*_machines({op: n for op, n in count.items() if op in kept}), *_numbers(proto, count)]
+    found = [*_machines(proto, {op: n for op, n in count.items() if op in kept}), *_numbers(proto, count)]
     if model is not None:
-        found += [*_contradictions(proto, model), *_sizes(proto, model)]
+        found += [*_contradictions(proto, model), *_sizes(proto, model), *_random(model)]
         found += [Finding("note", "file", note) for note in model.notes]
     return found
 
 
-def _machines(count: Mapping[str, int]) -> Iterator[Finding]:
+def _machines(proto: onnx.ModelProto, count: Mapping[str, int]) -> Iterator[Finding]:
     """Operators that are written for one machine, or that nobody but their author knows."""
     groups: dict[tuple[str, str], list[str]] = {}
     for op in sorted(count):
@@ -87,8 +91,9 @@ def _machines(count: Mapping[str, int]) -> Iterator[Finding]:
         if found is not None:
             groups.setdefault(found, []).append(op)
     for (why, remedy), ops in groups.items():
-        what = f"{', '.join(f'{op} ({count[op]})' for op in ops)}: {why}"
-        yield Finding("warning", "file", what, remedy, ops[0])
+        first = next(n.name or n.output[0] for n in _nodes(proto) if _key(n) in ops)
+        what = f"{', '.join(f'{op} ({count[op]})' for op in ops)}, first in node '{first}': {why}"
+        yield Finding("warning", "file", what, remedy, first)
 
 
 def _numbers(proto: onnx.ModelProto, count: Counter[str]) -> Iterator[Finding]:
@@ -122,7 +127,8 @@ def _contradictions(proto: onnx.ModelProto, model: Model) -> Iterator[Finding]:
             continue
         inferred = [d if isinstance(d, int) else None for d in value.shape] if value.shape is not None else None
         said = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
-        if value.dtype is not None and kind.elem_type not in (0, value.dtype.value):
+        widened = kind.elem_type == onnx.TensorProto.BFLOAT16 and value.dtype == ir.DataType.FLOAT
+        if value.dtype is not None and not widened and kind.elem_type not in (0, value.dtype.value):
             wrong.append((info.name, ir.DataType(kind.elem_type).name, value.dtype.name))
         elif kind.HasField("shape") and inferred is not None and _differ(said, inferred):
             wrong.append((info.name, sizes(said), sizes(inferred)))
@@ -130,8 +136,35 @@ def _contradictions(proto: onnx.ModelProto, model: Model) -> Iterator[Finding]:
         name, said_so, is_so = wrong[0]
         rest = f", and of {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""
         what = f"the file records {said_so} for '{name}', which is {is_so}{rest}"
-        remedy = "this tool infers shapes afresh, others may not: `onnx.shape_inference` over a file without value_info"
-        yield Finding("warning", "file", what, remedy, name)
+        yield Finding("warning", "file", what, f"this tool infers shapes afresh; for others, `{_clear(model)}`", name)
+
+
+def _clear(model: Model) -> str:
+    """The command that takes out what a file records of shapes."""
+    path = str(model.source.path or "model.onnx")
+    steps = [
+        "import onnx",
+        f"m = onnx.load({path!r})",
+        "del m.graph.value_info[:]",
+        "[v.type.tensor_type.ClearField('shape') for v in m.graph.output]",
+        "onnx.save(m, 'mended.onnx')",
+    ]
+    return f"python -c {typed('; '.join(steps))}"
+
+
+def _random(model: Model) -> Iterator[Finding]:
+    """Operators that give something else in every run."""
+    found = [n for n in model.ir.graph.all_nodes() if n.op_type in _RANDOM or _trains(n)]
+    if found:
+        what = f"'{label(found[0])}' ({key(found[0])}) draws random numbers, so no two runs explain the same score"
+        remedy = "export the model for inference (model.eval() in PyTorch)"
+        yield Finding("warning", "file", what, remedy, label(found[0]))
+
+
+def _trains(node: ir.Node) -> bool:
+    """A Dropout that drops."""
+    mode = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
+    return mode is not None and (mode.const_value is None or bool(mode.const_value.numpy()))
 
 
 def _differ(said: list[int | None], inferred: list[int | None]) -> bool:

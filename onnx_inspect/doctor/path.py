@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -11,9 +11,10 @@ from .. import autodiff  # noqa: F401  (fills the table)
 from ..autodiff.table import CONSTANTS, INTEGERS, RULES, find
 from ..dtypes import is_float
 from ..model import Model
-from ..obstacles import STEPS
+from ..naming import Layer
+from ..obstacles import STEPS, machine
 from ..structure import all_inputs, key, label, needed, varying
-from .report import Finding, Severity
+from .report import Finding, Severity, typed
 
 _SIZES = frozenset({"Shape", "Size", "ConstantOfShape", "EyeLike"})
 _INDICES = (ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING)
@@ -53,8 +54,11 @@ def cutters(model: Model, tensor: ir.Value, sources: Iterable[ir.Value]) -> list
     return ends if tensor not in smooth else []
 
 
-def blocked(model: Model, tensor: str, wrt: str, error: Exception, severity: Severity) -> Finding:
-    """Why there is no gradient of a tensor with respect to another: `error`, told by the nodes that are to blame."""
+def blocked(model: Model, tensor: str, wrt: str, error: Exception, severity: Severity, ways: Sequence[str]) -> Finding:
+    """Why there is no gradient of a tensor with respect to another: `error`, told by the nodes that are to blame.
+
+    `ways` are what can be done instead.
+    """
     graph, end, start = model.ir.graph, model.value(tensor), model.value(wrt)
     path = needed(graph, end) & varying(graph, [start])
     unknown = [
@@ -77,8 +81,24 @@ def blocked(model: Model, tensor: str, wrt: str, error: Exception, severity: Sev
         what = (
             f"{len(unknown)} nodes between '{wrt}' and the target have no gradient rule ({ops}), the last is {nearest}"
         )
-    maps = "choose a --layer behind it, cover parts of the input instead (occlusion), or " if model.layouts else ""
-    return Finding(severity, "operators", what, f"{maps}write the rule (@onnx_inspect.rule)", label(unknown[-1]))
+    ways = [behind(model, path, unknown[-1]) if severity == "error" else "", *ways]
+    if not any(machine(key(node)) for node in unknown):  # nobody writes rules for those
+        ways.append("write the rule (@onnx_inspect.rule)")
+    return Finding(severity, "operators", what, ", or ".join(filter(None, ways)), label(unknown[-1]))
+
+
+def behind(model: Model, path: Container[ir.Value], node: ir.Node) -> str:
+    """Advice to explain at the last map that a node of the path has no part in what follows; "" if there is none."""
+    for at in reversed(maps(model)):
+        value = model.values[at.tensor]
+        if value in path and not any(y in varying(model.ir.graph, [value]) for y in node.outputs):
+            return f"explain at --layer {typed(at.name)}"
+    return ""
+
+
+def maps(model: Model) -> list[Layer]:
+    """The layers with height and width."""
+    return [at for at in model.layers if at.role == "spatial" and at.layout is not None and len(at.layout) == 4]
 
 
 def cut(model: Model, node: ir.Node, wrt: str, severity: Severity) -> Finding:
@@ -88,7 +108,9 @@ def cut(model: Model, node: ir.Node, wrt: str, severity: Severity) -> Finding:
     why = STEPS.get(key(node)) or ("it does not vary smoothly" if is_float(y) else f"it gives {kind} values")
     what = f"no gradient gets from the target past '{label(node)}' ({key(node)}) to '{wrt}', since {why}"
     before = element(model, [x for x in node.inputs if x is not None and x in model.varying])
-    remedy = f"explain a tensor before it, as in --target {before}" if before else "change parts of the input instead"
+    remedy = (
+        f"explain a tensor before it, as in --target {typed(before)}" if before else "change parts of the input instead"
+    )
     return Finding(severity, "operators", what, remedy, label(node))
 
 
@@ -99,6 +121,6 @@ def element(model: Model, values: Iterable[ir.Value]) -> str:
     fit = [v for v in inner if v.shape is not None and len(v.shape) > 1]
     if not fit:
         return ""
-    letters = model.layouts.get(fit[-1], "")
+    letters, name = model.layouts.get(fit[-1], ""), repr(fit[-1].name)
     axis = letters.index("C") if "C" in letters else len(fit[-1].shape or ()) - 1
-    return f"\"'{fit[-1].name}'[{':, ' * (axis - 1)}0]\""
+    return f"{name}[{':, ' * (axis - 1)}0]"

@@ -2,76 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .. import image
 from ..autodiff.gradient import differentiate, scored, vjp
 from ..dtypes import is_float
-from ..errors import InputError, InspectError, ModelError
+from ..errors import InspectError, ModelError
 from ..methods import predict
-from ..methods.job import SCORE, Job, guess_preprocessing, image_input
+from ..methods.job import SCORE, Job
 from ..model import Model
-from ..preprocess import Preprocessing
+from ..naming import Layer
 from ..rewrite import expose
-from ..structure import Spec, key, label, needed, varying
+from ..structure import key, label, needed, varying
 from . import path
-from .report import Finding, Severity
+from .report import Finding, Severity, typed
 
-MOST = 8  # photos whose gradients are looked at
-_OPEN = 16  # for sizes that nobody knows
 _SURE = 0.999  # a probability beyond this leaves less than a thousandth of the gradient
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-
-
-def feeds(
-    model: Model, photos: Sequence[Path], flags: Mapping[str, Any]
-) -> tuple[dict[str, NDArray[Any]], Preprocessing | None, list[str]]:
-    """A value per input: photos, else a smooth picture of random colours, else normal numbers; and notes.
-
-    Raises:
-        InputError: photos are given for an input that takes none.
-        PhotoError: a photo cannot be read.
-    """
-    notes: list[str] = []
-    first, rng = image_input(model), np.random.default_rng(0)
-    preprocessing: Preprocessing | None = None
-    try:
-        preprocessing, notes = guess_preprocessing(model, **flags)
-    except InputError:
-        if photos or any(value is not None for value in flags.values()):
-            raise
-    n = _fixed(model, first) or min(len(photos), MOST) or 1
-    batch = first.shape[0] if first.shape else None
-    found = {spec.name: _numbers(spec, n, batch, rng) for spec in model.inputs}
-    if preprocessing is not None:
-        coarse = rng.uniform(0, 255, (n, 8, 8, 3)).astype(np.float32)
-        pictures = [image.resize(c, preprocessing.size, "linear").astype(np.uint8) for c in coarse]
-        found[first.name] = preprocessing.batch([image.read(p) for p in photos[:MOST]] or pictures)
-    if invented := [spec.name for spec in model.inputs if spec.name != first.name]:
-        notes.append(f"made-up numbers stand for the other inputs: {', '.join(invented)}")
-    return found, preprocessing, notes
-
-
-def _fixed(model: Model, spec: Spec) -> int | None:
-    """How many samples there have to be."""
-    if not spec.shape:
-        return 1
-    return spec.shape[0] if isinstance(spec.shape[0], int) and not model.batch_relaxed else None
-
-
-def _numbers(spec: Spec, n: int, batch: int | str | None, rng: np.random.Generator) -> NDArray[Any]:
-    shape = [
-        d if isinstance(d, int) else n if i == 0 or (d is not None and d == batch) else _OPEN
-        for i, d in enumerate(spec.shape)
-    ]
-    kind = np.dtype(spec.dtype) if spec.dtype != "unknown" else np.dtype(np.float32)
-    return (rng.normal(size=shape) if kind.kind == "f" else np.ones(shape)).astype(kind)
+_HEALTHY = "export the model again, from a healthy checkpoint"
 
 
 def gradients(job: Job, wrt: Sequence[str], *, run: bool = True) -> dict[str, NDArray[Any]]:
@@ -109,7 +62,7 @@ def _overflow(job: Job, made: str) -> Finding:
             numbers = weight.numpy().astype(np.float32)
             if np.isnan(numbers).any() or (np.isposinf(numbers).any() and weight.size > 1):  # a bound may be infinite
                 what = f"the weight '{name}' holds {_kind(numbers)}, and with it everything behind it"
-                return Finding("error", "gradient", what, "export the model again, from a healthy checkpoint", name)
+                return Finding("error", "gradient", what, _HEALTHY, name)
     names = [c.tensor for c in job.model.layers]
     try:
         values = job.engine.run(expose(job.model, names), job.feeds, names)
@@ -117,11 +70,21 @@ def _overflow(job: Job, made: str) -> Finding:
     except (InspectError, StopIteration):
         return Finding("error", "gradient", f"the score is not a number {made}", "check the preprocessing")
     node = job.model.values[first].producer()
+    for x in node.inputs if node is not None else ():
+        weight = x.const_value if x is not None else None
+        if weight is not None and weight.dtype.is_floating_point() and not _finite(weight.numpy()):
+            kind = _kind(weight.numpy().astype(np.float32))
+            what = f"the weight '{weight.name}' holds {kind}, and with it '{first}'"
+            return Finding("error", "gradient", what, _HEALTHY, weight.name or "")
     at = f"'{first}', from '{label(node)}' ({key(node)})" if node is not None else f"'{first}'"
     what = f"{made}, {at} is the first tensor with {_kind(values[first])}"
     half = job.model.values[first].dtype in _HALVES
     remedy = "export in float32, since half precision overflows" if half else "check the preprocessing"
     return Finding("error", "gradient", what, remedy, first)
+
+
+def _finite(values: NDArray[Any]) -> bool:
+    return bool(np.isfinite(values.astype(np.float32)).all())
 
 
 def _kind(values: NDArray[Any]) -> str:
@@ -137,7 +100,9 @@ def _located(job: Job, wrt: str, what: str, severity: Severity, bad: Callable[[N
     names = list(dict.fromkeys(names))
     feeds = job.feeds | job.target.feeds(job.n) | {f"cotangent.{SCORE}": np.ones(job.n, np.float32)}
     wanted = [f"gradient.{n}" for n in names]
-    remedy = "choose a --layer behind it, another --target, or occlusion"
+    remedy = "choose another --target, or try occlusion"
+    if job.preprocessing is None:
+        remedy = "see whether it is so on real numbers, from Python"
     try:
         found = job.engine.run(vjp(model, names, [SCORE]), feeds, wanted)
     except InspectError:
@@ -148,6 +113,7 @@ def _located(job: Job, wrt: str, what: str, severity: Severity, bad: Callable[[N
     node = next((n for n in reversed(last.consumers()) if any(y in between for y in n.outputs)), None)
     if node is None:
         return Finding(severity, "gradient", what, remedy, wrt)
+    remedy = ", ".join(filter(None, [path.behind(model, between, node), remedy]))
     half = ", which computes in half precision" if node.outputs[0].dtype in _HALVES else ""
     what += f": it becomes so in '{label(node)}' ({key(node)}){half}"
     return Finding(severity, "gradient", what, remedy, label(node))
@@ -179,7 +145,7 @@ def _logits(job: Job) -> str:
     between = needed(job.model.ir.graph, job.model.value(job.scores.tensor))
     ends = [n for n in job.model.ir.graph if n.op_type in ("Softmax", "Sigmoid") and n.outputs[0] in between]
     before = path.element(job.model, [x for n in ends[-1:] for x in n.inputs if x is not None])
-    return f"explain the logits, as in --target {before}" if before else "export the model without its softmax"
+    return f"explain the logits, as in --target {typed(before)}" if before else "export the model without its softmax"
 
 
 def forward(job: Job, *, made_up: bool) -> Finding | None:
@@ -190,5 +156,28 @@ def forward(job: Job, *, made_up: bool) -> Finding | None:
         if made_up and not isinstance(error, ModelError):
             what = f"the model does not run on made-up numbers, so nothing could be tried ({error})"
             return Finding("warning", "gradient", what.replace(".)", ")"), "explain it from Python, with real ones")
-        return Finding("error", "gradient", str(error))
+        return _refused(job.model, error)
+    return None
+
+
+def _refused(model: Model, error: InspectError) -> Finding:
+    """Why onnxruntime does not run a model, with the node where it only names the operator."""
+    said = re.search(r"(\S+):(\w+)\(-?\d+\) is not a registered", str(error))
+    for node in model.ir.graph.all_nodes() if said else ():
+        if said and (node.domain or "ai.onnx", node.op_type) == said.groups():
+            what = f"onnxruntime has no operator {key(node)}, as in node '{label(node)}'"
+            return Finding("error", "operators", what, "ask for the model in standard operators", label(node))
+    remedy = "if onnxruntime runs the file by itself, that is a fault of this tool, else export the file again"
+    return Finding("error", "gradient", str(error).removesuffix("."), remedy)
+
+
+def covered(job: Job, at: Layer) -> Finding | None:
+    """Why occlusion cannot be had, None if it can: it runs many copies of a photo at a time."""
+    try:
+        found = job.forward([at.tensor], job.target, job.copies(0, 2) | job.target.feeds(2))
+    except InspectError as error:
+        return Finding("error", "gradient", f"occlusion: {error}")
+    if any(len(values) != 2 for values in found.values()):
+        what = "two samples in one run do not give two scores, which occlusion needs"
+        return Finding("warning", "gradient", what, "let each run alone (--batch 1)")
     return None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 RANK: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
+
+
+def typed(word: str) -> str:
+    """A word of a command line, as a shell takes it."""
+    return f'"{word}"' if not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,9 @@ class Report:
         ways = " and ".join(filter(None, [", ".join(able[:-1]), *able[-1:]]))
         if not able:
             return f"cannot be explained as it is ({' and '.join(found) or 'see the notes'})"
-        able_to = f"{ways} can explain this model" + (f" with such a --target as {self.target}" * bool(self.target))
+        able_to = f"{ways} can explain this model" + (
+            f" with such a --target as {typed(self.target)}" if self.target else ""
+        )
         if self.fine:
             return f"fine: {able_to}"
         lost = [name for name, works in self.methods.items() if not works]

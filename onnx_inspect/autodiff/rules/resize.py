@@ -42,8 +42,6 @@ def resize(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
         how["extrapolation_value"] = 0.0
     policy = attributes.get_string("keep_aspect_ratio_policy", "stretch") if scales is None else "stretch"
     how["keep_aspect_ratio_policy"] = policy
-    if policy != "stretch" and min(attributes.get_ints("axes", (0,))) < 0:
-        raise op.unsupported("onnxruntime ignores negative axes with a keep_aspect_ratio_policy; count them from 0")
     grown = _grown(op, x, y)
     if policy != "stretch":
         grown = _fit(op, x, sizes, axes, policy)

@@ -1,0 +1,96 @@
+"""What is explained: target, map and input, and what stands in where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..dtypes import is_float
+from ..errors import LayerError
+from ..methods.job import Job
+from ..naming import Layer
+from ..structure import needed, varying
+from ..target import parse
+from . import path
+from .report import Finding, Report, Severity, typed
+
+
+def stand_in(report: Report, job: Job) -> Finding:
+    """Without class scores, something else is explained: a channel of an output, or of a tensor before it."""
+    graph, source = job.model.ir.graph, job.input.name
+    starts = [v for v in graph.inputs if v.name == source]
+    told = path.element(job.model, reversed(graph.outputs))
+    ends = [n for v in graph.outputs for n in path.cutters(job.model, v, starts)]
+    if told:
+        shape = ", ".join(f"'{s.name}' {s.sizes()} {s.dtype}" for s in job.model.outputs[:4])
+        what = f"no output holds one score per class ({shape})"
+        finding = Finding("warning", "operators", what, f"name the elements to explain, as in --target {typed(told)}")
+    elif ends:
+        told = path.element(job.model, [x for x in ends[-1].inputs if x is not None])
+        finding = path.cut(job.model, ends[-1], source, "error")
+    else:
+        what = "no output depends on the input by floating-point numbers, so nothing has a gradient"
+        finding = Finding("error", "operators", what)
+    if told:
+        job.target = parse(told, job.model, job.labels, job.score)
+        report.target = told
+    return finding
+
+
+def arrays(job: Job, method: str) -> Iterator[Finding]:
+    """What the command line, which knows nothing but photos, cannot feed."""
+    specs = {s.name: s for s in job.model.inputs}
+    if len(specs) > 1:
+        others = ", ".join(f"'{name}' ({s.sizes()} {s.dtype})" for name, s in specs.items() if name != job.input.name)
+        feeds = ", ".join(f"{name!r}: ..." for name in specs)
+        what = f"there are more inputs than a photo, {others}, and made-up numbers stood for them"
+        yield Finding("note", "file", what, f"explain it from Python, as in oi.{method}(model, {{{feeds}}})")
+    elif job.preprocessing is None:
+        what = f"the input '{job.input.name}' ({job.input.sizes()} {job.input.dtype}) takes no photos"
+        yield Finding("note", "file", what, f"explain it from Python, with an array: oi.{method}(model, x)")
+
+
+def layer_of(report: Report, job: Job, name: str) -> Layer | None:
+    """The map that is explained, None if there is none."""
+    known = len(job.notes)
+    try:
+        at = job.layer(name)
+    except LayerError:
+        if name != "auto":
+            raise
+        if not any("::" in op and not op.startswith("ai.onnx.ml") for op in path.without_rule(job.model)):
+            report.add(_no_map(job))
+        return None
+    if at.layout is None or len(at.layout) != 4:
+        if name == "auto":
+            report.add(_no_map(job))
+            return None
+        raise LayerError(
+            f"'{at.name}' ({at.op_type}) is not a map with height and width: "
+            "`onnx-inspect layers MODEL --spatial` lists those that are."
+        )
+    report.notes += job.notes[known:]
+    return at
+
+
+def _no_map(job: Job) -> Finding:
+    """Why gradcam and occlusion have nothing to draw on, and a map that not all of the path runs through."""
+    graph, start, end = job.model.ir.graph, job.model.value(job.input.name), job.model.value(job.explained_tensor)
+    way = needed(graph, end) & varying(graph, [start])
+    maps = [at for at in path.maps(job.model) if job.model.values[at.tensor] in way]
+    severity: Severity = "warning" if job.preprocessing is not None else "note"
+    if not maps:
+        what = "no tensor on the path to the target is a map with height and width, as gradcam and occlusion need"
+        return Finding(severity, "operators", what)
+    what = "no map with height and width has all of the path to the target run through it"
+    return Finding(severity, "operators", what, f"choose one, as --layer {typed(maps[-1].name)}", maps[-1].name)
+
+
+def no_floats(job: Job, at: Layer | None) -> Finding:
+    """An input of integers: a note where there is a map, else the tensor to look at instead."""
+    what = f"the input '{job.input.name}' holds {job.input.dtype} numbers, which have no gradient"
+    if at is not None:
+        return Finding("note", "gradient", what, "gradcam and occlusion need none there", job.input.name)
+    floats = (y for node in job.model.ir.graph for y in node.outputs if is_float(y) and y in job.model.varying)
+    first = next((y.name for y in floats), None)
+    remedy = f"ask for that of a tensor, from Python: oi.gradient(model, {str(job.target)!r}, [{first!r}])"
+    return Finding("error", "gradient", what, remedy if first else "", job.input.name)
