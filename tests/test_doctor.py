@@ -84,7 +84,8 @@ def test_wrong_words_and_files_are_no_findings(tmp_path: Path) -> None:
     path, text = nets.save(tmp_path), tmp_path / "text.onnx"
     text.write_text("hello")
     for words in ([text], [tmp_path / "none.onnx"], [path, tmp_path / "none.jpg"], [path, "--device", "gpu"],
-                  [path, "--target", "99"], [path, "--target", "'logits'[99]"], [path, "--target", "'logits'[:, :, 0]"], [path, "--layer", "nope"], [path, "--layer", "head"]):  # fmt: skip
+                  [path, "--target", "99"], [path, "--target", "'scores'[99]"], [path, "--target", "'scores'[:, :, 0]"],
+                  [path, "--layer", "nope"], [path, "--layer", "head"]):  # fmt: skip
         result = call(*words)
         assert result.exit_code == 2, result.output
         assert len(result.stderr.splitlines()) == 1
