@@ -69,7 +69,10 @@ class Model:
         except ModelError:
             raise
         except Exception as error:  # onnx_ir and onnx raise many kinds for graphs that contradict themselves
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
             raise ModelError(f"'{origin.name}' cannot be interpreted as an ONNX graph: {reason}") from error
         return cls(graph, origin, notes, batch_relaxed=relaxed)
 

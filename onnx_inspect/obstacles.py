@@ -17,7 +17,10 @@ STEPS = {
     "ai.onnx.ml::LabelEncoder": "it gives labels",
 } | dict.fromkeys(("Floor", "Ceil", "Round", "Sign"), "it is a step function")
 
-_AGAIN, _STANDARD = "save it again with ORT_ENABLE_EXTENDED", "ask for the model in standard operators"
+_AGAIN, _STANDARD = (
+    "ask for the original, or save that with ORT_ENABLE_EXTENDED",
+    "ask for the model in standard operators",
+)
 # Operators, and whole domains, that run on one kind of machine only: why, and what to do.
 MACHINES = {
     "com.microsoft.nchwc": ("onnxruntime saved this file for one kind of processor (optimisation level ALL)", _AGAIN),

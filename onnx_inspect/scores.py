@@ -77,7 +77,9 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
 
 
 def as_floats(value: ir.Value) -> ir.Value | None:
-    """An output as floats: behind the quantiser or cast that ends integer models."""
+    """An output as floats: behind the quantiser or cast that ends integer models; None if it holds no floats."""
+    if isinstance(value.type, ir.SequenceType | ir.OptionalType):
+        return None
     while not is_float(value):
         node = value.producer()
         if node is None or node.op_type not in _PASSIVE or node.inputs[0] is None:

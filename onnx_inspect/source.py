@@ -149,7 +149,7 @@ def _check(proto: onnx.ModelProto, where: str) -> None:
 
     # Protobuf reads many foreign files without complaint: a real model has a graph with outputs and an IR version.
     if not proto.ir_version or not proto.graph.output or not (proto.graph.node or proto.graph.initializer):
-        raise ModelError(f"{where} is not an ONNX model: it has no graph.")
+        raise ModelError(f"{where} is not an ONNX model: its graph has no nodes or no outputs.")
     if not proto.opset_import:
         raise ModelError(f"{where} names no operator set; it cannot be interpreted.")
     graph = proto.graph

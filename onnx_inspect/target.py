@@ -161,7 +161,7 @@ class Element(Target):
     kind: ScoreKind = "logits"
 
     def __str__(self) -> str:
-        name = self.output if re.fullmatch(r"\w[\w.]*", self.output) else f"'{self.output}'"
+        name = self.output if re.fullmatch(r"\w[\w.]*", self.output) else repr(self.output)
         parts = [
             ":" if i is None else str(i) if isinstance(i, int) else ":".join("" if e is None else str(e) for e in i)
             for i in self.index

@@ -261,6 +261,19 @@ def test_boxes_need_elements() -> None:
     assert look(proto, target="'boxes'[:, 0]").fine
 
 
+def test_sequences_have_no_elements() -> None:
+    nodes = [
+        n("GlobalAveragePool", ["x"], ["p"]),
+        n("Flatten", ["p"], ["f"]),
+        n("SplitToSequence", ["f"], ["y"], axis=1),
+    ]
+    proto = model(nodes, PICTURE, {"f": ["N", 3]})
+    proto.graph.output.append(helper.make_tensor_sequence_value_info("y", FLOAT, None))
+    graph = load(proto.SerializeToString())
+    assert path.element(graph, graph.ir.graph.outputs[1:]) == ""
+    assert path.element(graph, graph.ir.graph.outputs) == "'f'[0]"
+
+
 def test_boxes_chosen_by_suppression() -> None:
     weights = {"k": np.int64([5]), "t": np.float32([0.5])}
     nodes = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
@@ -370,3 +370,13 @@ def test_what_was_assumed_is_said(model: oi.Model, tmp_path: Path) -> None:
     notes = oi.gradcam(nets.classifier(final="Softmax"), nets.photo(tmp_path), engine=ENGINE).notes
     for word in ("preprocessing", "before the final softmax", "layer: 'body.relu2'"):
         assert any(word in n for n in notes), word
+
+
+def test_occlusion_says_where_samples_meet() -> None:
+    proto = nets.classifier()
+    proto.graph.node.append(helper.make_node("ReduceMax", ["scores", "first"], ["most"], keepdims=1))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("most", TensorProto.FLOAT, [1, 4]))
+    proto.opset_import[0].version = 18
+    with pytest.raises(InputError, match=r"Samples do not stay apart .*--batch 1"):
+        oi.occlusion(proto, nets.images(1), target="most[0]", layer="body.relu2", engine=ENGINE)

@@ -84,11 +84,21 @@ def test_texts_that_mean_nothing(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", [Top(), Top(3), Index(7), Element("scores", (1,)), Element("a:b", (None, (2, None), -1))], ids=str
+    "target",
+    [
+        Top(),
+        Top(3),
+        Index(7),
+        Element("scores", (1,)),
+        Element("a:b", (None, (2, None), -1)),
+        *(Element(name, (0,)) for name in ("it's", 'say "x"', "a[0]", "both ' and \"")),
+    ],
+    ids=str,
 )
 def test_text_and_target_are_one(target: object) -> None:
     model = oi.load(nets.classifier())
-    model.values.setdefault("a:b", model.values["c1"])
+    if isinstance(target, Element):
+        model.values.setdefault(target.output, model.values["c1"])
     assert parse(str(target), model, LABELS) == target
 
 
@@ -169,3 +179,12 @@ def test_integer_outputs_are_passed_over() -> None:
     del net.graph.output[1]
     with pytest.raises(TargetError, match="no float output"):
         scores(oi.load(net))
+
+
+def test_a_sequence_is_no_row_of_scores() -> None:
+    proto = nets.classifier()
+    proto.graph.node.append(helper.make_node("SplitToSequence", ["scores"], ["parts"], axis=1))
+    del proto.graph.output[:]
+    proto.graph.output.append(helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None))
+    with pytest.raises(TargetError, match="parts"):
+        scores(oi.load(proto))

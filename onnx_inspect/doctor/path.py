@@ -118,7 +118,7 @@ def element(model: Model, values: Iterable[ir.Value]) -> str:
     """One channel of the last float tensor with a gradient among some, as --target takes it; "" if there is none."""
     smooth = reached(model.ir.graph, model.ir.graph.inputs)
     inner = [v for v in values if is_float(v) and v in smooth and not v.is_graph_input()]
-    fit = [v for v in inner if v.shape is not None and len(v.shape) > 1]
+    fit = [v for v in inner if isinstance(v.type, ir.TensorType) and v.shape is not None and len(v.shape) > 1]
     if not fit:
         return ""
     letters, name = model.layouts.get(fit[-1], ""), repr(fit[-1].name)

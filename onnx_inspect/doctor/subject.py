@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import onnx_ir as ir
+
 from ..dtypes import is_float
 from ..errors import LayerError
 from ..methods.job import Job
@@ -19,6 +21,9 @@ def stand_in(report: Report, job: Job) -> Finding:
     graph, source = job.model.ir.graph, job.input.name
     starts = [v for v in graph.inputs if v.name == source]
     told = path.element(job.model, reversed(graph.outputs))
+    if not told:  # sequences: what they are made of
+        made = [node for v in graph.outputs if isinstance(v.type, ir.SequenceType) and (node := v.producer())]
+        told = path.element(job.model, [x for node in made for x in node.inputs if x is not None])
     ends = [n for v in graph.outputs for n in path.cutters(job.model, v, starts)]
     if told:
         shape = ", ".join(f"'{s.name}' {s.sizes()} {s.dtype}" for s in job.model.outputs[:4])

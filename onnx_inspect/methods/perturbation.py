@@ -116,6 +116,8 @@ def occlusion(
             feeds = job.copies(i, len(batch)) | own.feeds(len(batch))
             feeds[job.input.name] = batch if job.preprocessing.layout == "NCHW" else np.moveaxis(batch, 1, -1)
             found = job.forward([at.tensor], own, feeds)
+            if len(found[SCORE]) != len(batch):
+                raise InputError("Samples do not stay apart in this model: let each run alone (--batch 1).")
             maps = channels_first(found[at.tensor], at.layout)
             measured = {"score": found[SCORE], "activation": maps[:, strongest[i]].sum(axis=(1, 2))}
             rows, index = job.rows(found), classes[i]
