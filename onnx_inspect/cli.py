@@ -139,8 +139,10 @@ def _fail(message: str, code: int, error: BaseException) -> int:
 
 
 def _say(line: str, code: int) -> int:
+    from .commands.options import printable
+
     with suppress(OSError):
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
     return code
 
 

@@ -71,8 +71,11 @@ def _between(model: Model, layer: Layer, score: str) -> set[ir.Node]:
 
 
 def _attention_follows(model: Model, layer: Layer, score: str) -> bool:
-    ops = {n.op_type for n in _between(model, layer, score)}
-    return bool(ops & {"Attention", "MultiHeadAttention"}) or {"Softmax", "MatMul"} <= ops
+    """True if weights that a Softmax makes multiply something, on the way to the score; a final Softmax does not."""
+    nodes = _between(model, layer, score)
+    weights = structure.varying(model.ir.graph, [n.outputs[0] for n in nodes if n.op_type == "Softmax"])
+    multiplied = any(n.op_type == "MatMul" and any(x in weights for x in n.inputs) for n in nodes)
+    return multiplied or any(n.op_type in ("Attention", "MultiHeadAttention") for n in nodes)
 
 
 def separators(model: Model, score: str) -> list[Layer]:

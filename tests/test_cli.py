@@ -513,3 +513,18 @@ def test_the_demo_tells_a_true_story(tmp_path: Path) -> None:
     assert (stamped["label"], stamped["predicted"]) == ("warning", "stop")
     assert image.read(tmp_path / "demo" / "contact_sheet.png").shape[0] > 1000
     assert len(list((tmp_path / "demo" / "biased").iterdir())) == 48
+
+
+@pytest.mark.parametrize("command", ["info", "layers", "doctor"])
+def test_names_cannot_steer_the_terminal(command: str, tmp_path: Path) -> None:
+    proto = nets.classifier()
+    proto.producer_name = proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = "\x1b[31mred\x07"
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path)
+    result = call(command, path)
+    assert "\\x1b[31mred\\x07" in result.stdout
+    assert "\x1b[31m" not in result.output and "\x07" not in result.output
+
+
+def test_errors_cannot_steer_the_terminal(model: Path, photo: Path) -> None:
+    refused(call("gradcam", model, photo, "--layer", "\x1b[31mred"), "\\x1b[31mred")

@@ -229,3 +229,9 @@ def test_what_a_branch_takes_from_outside_has_a_gradient(c: bool) -> None:
     dpool = (dy @ dense.T)[:, :, None, None]
     branch = np.full_like(a, 1 / 64) if c else (a == a.max((2, 3), keepdims=True)).astype(a.dtype)
     np.testing.assert_allclose(got, dpool * ((a > 0) / 64 + branch), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["MatMul (f, dense)", "Gemm (f, dense)"])
+def test_a_final_softmax_is_no_attention(head: str) -> None:
+    model = net(f"{CONV} p = GlobalAveragePool (r) f = Flatten (p) z = {head} y = Softmax (z)")
+    assert auto(model, "y").layer.tensor == "r"

@@ -59,7 +59,7 @@ def _print(report: Report) -> None:
     facts = report.facts
 
     def line(name: str, value: str) -> None:
-        click.echo(f"{name:10} {_plain(value)}")
+        click.echo(f"{name:10} {options.printable(value)}")
 
     line("model", facts["model"])
     if "opset" in facts:
@@ -74,16 +74,11 @@ def _print(report: Report) -> None:
     line("install", f"{versions}; {facts['provider']}")
     click.echo()
     for found in report.findings:
-        click.echo(click.style(f"{found.severity:10} ", fg=_COLORS[found.severity]) + _plain(str(found)))
+        click.echo(click.style(f"{found.severity:10} ", fg=_COLORS[found.severity]) + options.printable(str(found)))
     if report.presets:
         click.echo()
         _table(report.presets)
-    click.echo(("\n" if report.findings or report.presets else "") + _plain(report.verdict))
-
-
-def _plain(text: str) -> str:
-    """Text without what would steer a terminal: names come from somebody else's file."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    click.echo(("\n" if report.findings or report.presets else "") + options.printable(report.verdict))
 
 
 def _table(presets: list[Trial]) -> None:

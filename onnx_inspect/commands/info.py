@@ -134,7 +134,7 @@ def _activations(graph: ir.Graph) -> int | None:
 
 def _print(facts: dict[str, Any]) -> None:
     def line(name: str, value: object) -> None:
-        click.echo(f"{name:15} {value}")
+        click.echo(f"{name:15} {options.printable(str(value))}")
 
     line("file", facts["file"])
     line("sha256", facts["sha256"])
@@ -165,7 +165,7 @@ def _print(facts: dict[str, Any]) -> None:
         width = max(map(len, layers))
         for name, cost in layers.items():
             share = f"{100 * cost / total:5.1f} %" if total and cost is not None else ""
-            click.echo(f"  {name:{width}} {f'{cost:,}' if cost is not None else '?':>16} {share}")
+            click.echo(f"  {options.printable(name):{width}} {f'{cost:,}' if cost is not None else '?':>16} {share}")
 
 
 def _bytes(n: int) -> str:

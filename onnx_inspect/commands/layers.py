@@ -35,7 +35,8 @@ def command(model: str, glob: str | None, spatial: bool, as_json: bool, quiet: b
     rows += [(c.name, c.tensor, c.op_type, _shape(c), c.layout or "", _field(c)) for c in found]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(options.printable(line.rstrip()))
     options.say(list(loaded.notes), quiet)
 
 

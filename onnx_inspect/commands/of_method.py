@@ -197,7 +197,7 @@ class _Report:
 
     def fail(self, photo: Path, error: Exception) -> None:
         """Say that a photo cannot be read; it does not stop the rest."""
-        click.echo(f"error: {error}", err=True)
+        click.echo(options.printable(f"error: {error}"), err=True)
         self.failed.append(str(photo))
 
     def add(self, result: Attribution, written: list[dict[str, Path]]) -> None:
@@ -234,9 +234,9 @@ def _print(result: Attribution, i: int, made: dict[str, Path]) -> None:
     explained = result.explained[i]
     for p in result.predictions[i]:
         mark = "*" if explained is not None and p.index == explained.index else " "
-        click.echo(f" {mark} {100 * p.probability:5.1f} %  {p.label} ({p.index})")
+        click.echo(f" {mark} {100 * p.probability:5.1f} %  {options.printable(p.label)} ({p.index})")
     if explained is not None and all(p.index != explained.index for p in result.predictions[i]):
-        click.echo(f" * {100 * explained.probability:5.1f} %  {explained.label} ({explained.index})")
+        click.echo(f" * {100 * explained.probability:5.1f} %  {options.printable(explained.label)} ({explained.index})")
 
 
 class _Progress:

@@ -79,10 +79,15 @@ def make_preprocessing(model: Model, values: dict[str, Any]) -> tuple[Preprocess
     return guess_preprocessing(model, preset, **{k: parse(k, v) for k, v in flags.items() if v is not None})
 
 
+def printable(text: str) -> str:
+    """Text without what would steer a terminal: names come from somebody else's file."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def say(notes: list[str], quiet: bool) -> None:
     """Notes on stderr, each once."""
     for note in dict.fromkeys(notes) if not quiet else ():
-        click.echo(click.style("note: ", dim=True) + note, err=True)
+        click.echo(click.style("note: ", dim=True) + printable(note), err=True)
 
 
 def print_json(value: Any) -> None:
