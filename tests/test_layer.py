@@ -231,7 +231,13 @@ def test_what_a_branch_takes_from_outside_has_a_gradient(c: bool) -> None:
     np.testing.assert_allclose(got, dpool * ((a > 0) / 64 + branch), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", ["MatMul (f, dense)", "Gemm (f, dense)"])
-def test_a_final_softmax_is_no_attention(head: str) -> None:
-    model = net(f"{CONV} p = GlobalAveragePool (r) f = Flatten (p) z = {head} y = Softmax (z)")
-    assert auto(model, "y").layer.tensor == "r"
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [
+        ("z = MatMul (f, dense) y = Softmax (z)", False),
+        ("s = Softmax (f) y = MatMul (s, dense)", True),
+    ],
+)
+def test_a_final_softmax_is_no_attention(tail: str, said: bool) -> None:
+    choice = auto(net(f"{CONV} p = GlobalAveragePool (r) f = Flatten (p) {tail}"), "y")
+    assert ("attention follows it" in choice.reason) == said
