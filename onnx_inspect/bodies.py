@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from .structure import subgraphs
+
 if TYPE_CHECKING:
     import onnx
 
@@ -169,7 +171,7 @@ def inline(
 
 def _captured(node: ir.Node) -> list[ir.Value]:
     """What the subgraphs of a node take from around it."""
-    graphs = [g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH for g in (a.as_graph(),)]
+    graphs = subgraphs(node)
     graphs += [inner for graph in graphs for inner in graph.subgraphs()]
     own = {y for g in graphs for n in g for y in n.outputs} | {v for g in graphs for v in g.inputs}
     used = [x for g in graphs for n in g for x in n.inputs if x is not None]

@@ -81,8 +81,10 @@ def infer_shapes(model: ir.Model) -> None:
 
 def _decompose(model: ir.Model, notes: list[str]) -> None:
     """Take operators apart that are not standard, or have a form that onnxruntime lacks."""
-    from . import decompose  # noqa: F401  (fills the table)
+    from .decompose import forms  # noqa: F401  (fills the table)
 
+    if any(node.domain for node in model.graph.all_nodes()):
+        from .decompose import families  # noqa: F401
     if any(applies(node) for node in model.graph.all_nodes()):
         infer_shapes(model)
         notes += at_load(model)

@@ -261,8 +261,8 @@ def prune(model: ir.Model) -> None:
 
 def detach(node: ir.Node) -> None:
     """Let go of what the subgraphs of a node, which is needed no more, take from outside: they count as uses."""
-    for attribute in node.attributes.values():
-        for inner in attribute.as_graph() if attribute.type == ir.AttributeType.GRAPH else ():
+    for graph in structure.subgraphs(node):
+        for inner in graph:
             detach(inner)
             for i in range(len(inner.inputs)):
                 inner.replace_input_with(i, None)

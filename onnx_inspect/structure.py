@@ -169,10 +169,14 @@ def needed(graph: ir.Graph, value: ir.Value) -> set[ir.Value]:
 def all_inputs(node: ir.Node) -> Iterator[ir.Value]:
     """The inputs of a node, with what its subgraphs take from outside."""
     yield from (x for x in node.inputs if x is not None)
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            for inner in attribute.as_graph():
-                yield from all_inputs(inner)
+    for graph in subgraphs(node):
+        for inner in graph:
+            yield from all_inputs(inner)
+
+
+def subgraphs(node: ir.Node) -> list[ir.Graph]:
+    """The graphs that a node holds: branches, or the body of a loop."""
+    return [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
 
 
 def window(node: ir.Node) -> tuple[list[int], list[int], list[int]] | None:

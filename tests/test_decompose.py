@@ -18,9 +18,9 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 
-from onnx_inspect import decompose as families
 from onnx_inspect.autodiff.gradient import vjp
 from onnx_inspect.autodiff.table import RULES, rule
+from onnx_inspect.decompose import families
 from onnx_inspect.decompose.table import DECOMPOSITIONS, LOWERINGS
 from onnx_inspect.emit import Op
 from onnx_inspect.errors import MissingRule, UnsupportedError

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ..dtypes import FLOATS, is_float
 from ..emit import Op
 from ..model import detach
-from ..structure import all_inputs, key
+from ..structure import all_inputs, key, subgraphs
 from ..widen import widen
 from .sequences import lifted, plus, zeros_like
 from .table import FLAT, INTEGERS, Cotangents, Rules, as_list, find, is_constant, lookup, missing, silent
@@ -76,7 +76,7 @@ def _varying(nodes: Iterable[ir.Node], wrt: set[ir.Value], rules: Rules) -> tupl
             continue
         op_type, integers = key(node), [y for y in node.outputs if not is_float(y)]
         varying.update(y for y in node.outputs if is_float(y))
-        bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+        bodies = subgraphs(node)
         if find(rules, node) is None:
             varying.update(integers)
             quantised.update(y for y in integers if y.dtype not in _INDICES)
@@ -138,8 +138,7 @@ class _Floats:
     def node(self, node: ir.Node) -> ir.Node:
         """The node itself, or a view of it."""
         values = [v for v in (*all_inputs(node), *node.outputs) if v is not None]
-        inner = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
-        standing = set() if inner or key(node) in INTEGERS else {v for v in values if v in self.quantised}
+        standing = set() if subgraphs(node) or key(node) in INTEGERS else {v for v in values if v in self.quantised}
         # Numbers of the same type are of the same kind, but what an index counts is never a float.
         types = {v.dtype for v in standing} - set(_INDICES)
         shown = {v: self.cast(v) for v in values if v in standing or v.dtype in types or self.half(v)}

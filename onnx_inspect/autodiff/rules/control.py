@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from ...dtypes import is_float
 from ...emit import Op, inputs
-from ...structure import all_inputs
+from ...structure import all_inputs, subgraphs
 from ..sequences import zeros_like
 from ..subgraph import Found, add, adjoint, closed, copied, emit_like, invariant, is_tensor, summed, to_front
 from ..table import Cotangents, rule
@@ -204,8 +204,7 @@ def _states(
 
 def outside(op: Op, node: ir.Node) -> list[ir.Value]:
     """What the subgraphs of a node take from outside and needs a cotangent."""
-    graphs = (g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH for g in [a.as_graph()])
-    found = dict.fromkeys(x for graph in graphs for inner in graph for x in all_inputs(inner))
+    found = dict.fromkeys(x for graph in subgraphs(node) for inner in graph for x in all_inputs(inner))
     quantised = next((y for y in node.outputs if not is_float(y) and op.wants(y)), None)
     if quantised is not None:
         raise op.unsupported(f"'{quantised.name}' holds quantised numbers; choose a layer behind it")
