@@ -21,9 +21,29 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .errors import InspectError
     from .methods.activations import activations
+    from .methods.adversarial import fgsm, minimal_perturbation, pgd
+    from .methods.backprop import deconvnet, guided_backprop
     from .methods.cam import cam, gradcam
-    from .methods.gradients import saliency
+    from .methods.cam_eigen import eigen_gradcam, eigencam
+    from .methods.cam_gradients import (
+        elementwise_gradcam,
+        gradcam_plusplus,
+        hirescam,
+        layercam,
+        smooth_gradcam_plusplus,
+        xgradcam,
+    )
+    from .methods.cam_guided import fullgrad, guided_gradcam
+    from .methods.cam_masks import ablationcam, reciprocam, scorecam
+    from .methods.deeplift import deep_shap, deeplift
+    from .methods.features import feature_ablation, permutation, shapley_value_sampling
+    from .methods.gradients import input_x_gradient, saliency
+    from .methods.noise import smoothgrad
+    from .methods.paths import expected_gradients, gradient_shap, integrated_gradients
+    from .methods.paths_image import blur_ig, guided_ig, xrai
     from .methods.perturbation import occlusion
+    from .methods.relevance import excitation_backprop, lrp
+    from .methods.surrogates import kernel_shap, lime, rise
     from .model import Model, load
     from .preprocess import Preprocessing
     from .rewrite import cut, expose
@@ -38,18 +58,54 @@ _HOMES = {
     "Prediction": "attribution",
     "Preprocessing": "preprocess",
     "RULES": "autodiff.table",
+    "ablationcam": "methods.cam_masks",
     "activations": "methods.activations",
+    "blur_ig": "methods.paths_image",
     "cam": "methods.cam",
     "cut": "rewrite",
+    "deconvnet": "methods.backprop",
+    "deep_shap": "methods.deeplift",
+    "deeplift": "methods.deeplift",
+    "eigen_gradcam": "methods.cam_eigen",
+    "eigencam": "methods.cam_eigen",
+    "elementwise_gradcam": "methods.cam_gradients",
     "examine": "doctor",
+    "excitation_backprop": "methods.relevance",
+    "expected_gradients": "methods.paths",
     "expose": "rewrite",
+    "feature_ablation": "methods.features",
+    "fgsm": "methods.adversarial",
+    "fullgrad": "methods.cam_guided",
     "gradcam": "methods.cam",
+    "gradcam_plusplus": "methods.cam_gradients",
     "gradient": "target",
+    "gradient_shap": "methods.paths",
+    "guided_backprop": "methods.backprop",
+    "guided_gradcam": "methods.cam_guided",
+    "guided_ig": "methods.paths_image",
+    "hirescam": "methods.cam_gradients",
+    "input_x_gradient": "methods.gradients",
+    "integrated_gradients": "methods.paths",
+    "kernel_shap": "methods.surrogates",
+    "layercam": "methods.cam_gradients",
+    "lime": "methods.surrogates",
     "load": "model",
+    "lrp": "methods.relevance",
+    "minimal_perturbation": "methods.adversarial",
     "occlusion": "methods.perturbation",
+    "permutation": "methods.features",
+    "pgd": "methods.adversarial",
+    "reciprocam": "methods.cam_masks",
+    "rise": "methods.surrogates",
     "rule": "autodiff.table",
     "saliency": "methods.gradients",
+    "scorecam": "methods.cam_masks",
+    "shapley_value_sampling": "methods.features",
+    "smooth_gradcam_plusplus": "methods.cam_gradients",
+    "smoothgrad": "methods.noise",
     "vjp": "autodiff.gradient",
+    "xgradcam": "methods.cam_gradients",
+    "xrai": "methods.paths_image",
 }
 
 __all__ = [  # noqa: RUF022  (the order of _HOMES)
@@ -60,18 +116,54 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "Prediction",
     "Preprocessing",
     "RULES",
+    "ablationcam",
     "activations",
+    "blur_ig",
     "cam",
     "cut",
+    "deconvnet",
+    "deep_shap",
+    "deeplift",
+    "eigen_gradcam",
+    "eigencam",
+    "elementwise_gradcam",
     "examine",
+    "excitation_backprop",
+    "expected_gradients",
     "expose",
+    "feature_ablation",
+    "fgsm",
+    "fullgrad",
     "gradcam",
+    "gradcam_plusplus",
     "gradient",
+    "gradient_shap",
+    "guided_backprop",
+    "guided_gradcam",
+    "guided_ig",
+    "hirescam",
+    "input_x_gradient",
+    "integrated_gradients",
+    "kernel_shap",
+    "layercam",
+    "lime",
     "load",
+    "lrp",
+    "minimal_perturbation",
     "occlusion",
+    "permutation",
+    "pgd",
+    "reciprocam",
+    "rise",
     "rule",
     "saliency",
+    "scorecam",
+    "shapley_value_sampling",
+    "smooth_gradcam_plusplus",
+    "smoothgrad",
     "vjp",
+    "xgradcam",
+    "xrai",
 ]
 
 

@@ -65,6 +65,8 @@ class Attribution:
         notes: what was assumed, a sentence each.
         signed: negative values speak against the target; drawn in two colours.
         extra: further arrays, N on the first axis.
+        tensors: where inputs or tensors are attributed to, the values by their names, each shaped like its tensor.
+        measures: a number per sample and name, as how far a method's promise was missed.
     """
 
     method: str
@@ -84,6 +86,8 @@ class Attribution:
     notes: list[str] = field(default_factory=list)
     signed: bool = False
     extra: dict[str, NDArray[Any]] = field(default_factory=dict)
+    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    measures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -153,6 +157,7 @@ class Attribution:
         found = {"values": self.values[i], "heat": self.heat[i], "score": np.asarray(self.scores[i])}
         if self.photos[i] is not None:
             found["map"] = self.map(i)
+        found |= {f"values.{k}": v[i] for k, v in self.tensors.items() if len(self.tensors) > 1}
         return found | {k: v[i] for k, v in self.extra.items()}
 
     def record(self, i: int) -> dict[str, Any]:
@@ -163,6 +168,7 @@ class Attribution:
             "photo_size": list(photo.pixels.shape[:2]) if photo is not None else None,
             "explained": vars(explained) if explained is not None else None,
             "score": float(self.scores[i]),
+            "measures": {k: float(v[i]) for k, v in self.measures.items()},
             "predictions": [vars(p) for p in self.predictions[i][:5]],
         }
 

@@ -32,7 +32,8 @@ def methods() -> dict[str, tuple[str, str]]:
     for path in sorted((_HERE / "methods").glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and any(
-                isinstance(d, ast.Name) and d.id == "method" for d in node.decorator_list
+                isinstance(d, ast.Call) and isinstance(d.func, ast.Name) and d.func.id == "method"
+                for d in node.decorator_list
             ):
                 found[node.name] = (f"onnx_inspect.methods.{path.stem}", _summary(ast.get_docstring(node)))
     return found

@@ -7,6 +7,7 @@ The language, the same on the command line and in Python:
     281                  a class by index
     "tiger cat"          a class by name, or synset id
     logits[281]          an element of an output; the batch is never counted
+    features.3[7, 2, 2]  an element of any tensor, by its readable or exact name: a unit of the network
     'Identity:0'[0, 5:8] odd names are quoted; slices and missing axes are summed
 
 The score is taken before a final softmax or sigmoid where there is one: probabilities saturate, and their gradients
@@ -28,7 +29,7 @@ import onnx_ir as ir
 from .autodiff.gradient import Precision, differentiate
 from .autodiff.table import Rules
 from .emit import Op
-from .errors import TargetError
+from .errors import LayerError, TargetError
 from .labels import Labels, resolve
 from .model import Model
 from .scores import ScoreKind, Scores, as_floats, before_activation, scores
@@ -265,9 +266,13 @@ def parse(target: TargetLike, model: Model, labels: Labels, kind: ScoreKind = "l
     if match := re.fullmatch(r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\[\]'\"]+)\s*\[(.*)\]", text, re.DOTALL):
         name = ast.literal_eval(match[1]) if match[1][0] in "'\"" else match[1].strip()
         if name not in model.values:
-            outputs = ", ".join(f"'{o.name}'" for o in model.outputs)
-            raise TargetError(f"There is no output '{name}': the model has {outputs}.")
-        return Element(name, tuple(_axis(part, text) for part in match[2].split(",")), kind)
+            try:
+                name = model.layer(name).tensor
+            except LayerError as error:
+                outputs = ", ".join(f"'{o.name}'" for o in model.outputs)
+                raise TargetError(f"There is no output '{name}', nor a layer: the outputs are {outputs}.") from error
+        own = kind if model.values[name].is_graph_output() else "output"  # units are explained as they are
+        return Element(name, tuple(_axis(part, text) for part in match[2].split(",")), own)
     return Index(labels.index(text), kind)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import onnx_inspect as oi
 from onnx_inspect import image
-from onnx_inspect.methods.job import guess_preprocessing
+from onnx_inspect.methods.inputs import guess_preprocessing
 
 # Model, how it is fed beyond what the file says, photos, and where the first class stands in its output.
 MODELS: dict[str, tuple[dict[str, Any], str, int]] = {

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 import onnx_inspect as oi
 from onnx_inspect import image
 from onnx_inspect.geometry import Box, Geometry
-from onnx_inspect.methods.job import guess_preprocessing
+from onnx_inspect.methods.inputs import guess_preprocessing
 
 MODELS = {"mobilenetv2_fp32_pytorch_opset12": "imagenet", "squeezenet1.1_fp32_caffe2": "caffe"}
 

@@ -98,7 +98,7 @@ def test_texts_that_mean_nothing(text: str, said: str) -> None:
 def test_text_and_target_are_one(target: object) -> None:
     model = oi.load(nets.classifier())
     if isinstance(target, Element):
-        model.values.setdefault(target.output, model.values["c1"])
+        model.values.setdefault(target.output, model.values["scores"])
     assert parse(str(target), model, LABELS) == target
 
 

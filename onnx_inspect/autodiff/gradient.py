@@ -27,6 +27,14 @@ class Emits(Protocol):
         """Emit the nodes of the score and return it, shape (N,)."""
 
 
+class Part(Emits, Protocol):
+    """Elements of a tensor; their score is their sum."""
+
+    @property
+    def output(self) -> str:
+        """The tensor."""
+
+
 Precision = Literal["float32", "model"]
 
 
@@ -96,8 +104,12 @@ def differentiate(
     rules: Rules | None = None,
     precision: Precision = "float32",
     score: str = "score",
+    through: Part | None = None,
 ) -> Model:
-    """`onnx_inspect.gradient`, for a target that writes its score by itself; `score` names that output."""
+    """`onnx_inspect.gradient`, for a target that writes its score by itself; `score` names that output.
+
+    With `through`, elements of a tensor between, only what passes them counts.
+    """
     rules = RULES if rules is None else rules
     new = _copy(model)
     graph = new.ir.graph
@@ -105,14 +117,31 @@ def differentiate(
     op = _op(graph, precision)
     with op:
         value = target.emit(op, new)
-        gradients = backward(op, {value: _full(op, value, 1)}, xs, rules)
+        seeds = {value: _full(op, value, 1)}
+        if through is not None:
+            seeds = _through(op, seeds, through, new, rules)
+        gradients = backward(op, seeds, xs, rules)
     for x in xs:
         if x not in gradients:
-            raise TargetError(f"The target {target} does not depend on '{x.name}': there is no gradient to show.")
+            what = f"The target {target}" if through is None else f"{through}"
+            raise TargetError(f"{what} does not depend on '{x.name}': there is no gradient to show.")
     graph.outputs.append(_named(op, score, value, value))
     graph.outputs.extend(_named(op, f"gradient.{x.name}", gradients[x], x) for x in xs)
     prune(new.ir)
-    return new.derived("gradient", str(target), "wrt", *(x.name for x in xs), _name(rules), precision)
+    return new.derived("gradient", f"{target} {through}", "wrt", *(x.name for x in xs), _name(rules), precision)
+
+
+def _through(
+    op: Op, seeds: dict[ir.Value, ir.Value], part: Part, model: Model, rules: Rules
+) -> dict[ir.Value, ir.Value]:
+    """The cotangent of a tensor between, where some of its elements are, and zero elsewhere."""
+    between = model.value(part.output)
+    whole = backward(op, seeds, [between], rules).get(between)
+    if whole is None:
+        raise TargetError(f"The target does not depend on '{part.output}'.")
+    chosen = part.emit(op, model)
+    where = backward(op, {chosen: _full(op, chosen, 1)}, [between], RULES)[between]
+    return {between: whole * where}
 
 
 def scored(model: Model, target: Emits, *, score: str = "score") -> Model:

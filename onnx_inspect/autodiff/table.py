@@ -17,7 +17,16 @@ Cotangents = Sequence[ir.Value | None] | Mapping[ir.Value, ir.Value | None] | ir
 Rule = Callable[..., Cotangents]
 Rules = Mapping[str, Rule] | Callable[[ir.Node], Rule | None]
 
-RULES: dict[str, Rule] = {}
+
+class Table(dict[str, Rule]):
+    """Rules under a name, by which models that were built with them are remembered: Table("guided", RULES | {...})."""
+
+    def __init__(self, name: str, rules: Mapping[str, Rule]) -> None:
+        super().__init__(rules)
+        self.name = name
+
+
+RULES: dict[str, Rule] = Table("gradient", {})
 CONSTANTS: set[str] = set()
 INTEGERS: set[str] = set()
 FLAT: dict[str, tuple[int, ...]] = {}

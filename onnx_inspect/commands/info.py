@@ -39,7 +39,7 @@ def command(model: str, as_json: bool, quiet: bool, debug: bool) -> None:
 def describe(model: Model) -> dict[str, Any]:
     """The facts as a dictionary."""
     from ..errors import InspectError
-    from ..methods.job import guess_preprocessing
+    from ..methods.inputs import guess_preprocessing
 
     source, graph = model.source, model.ir.graph
     notes = list(model.notes)

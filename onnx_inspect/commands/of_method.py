@@ -7,7 +7,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     Method = Callable[..., Attribution]
 
 # Parameters that every method shares; the rest become options of their own.
-_SHARED = frozenset({"model", "x", "target", "progress", "how"})
+_SHARED = frozenset({"model", "x", "target", "how"})
+_FLAGS = {"preset": "--reference"}  # --preset is one of preprocessing
 _CHUNK = 16  # photos whose maps are in memory at the same time
 
 
@@ -72,7 +74,7 @@ def _own_options(method: Method) -> Iterator[Callable[[Any], Any]]:
     hints, docs = get_type_hints(method), _arguments(method)
     for name, parameter in inspect.signature(method).parameters.items():
         if name not in _SHARED:
-            flag = "--" + name.replace("_", "-")
+            flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
             yield click.option(flag, name, help=docs[name], **_type(hints[name], parameter.default))
 
 
@@ -91,12 +93,22 @@ def _output_options() -> Iterator[Callable[[Any], Any]]:
 
 
 def _type(hint: Any, default: Any) -> dict[str, Any]:
+    """What click makes of a parameter; of a union, lists come first, then texts: arrays are for Python."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    several = next((k for k in kinds if get_origin(k) in (Sequence, list, tuple)), None)
+    if several is not None:
+        kind = get_args(several)[0]
+        shown = [default] if isinstance(default, str | float | int) else list(default)
+        metavar = "NAME" if kind is str else "NUMBER"
+        return {"multiple": True, "type": kind, "metavar": metavar, "default": shown, "show_default": bool(shown)}
+    hint = next((k for k in (str, float, int) if k in kinds), kinds[0])
     if hint is bool:
+        if default:  # --multiply/--no-multiply
+            raise TypeError("A switch that is on by default cannot be switched off on the command line.")
         return {"is_flag": True, "default": default}
     if get_origin(hint) is Literal:
-        return {"type": click.Choice(list(get_args(hint))), "default": default, "show_default": True}
-    if get_origin(hint) in (Sequence, list, tuple):
-        return {"multiple": True, "type": get_args(hint)[0], "metavar": "NAME"}
+        shown_default = bool(default)
+        return {"type": click.Choice(list(get_args(hint))), "default": default, "show_default": shown_default}
     if hint is int:  # sizes and numbers of things; 0 only where it is the default
         return {"type": click.IntRange(min(default, 1)), "default": default, "show_default": True}
     return {"type": hint, "default": default, "show_default": True}
@@ -135,8 +147,7 @@ def _run(method: Method, values: dict[str, Any]) -> None:
     shared: dict[str, Any] = {"engine": engine, "preprocessing": preprocessing}
 
     with _Progress(quiet) as progress:
-        if "progress" in inspect.signature(method).parameters:
-            shared["progress"] = progress
+        shared["progress"] = progress
         report = _Report(notes, as_json, quiet)
         advance = progress("photos", len(photos)) if len(photos) > _CHUNK else lambda n: None
         for start in range(0, len(photos), _CHUNK):
@@ -232,6 +243,8 @@ def _print(result: Attribution, i: int, made: dict[str, Path]) -> None:
     name = photo.path.name if photo is not None and photo.path is not None else f"sample {i}"
     click.echo(f"{name} -> {', '.join(str(v) for v in made.values())}")
     explained = result.explained[i]
+    for name, numbers in result.measures.items():
+        click.echo(f"   {name} {numbers[i]:.4g}")
     for p in result.predictions[i]:
         mark = "*" if explained is not None and p.index == explained.index else " "
         click.echo(f" {mark} {100 * p.probability:5.1f} %  {options.printable(p.label)} ({p.index})")

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..autodiff.gradient import scored
 from ..errors import InputError, InspectError, TargetError, UnsupportedError
-from ..methods.job import SCORE, Job, image_input
+from ..methods.inputs import image_input
+from ..methods.job import SCORE, Job
 from ..model import Model
 from ..target import Element
 from ..versions import versions

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import image
 from ..engine import Engine
 from ..errors import InputError, InspectError
-from ..methods.job import guess_preprocessing, image_input
+from ..methods.inputs import guess_preprocessing, image_input
 from ..model import Model
 from ..preprocess import Preprocessing
 from ..structure import Spec

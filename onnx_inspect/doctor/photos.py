@@ -23,7 +23,8 @@ from ..errors import InputError, TargetError
 from ..guess import PRESETS
 from ..labels import Labels
 from ..methods import predict
-from ..methods.job import Job, guess_preprocessing
+from ..methods.inputs import guess_preprocessing
+from ..methods.job import Job
 from ..preprocess import Preprocessing
 from ..rewrite import expose
 from .report import Finding

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..attribution import Attribution
 from ..errors import InputError, ResultError
-from .job import How, Input, Job, ModelLike, channels_first
+from .inputs import Input, ModelLike, channels_first
+from .job import How, Job
 from .registry import method
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Activations(Attribution):
         return [f"activations of {self.layer}", self.model["name"]]
 
 
-@method
+@method("map")
 def activations(
     model: ModelLike,
     x: Input,

@@ -15,7 +15,8 @@ from ..layer import POOLING, RESHAPING
 from ..model import Model
 from ..naming import Layer
 from ..target import TargetLike
-from .job import How, Input, Job, ModelLike, channels_first
+from .inputs import Input, ModelLike, channels_first
+from .job import How, Job
 from .registry import method
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _LINEAR = RESHAPING | frozenset("Gemm MatMul Conv Add Sub Mul Div BatchNormalization".split())
 
 
-@method
+@method("gradient", "map")
 def gradcam(
     model: ModelLike, x: Input, target: TargetLike = "top", *, layer: str = "auto", **how: Unpack[How]
 ) -> Attribution:
@@ -54,7 +55,7 @@ def gradcam(
     return job.attribution("gradcam", np.maximum((w * A).sum(axis=1), 0), found, layer=at)  # type: ignore[no-any-return]
 
 
-@method
+@method("head")
 def cam(model: ModelLike, x: Input, target: TargetLike = "top", **how: Unpack[How]) -> Attribution:
     """CAM: the feature maps before global average pooling, weighted by the class's row of the linear layer after it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -13,26 +13,27 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .. import engine as engines
-from .. import geometry, guess, labels, layer
-from ..attribution import Attribution, Photo, Prediction, identity
+from .. import labels, layer, structure
+from ..attribution import Attribution, Prediction, identity
 from ..autodiff.gradient import Precision, differentiate, scored
-from ..autodiff.table import Rules, edition
+from ..autodiff.table import RULES, Rules, edition
+from ..dtypes import is_float
 from ..engine import Engine
-from ..errors import InputError, InspectError, ResultError, TargetError
+from ..errors import InputError, ResultError, TargetError
 from ..labels import Labels
 from ..model import Model, load
 from ..naming import Layer
 from ..preprocess import Preprocessing
-from ..rewrite import expose
+from ..rewrite import cut, expose
 from ..scores import ScoreKind, Scores, scores
-from ..structure import Spec, normalises
-from ..target import Element, Target, TargetLike, parse
+from ..target import Element, Index, Target, TargetLike, parse
 from . import predict
+from .inputs import Feeds, Input, ModelLike, channels_first, image_input, read
 
 SCORE = "inspect/score"  # what runs call the explained score: no model has a tensor of that name
-ModelLike = Model | str | Path | bytes
-PhotoLike = str | Path
-Input = PhotoLike | Sequence[PhotoLike] | NDArray[Any] | Mapping[str, NDArray[Any]]
+Progress = Callable[[str, int], Callable[[int], None]]
+Vary = Callable[[int, NDArray[np.int64]], Mapping[str, NDArray[Any]]]
+Run = Callable[[Feeds, Target], dict[str, NDArray[Any]]]
 
 
 class How(TypedDict, total=False):
@@ -43,6 +44,7 @@ class How(TypedDict, total=False):
     labels: class names, or the file that holds them; None for the metadata's, or ImageNet's for 1000 outputs.
     score: "logits" explains the score before a final softmax or sigmoid, "output" the output itself.
     precision: of the gradients of half precision: "float32", or "model" for that of the model itself.
+    progress: called with the name of a step and how many runs it takes; gives a function that counts them.
     """
 
     engine: Engine | None
@@ -50,6 +52,7 @@ class How(TypedDict, total=False):
     labels: Labels | str | Path | Sequence[str] | None
     score: ScoreKind
     precision: Precision
+    progress: Progress | None
 
 
 class Job:
@@ -72,54 +75,14 @@ class Job:
         self.score: ScoreKind = how.get("score", "logits")
         self.precision: Precision = how.get("precision", "float32")
         self.input = image_input(self.model)
-        self.preprocessing, self.photos, self.feeds = self._read(x, how.get("preprocessing"))
+        self.preprocessing, self.photos, self.feeds, notes = read(self.model, x, how.get("preprocessing"))
+        self.notes += notes
+        self.progress = how.get("progress")
         self.n = len(self.feeds[self.input.name])
         self._name_classes(how.get("labels"))
         self.target = parse(target, self.model, self.labels, self.score)
         if self.scores is not None:
             self.target.check(self.scores.count)
-
-    def _read(
-        self, x: Input, preprocessing: Preprocessing | None
-    ) -> tuple[Preprocessing | None, list[Photo | None], dict[str, NDArray[Any]]]:
-        if isinstance(x, Mapping | np.ndarray):
-            feeds = dict(x) if isinstance(x, Mapping) else {self.input.name: x}
-            if self.input.name not in feeds:
-                raise InputError(f"The input '{self.input.name}' has no value; given are {sorted(feeds)}.")
-            array = feeds[self.input.name]
-            if array.ndim and array.ndim == len(self.input.shape) - 1 and isinstance(x, np.ndarray):
-                feeds[self.input.name] = array = array[None]
-            return *self._of_arrays(array, preprocessing), feeds
-        paths = [Path(x)] if isinstance(x, str | Path) else [Path(p) for p in x]
-        if not paths:
-            raise InputError("There is no photo to explain.")
-        from .. import image
-
-        if preprocessing is None:
-            preprocessing, notes = guess_preprocessing(self.model)
-            self.notes += notes
-        pixels = [image.read(p) for p in paths]
-        self.notes += [note for p in paths for note in image.remarks(p)]
-        photos: list[Photo | None] = [
-            Photo(p, a, preprocessing.geometry(a.shape)) for p, a in zip(paths, pixels, strict=True)
-        ]
-        return preprocessing, photos, {self.input.name: preprocessing.batch(pixels)}
-
-    def _of_arrays(
-        self, array: NDArray[Any], preprocessing: Preprocessing | None
-    ) -> tuple[Preprocessing | None, list[Photo | None]]:
-        """Arrays that are pictures get a photo back, so that maps can be drawn on them."""
-        try:
-            if preprocessing is None:
-                preprocessing = guess_preprocessing(self.model)[0]
-                self.notes.append(
-                    "the input came as an array, as the model takes it; pictures of it, and what is grey, assume "
-                    f"{preprocessing.describe()} (preprocessing=)"
-                )
-            pictures = [preprocessing.inverse(a) for a in array]
-        except InspectError:
-            return preprocessing, [None] * len(array)
-        return preprocessing, [Photo(None, p, geometry.squash(p.shape[:2], p.shape[:2])) for p in pictures]
 
     def _name_classes(self, given: Labels | str | Path | Sequence[str] | None) -> None:
         self.scores: Scores | None = None
@@ -158,23 +121,91 @@ class Job:
         self.notes.append(choice.reason)
         return choice.layer
 
+    def attributed(self, wrt: str | Sequence[str] = ()) -> list[str]:
+        """The tensors to attribute the score to: those named, else every float input that it depends on.
+
+        Raises:
+            LayerError: no such tensor.
+            InputError: no input holds floats.
+        """
+        if wrt:
+            return [self.model.value(name).name or "" for name in ([wrt] if isinstance(wrt, str) else wrt)]
+        reached = structure.needed(self.model.ir.graph, self.model.value(self.explained_tensor))
+        given = [v for v in self.model.ir.graph.inputs if v in reached]
+        found = [v.name or "" for v in given if is_float(v)]
+        if not found:
+            raise InputError(
+                f"No input holds floats, only {', '.join(repr(v.name) for v in given)}: name the tensor to attribute "
+                "to, an embedding, say (--wrt NAME)."
+            )
+        if len(found) < len(given):
+            others = ", ".join(repr(v.name) for v in given if not is_float(v))
+            self.notes.append(f"{others} holds no floats and gets no attribution (--wrt NAME for its embedding)")
+        return found
+
+    def layout(self, tensor: str) -> str | None:
+        """What the axes of a tensor mean, a letter each, None where nobody knows."""
+        if tensor == self.input.name and self.preprocessing is not None:
+            return self.preprocessing.layout
+        value = self.model.values.get(tensor)
+        return None if value is None else self.model.layouts.get(value)
+
     # Running.
 
-    def gradients(self, tensors: Sequence[str], rules: Rules | None = None) -> dict[str, NDArray[Any]]:
-        """One run: the tensors, `gradient.<tensor>` for each, and the score."""
-        computed = [t for t in tensors if t not in self.feeds]
+    def gradients(
+        self,
+        tensors: Sequence[str],
+        rules: Rules | None = None,
+        *,
+        feeds: Feeds | None = None,
+        target: Target | None = None,
+        through: str = "",
+        at: Sequence[str] = (),
+    ) -> dict[str, NDArray[Any]]:
+        """One run: the tensors, `gradient.<tensor>` for each, and the score.
+
+        Args:
+            tensors: to differentiate with respect to.
+            rules: the table of rules, a `Table` (whose name says what it is), None for gradients.
+            feeds: a value per input, None for the samples as they are.
+            target: None for the job's.
+            through: only what passes these elements counts, in the language of targets: "layer[3,1,1]".
+            at: tensors that become inputs, with values in `feeds`: what computes them is cut off.
+        """
+        feeds, target = self.feeds if feeds is None else feeds, target or self.target
+        computed = [t for t in tensors if t not in feeds]
+        passed = self._element(through) if through else None
 
         def build() -> Model:
-            shown = expose(self.model, [*computed, *self._outputs()])
-            return differentiate(shown, self.target, tensors, rules=rules, precision=self.precision, score=SCORE)
+            shown = expose(self._cut(at), [*computed, *self._outputs()])
+            return differentiate(
+                shown, target, tensors, rules=rules, precision=self.precision, score=SCORE, through=passed
+            )
 
         if self.precision == "float32" and any(v.dtype == ir.DataType.FLOAT16 for v in self.model.varying):
             self.notes.append("gradients of half precision are computed in float32 (--precision model)")
-        key = ("gradient", self.target.key(), tuple(tensors), self.precision, edition())
-        model = self.model.memo(key, build) if rules is None else build()
+        name = getattr(RULES if rules is None else rules, "name", None)
+        key = ("gradient", target.key(), tuple(tensors), self.precision, edition(), name, str(passed), tuple(at))
+        model = build() if name is None else self.model.memo(key, build)
         wanted = [SCORE, *computed, *(f"gradient.{t}" for t in tensors), *self._outputs()]
-        found = self._run(model, wanted, self.feeds | self.target.feeds(self.n))
-        return {**{t: self.feeds[t] for t in tensors if t in self.feeds}, **found}
+        found = self._run(model, wanted, feeds | target.feeds(self._count(feeds)))
+        return {**{t: feeds[t] for t in tensors if t in feeds}, **found}
+
+    def _cut(self, at: Sequence[str]) -> Model:
+        """The model from some tensors on; they become inputs."""
+        if not at:
+            return self.model
+        return self.model.memo(("from", *at), lambda: cut(self.model, inputs=at))
+
+    def _element(self, text: str) -> Element:
+        found = parse(text, self.model, self.labels, "output")
+        if not isinstance(found, Element):
+            raise TargetError(f"'{text}' is no element of a tensor: write it as layer[channel, row, column].")
+        return found
+
+    def _count(self, feeds: Mapping[str, NDArray[Any]]) -> int:
+        """How many samples there are in feeds."""
+        return len(next((v for k, v in feeds.items() if k in self._samples), feeds[self.input.name]))
 
     def forward(
         self, tensors: Sequence[str], target: Target | None = None, feeds: Mapping[str, NDArray[Any]] | None = None
@@ -187,7 +218,46 @@ class Job:
             key = ("score", target.key(), *wanted)
             model = self.model.memo(key, lambda: scored(expose(self.model, wanted), target, score=SCORE))
             wanted = [SCORE, *wanted]
-        return self._run(model, wanted, feeds or self.feeds)
+        return self._run(model, wanted, self.feeds if feeds is None else feeds)
+
+    @cached_property
+    def clean(self) -> dict[str, NDArray[Any]]:
+        """The score of the samples as they are, and what predictions are read from."""
+        return self.forward([], self.target, self.feeds | self.target.feeds(self.n))
+
+    @cached_property
+    def fixed(self) -> list[Target]:
+        """A target per sample, whose class stays what it is for the clean one, whatever a changed one looks like."""
+        return [self.target if c is None else Index(c, self.score) for c in self.explained(self.clean)]
+
+    def sweep(
+        self, name: str, count: int, vary: Vary, run: Run | None = None
+    ) -> Iterator[tuple[int, NDArray[np.int64], dict[str, NDArray[Any]]]]:
+        """Run many variants of every sample, no more at a time than fit into a run.
+
+        Args:
+            name: what the progress bar says.
+            count: variants per sample.
+            vary: (sample, which variants) -> changed inputs, one row per variant; the others stay as they are.
+            run: (feeds, target) -> what was found; by default the score alone.
+
+        Yields:
+            The sample, which variants, and what was found for them, one row each.
+
+        Raises:
+            InputError: samples do not stay apart in this model.
+        """
+        advance = self.progress(name, self.n * count) if self.progress is not None else lambda n: None
+        run = run or (lambda feeds, target: self.forward([], target, feeds | target.feeds(self._count(feeds))))
+        size = self.engine.batch
+        for i, target in enumerate(self.fixed):
+            for start in range(0, count, size):
+                which = np.arange(start, min(start + size, count))
+                found = run(self.copies(i, len(which)) | dict(vary(i, which)), target)
+                if any(len(v) != len(which) for v in found.values()):
+                    raise InputError("Samples do not stay apart in this model: let each run alone (--batch 1).")
+                yield i, which, found
+                advance(len(which))
 
     def _run(self, model: Model, wanted: list[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         found = self.engine.run(model, feeds, wanted)
@@ -248,7 +318,7 @@ class Job:
     def attribution(
         self,
         method: str,
-        values: NDArray[Any],
+        values: NDArray[Any] | Mapping[str, NDArray[Any]],
         found: Mapping[str, NDArray[Any]],
         *,
         heat: NDArray[Any] | None = None,
@@ -257,9 +327,30 @@ class Job:
         signed: bool = False,
         params: dict[str, Any] | None = None,
         extra: dict[str, NDArray[Any]] | None = None,
+        measures: dict[str, NDArray[Any]] | None = None,
     ) -> Any:
-        """The result, with predictions, the explained class and all notes."""
-        self._finite(values, method)
+        """The result, with predictions, the explained class and all notes.
+
+        Args:
+            method: its name.
+            values: the attributions, or several by the tensor they belong to, shaped like it; the picture's come first.
+            found: the score and what predictions are read from, as `clean` has them.
+            heat: (N, h, w) to draw; None for the values, their channels summed (signed) or the largest taken.
+            layer: the layer that was explained at.
+            kind: a subclass with pictures of its own.
+            signed: negative values speak against the target.
+            params: the parameters, for the record.
+            extra: further arrays, N on the first axis.
+            measures: a number per sample and name.
+        """
+        tensors: dict[str, NDArray[Any]] = {}
+        if isinstance(values, Mapping):
+            first = self.input.name if self.input.name in values else next(iter(values))
+            tensors = {first: values[first], **values}
+            values = values[first]
+            heat = self._heat(first, values, signed) if heat is None else heat
+        for name, array in (tensors or {method: values}).items():
+            self._finite(array, name)
         predictions = self.predict(found)
         by_index = [{p.index: p for p in row} for row in predictions]
         explained = [by_index[i].get(c) if c is not None else None for i, c in enumerate(self.explained(found))]
@@ -283,6 +374,8 @@ class Job:
             notes=list(self.notes),
             signed=signed,
             extra=extra or {},
+            tensors=tensors,
+            measures={k: np.asarray(v, np.float64) for k, v in (measures or {}).items()},
         )
         for stem, one in zip(result.stems, heat, strict=True):
             if not one.any():
@@ -293,27 +386,16 @@ class Job:
                 )
         return result
 
-
-def image_input(model: Model) -> Spec:
-    """The input that takes the photo: the first that looks like one, else the first.
-
-    Raises:
-        InputError: the model has no inputs.
-    """
-    if not model.inputs:
-        raise InputError("The model has no inputs.")
-    return next((s for s in model.inputs if s.layout is not None and len(s.layout) == 4), model.inputs[0])
+    def _heat(self, tensor: str, values: NDArray[Any], signed: bool) -> NDArray[Any]:
+        """Attributions as a map: over the channels the sum, or of magnitudes the largest."""
+        layout = self.layout(tensor)
+        if layout is None or "C" not in layout or len(layout) != values.ndim or values.ndim < 3:
+            return values
+        first = channels_first(values, layout)
+        heat: NDArray[Any] = first.sum(axis=1) if signed else first.max(axis=1)
+        return heat
 
 
-def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -> tuple[Preprocessing, list[str]]:
-    """Preprocessing from flags, the file's metadata, or a guess that the notes own up to."""
-    spec = image_input(model)
-    value = next(v for v in model.ir.graph.inputs if v.name == spec.name)
-    return guess.resolve(spec, model.metadata, normalises(value), preset=preset, **flags)
-
-
-def channels_first(values: NDArray[Any], layout: str | None) -> NDArray[Any]:
-    """(N, C, H, W) from whatever order the layout says."""
-    if layout is None or layout.startswith("NC"):
-        return values
-    return np.moveaxis(values, layout.index("C"), 1)
+def draws(seed: int, which: NDArray[np.int64]) -> list[np.random.Generator]:
+    """A source of random numbers per variant: what one gets depends neither on the batch nor on other samples."""
+    return [np.random.default_rng([seed, int(k)]) for k in which]

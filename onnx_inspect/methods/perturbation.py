@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from ..attribution import Attribution
 from ..errors import InputError
 from ..target import Index, TargetLike
-from .job import SCORE, How, Input, Job, ModelLike, channels_first
+from .inputs import Input, ModelLike, channels_first
+from .job import SCORE, How, Job
 from .registry import method
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Occlusion(Attribution):
         return layout.figure(list(panels.values()), list(panels), self.title(i))
 
 
-@method
+@method("picture")
 def occlusion(
     model: ModelLike,
     x: Input,
@@ -68,7 +69,6 @@ def occlusion(
     stride: int = 0,
     baseline: str = "grey",
     layer: str = "auto",
-    progress: Callable[[str, int], Callable[[int], None]] | None = None,
     **how: Unpack[How],
 ) -> Occlusion:
     """Occlusion: how much the score drops when a square covers a part of the photo.
@@ -105,7 +105,7 @@ def occlusion(
     tops, lefts, window, stride = _places(view.shape[2], view.shape[3], window, stride)
     strongest = [int(k) for k in np.abs(channels_first(clean[at.tensor], at.layout)).sum(axis=(2, 3)).argmax(axis=1)]
     cover = _cover(view, job, baseline)
-    advance = progress("occlusion", job.n * len(tops) * len(lefts)) if progress is not None else lambda n: None
+    advance = job.progress("occlusion", job.n * len(tops) * len(lefts)) if job.progress else lambda n: None
 
     drops, scores = np.zeros((job.n, *view.shape[2:]), np.float32), np.zeros(job.n)
     grids: dict[str, list[NDArray[Any]]] = {}

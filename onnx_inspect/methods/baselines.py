@@ -1,0 +1,131 @@
+"""Baselines: what stands for an input that says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import image
+from ..errors import InputError
+from ..files import SUFFIXES
+from .inputs import Feeds, channels_back, channels_first
+from .job import Job, draws
+
+Baseline = str | float | NDArray[Any] | Mapping[str, NDArray[Any]]
+KINDS = "a number, mean, grey, blur, noise, or another photo"
+
+
+def absent(job: Job, baseline: Baseline, seed: int = 0) -> Feeds:
+    """What stands for each float input, shaped like it.
+
+    Args:
+        job: the job.
+        baseline: a number, in every input as the model sees it; "mean" of each channel of a sample; "grey" (128 in the
+            photo); "blur", Gaussian with a tenth of the shorter side as its deviation; "noise", uniform between the
+            least and the largest value of a sample; the path of another photo; an array; or arrays by input name.
+        seed: of the noise.
+
+    Raises:
+        InputError: there is no such baseline, or its shape does not fit.
+    """
+    names = [k for k, v in job.feeds.items() if v.dtype.kind == "f"]
+    if isinstance(baseline, Mapping):
+        if unknown := sorted(set(baseline) - set(job.feeds)):
+            raise InputError(f"The baseline names '{unknown[0]}', the inputs are {', '.join(map(repr, job.feeds))}.")
+        given = {k: _fit(job, k, np.asarray(v)) for k, v in baseline.items()}
+        return {k: given.get(k, np.zeros_like(job.feeds[k])) for k in dict.fromkeys([*names, *given])}
+    if isinstance(baseline, np.ndarray):
+        others = {k: np.zeros_like(job.feeds[k]) for k in names}
+        return others | {job.input.name: _fit(job, job.input.name, baseline)}
+    if (number := _number(baseline)) is not None:
+        return {k: np.full_like(job.feeds[k], number) for k in names}
+    name = str(baseline)
+    if name in _MADE:
+        return {k: _MADE[name](job, k, seed).astype(job.feeds[k].dtype) for k in names}
+    if Path(name).suffix.lower() in SUFFIXES:
+        job.notes.append(f"baseline: the photo '{Path(name).name}'")
+        return absent(job, _picture(job).batch([image.read(Path(name))]))
+    raise InputError(f"There is no baseline '{name}': use {KINDS} (--baseline).")
+
+
+def several(job: Job, baseline: Baseline, seed: int = 0) -> list[Feeds]:
+    """Each row of an array, or of arrays by input name, as a baseline of its own; one baseline for anything else."""
+    if isinstance(baseline, np.ndarray):
+        baseline = {job.input.name: baseline}
+    if not isinstance(baseline, Mapping):
+        return [absent(job, baseline, seed)]
+    counts = {len(np.asarray(v)) for v in baseline.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise InputError(f"Each input needs the same number of baselines, here there are {sorted(counts)}.")
+    return [absent(job, {k: np.asarray(v)[j][None] for k, v in baseline.items()}) for j in range(counts.pop())]
+
+
+def _number(baseline: str | float) -> float | None:
+    try:
+        number = float(baseline)
+    except ValueError:
+        return None
+    if not np.isfinite(number):
+        raise InputError(f"A baseline of {baseline} is no number (--baseline).")
+    return number
+
+
+def _fit(job: Job, name: str, given: NDArray[Any]) -> NDArray[Any]:
+    """An array broadcast to the samples of an input."""
+    like = job.feeds[name]
+    try:
+        return np.ascontiguousarray(np.broadcast_to(given, like.shape).astype(like.dtype))
+    except ValueError as error:
+        raise InputError(f"The baseline of '{name}' has shape {given.shape}, the input {like.shape}.") from error
+
+
+def _picture(job: Job) -> Any:
+    if job.preprocessing is None:
+        raise InputError("This baseline needs a picture as input: use a number, mean or noise (--baseline).")
+    return job.preprocessing
+
+
+def _mean(job: Job, name: str, seed: int) -> NDArray[Any]:
+    """Per channel where the axes are known, else over everything but the samples."""
+    x, layout = job.feeds[name], job.layout(name)
+    known = layout is not None and len(layout) == x.ndim
+    axes = tuple(i for i in range(1, x.ndim) if not known or layout[i] != "C")  # type: ignore[index]
+    return np.broadcast_to(x.mean(axis=axes, keepdims=True), x.shape)
+
+
+def _grey(job: Job, name: str, seed: int) -> NDArray[Any]:
+    x = job.feeds[name]
+    if name != job.input.name:
+        return np.zeros_like(x)
+    preprocessing = _picture(job)
+    grey = preprocessing.apply(np.full((*preprocessing.size, 3), 128, np.uint8))
+    first = channels_first(grey[None], preprocessing.layout)[:, :, :1, :1] if grey.ndim == 3 else grey[None, :1, :1]
+    last = channels_back(first, preprocessing.layout) if grey.ndim == 3 else first
+    return np.broadcast_to(last, x.shape)
+
+
+def _blur(job: Job, name: str, seed: int) -> NDArray[Any]:
+    from scipy.ndimage import gaussian_filter
+
+    x, layout = job.feeds[name], job.layout(name)
+    axes = [i for i in range(1, x.ndim) if layout is None or layout[i] in "HWDL"]
+    if layout is None or not axes:
+        raise InputError(f"'{name}' has no positions to blur: use a number, mean or noise (--baseline).")
+    sigma = 0.1 * min(x.shape[i] for i in axes)
+    blurred: NDArray[Any] = gaussian_filter(x, [sigma if i in axes else 0 for i in range(x.ndim)])
+    return blurred
+
+
+def _noise(job: Job, name: str, seed: int) -> NDArray[Any]:
+    x = job.feeds[name]
+    rng = draws(seed, np.zeros(1, np.int64))[0]
+    share = rng.random(x.shape[1:])  # every sample gets the same
+    least, most = (f(x, axis=tuple(range(1, x.ndim)), keepdims=True) for f in (np.min, np.max))
+    return np.asarray(least + share * (most - least))
+
+
+_MADE = {"mean": _mean, "grey": _grey, "blur": _blur, "noise": _noise}

@@ -1,0 +1,102 @@
+"""What methods are given: a model, photos or arrays, and how photos become inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import geometry, guess
+from ..attribution import Photo
+from ..errors import InputError, InspectError
+from ..model import Model
+from ..preprocess import Preprocessing
+from ..structure import Spec, normalises
+
+ModelLike = Model | str | Path | bytes
+PhotoLike = str | Path
+Input = PhotoLike | Sequence[PhotoLike] | NDArray[Any] | Mapping[str, NDArray[Any]]
+Feeds = dict[str, NDArray[Any]]
+
+
+def read(
+    model: Model, x: Input, preprocessing: Preprocessing | None
+) -> tuple[Preprocessing | None, list[Photo | None], Feeds, list[str]]:
+    """How photos become inputs, the photos, a value per input, and what was assumed."""
+    main = image_input(model)
+    if isinstance(x, Mapping | np.ndarray):
+        feeds = {k: np.asarray(v) for k, v in x.items()} if isinstance(x, Mapping) else {main.name: x}
+        if main.name not in feeds:
+            raise InputError(f"The input '{main.name}' has no value; given are {sorted(feeds)}.")
+        array = feeds[main.name]
+        if array.ndim and array.ndim == len(main.shape) - 1 and isinstance(x, np.ndarray):
+            feeds[main.name] = array = array[None]
+        found, photos, notes = _of_arrays(model, array, preprocessing)
+        return found, photos, feeds, notes
+    paths = [Path(x)] if isinstance(x, str | Path) else [Path(p) for p in x]
+    if not paths:
+        raise InputError("There is no photo to explain.")
+    from .. import image
+
+    notes = []
+    if preprocessing is None:
+        preprocessing, notes = guess_preprocessing(model)
+    pixels = [image.read(p) for p in paths]
+    notes += [note for p in paths for note in image.remarks(p)]
+    pictures: list[Photo | None] = [
+        Photo(p, a, preprocessing.geometry(a.shape)) for p, a in zip(paths, pixels, strict=True)
+    ]
+    return preprocessing, pictures, {main.name: preprocessing.batch(pixels)}, notes
+
+
+def _of_arrays(
+    model: Model, array: NDArray[Any], preprocessing: Preprocessing | None
+) -> tuple[Preprocessing | None, list[Photo | None], list[str]]:
+    """Arrays that are pictures get a photo back, so that maps can be drawn on them."""
+    notes = []
+    try:
+        if preprocessing is None:
+            preprocessing = guess_preprocessing(model)[0]
+            notes.append(
+                "the input came as an array, as the model takes it; pictures of it, and what is grey, assume "
+                f"{preprocessing.describe()} (preprocessing=)"
+            )
+        pictures = [preprocessing.inverse(a) for a in array]
+    except InspectError:
+        return preprocessing, [None] * len(array), notes
+    return preprocessing, [Photo(None, p, geometry.squash(p.shape[:2], p.shape[:2])) for p in pictures], notes
+
+
+def image_input(model: Model) -> Spec:
+    """The input that takes the photo: the first that looks like one, else the first.
+
+    Raises:
+        InputError: the model has no inputs.
+    """
+    if not model.inputs:
+        raise InputError("The model has no inputs.")
+    return next((s for s in model.inputs if s.layout is not None and len(s.layout) == 4), model.inputs[0])
+
+
+def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -> tuple[Preprocessing, list[str]]:
+    """Preprocessing from flags, the file's metadata, or a guess that the notes own up to."""
+    spec = image_input(model)
+    value = next(v for v in model.ir.graph.inputs if v.name == spec.name)
+    return guess.resolve(spec, model.metadata, normalises(value), preset=preset, **flags)
+
+
+def channels_first(values: NDArray[Any], layout: str | None) -> NDArray[Any]:
+    """(N, C, H, W) from whatever order the layout says."""
+    if layout is None or "C" not in layout or layout.startswith("NC"):
+        return values
+    return np.moveaxis(values, layout.index("C"), 1)
+
+
+def channels_back(values: NDArray[Any], layout: str | None) -> NDArray[Any]:
+    """The inverse of `channels_first`."""
+    if layout is None or "C" not in layout or layout.startswith("NC"):
+        return values
+    return np.moveaxis(values, 1, layout.index("C"))
