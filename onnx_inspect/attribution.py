@@ -64,6 +64,8 @@ class Attribution:
         params: parameters of the method.
         notes: what was assumed, a sentence each.
         signed: negative values speak against the target; drawn in two colours.
+        percentile: beyond this percentile of the magnitudes a picture shows no difference: single pixels would drown
+            the rest; None for the extremes.
         extra: further arrays, N on the first axis.
         tensors: where inputs or tensors are attributed to, the values by their names, each shaped like its tensor.
         measures: a number per sample and name, as how far a method's promise was missed.
@@ -85,6 +87,7 @@ class Attribution:
     params: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     signed: bool = False
+    percentile: float | None = None
     extra: dict[str, NDArray[Any]] = field(default_factory=dict)
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
     measures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -124,7 +127,13 @@ class Attribution:
         from . import render
 
         photo = self.photo(i)
-        return render.overlay(photo.pixels, self.map(i), signed=self.signed, seen=photo.geometry.mask_in_photo())
+        return render.overlay(
+            photo.pixels,
+            self.map(i),
+            signed=self.signed,
+            percentile=self.percentile,
+            seen=photo.geometry.mask_in_photo(),
+        )
 
     def panel(self, i: int = 0) -> NDArray[np.uint8]:
         """Photo, overlay with colour bar, and the five most probable classes, side by side."""
@@ -137,6 +146,7 @@ class Attribution:
             title=self.title(i),
             top=[(p.label, p.probability) for p in self.predictions[i]],
             signed=self.signed,
+            percentile=self.percentile,
             seen=photo.geometry.mask_in_photo(),
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import UnionType
@@ -13,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 import click
 
 from . import options
+from .progress import Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from ..attribution import Attribution
 
     Method = Callable[..., Attribution]
@@ -36,38 +34,12 @@ def build(method: Method) -> click.Command:
 
     run.__doc__ = _help(method)
     run = options.output(options.engine(options.preprocessing(run)))
-    for option in reversed([*_target_options(parameters), *_own_options(method), *_output_options()]):
+    explained = options.EXPLAINED if "target" in parameters else options.EXPLAINED[1:]
+    for option in reversed([*explained, *_own_options(method), *_output_options()]):
         run = option(run)
     run = click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")(run)
     run = click.argument("model", metavar="MODEL")(run)
     return click.command(method.__name__)(run)
-
-
-def _target_options(parameters: Any) -> Iterator[Callable[[Any], Any]]:
-    if "target" in parameters:
-        yield click.option(
-            "-t",
-            "--target",
-            default="top",
-            show_default=True,
-            metavar="TARGET",
-            help="What to explain: top, top:K, a class index or name, or elements of an output, OUTPUT[3,5:8].",
-        )
-    yield click.option("--labels", metavar="FILE", help="Class names: one per line, or JSON.")
-    yield click.option(
-        "--score",
-        type=click.Choice(["logits", "output"]),
-        default="logits",
-        show_default=True,
-        help="Explain the score before a final softmax or sigmoid, or the output itself.",
-    )
-    yield click.option(
-        "--precision",
-        type=click.Choice(["float32", "model"]),
-        default="float32",
-        show_default=True,
-        help="Compute gradients of half precision in float32, or in the model's own precision.",
-    )
 
 
 def _own_options(method: Method) -> Iterator[Callable[[Any], Any]]:
@@ -135,7 +107,7 @@ def _run(method: Method, values: dict[str, Any]) -> None:
     kinds = {k: values.pop(k) for k in ("panel", "npz", "manifest")}
     photos = files.photos(values.pop("photos"))
     kinds["npz"] |= any(isinstance(v, tuple) and v for v in values.values())  # tensors are asked for by name
-    targets, manifest = _outputs(values.pop("out"), photos, method.__name__)
+    targets, manifest = outputs(values.pop("out"), photos, method.__name__)
     written = [*targets.values(), *([manifest] if kinds["manifest"] else [])]
     for kind, suffix in (("panel", ".panel.png"), ("npz", ".npz")):
         written += [p.with_suffix(suffix) for p in targets.values() if kinds[kind]]
@@ -146,7 +118,7 @@ def _run(method: Method, values: dict[str, Any]) -> None:
     preprocessing, notes = options.make_preprocessing(model, values)
     shared: dict[str, Any] = {"engine": engine, "preprocessing": preprocessing}
 
-    with _Progress(quiet) as progress:
+    with Progress(quiet) as progress:
         shared["progress"] = progress
         report = _Report(notes, as_json, quiet)
         advance = progress("photos", len(photos)) if len(photos) > _CHUNK else lambda n: None
@@ -176,7 +148,7 @@ def _explain(
             yield from _explain(explain, [photo], report)
 
 
-def _outputs(text: str, photos: Sequence[Path], method: str) -> tuple[dict[Path, Path], Path]:
+def outputs(text: str, photos: Sequence[Path], method: str) -> tuple[dict[Path, Path], Path]:
     """Where each photo's picture goes, and the manifest."""
     from ..attribution import PICTURES
     from ..errors import OutputError
@@ -250,46 +222,3 @@ def _print(result: Attribution, i: int, made: dict[str, Path]) -> None:
         click.echo(f" {mark} {100 * p.probability:5.1f} %  {options.printable(p.label)} ({p.index})")
     if explained is not None and all(p.index != explained.index for p in result.predictions[i]):
         click.echo(f" * {100 * explained.probability:5.1f} %  {options.printable(explained.label)} ({explained.index})")
-
-
-class _Progress:
-    """Progress bars on stderr: progress("occlusion", total) gives a function that counts."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.hide()
-
-    def __call__(self, name: str, total: int) -> Callable[[int], None]:
-        if not self._shown:
-            return lambda n: None
-        bar = self._bar = self._bar or _bar()
-        task = bar.add_task(name, total=total)
-
-        def advance(n: int) -> None:
-            bar.start()
-            bar.advance(task, n)
-
-        return advance
-
-    def hide(self) -> None:
-        """Erase the bars, for something to be printed; those that are not full come back with the next step."""
-        if self._bar is not None:
-            for task in self._bar.tasks:
-                self._bar.update(task.id, visible=not task.finished)
-            self._bar.stop()
-
-
-def _bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # rich would send what is printed meanwhile, on stdout too, to its own console
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

@@ -45,7 +45,7 @@ class Activations(Attribution):
         return [f"activations of {self.layer}", self.model["name"]]
 
 
-@method("map")
+@method("map", explains=False)
 def activations(
     model: ModelLike,
     x: Input,

@@ -373,6 +373,7 @@ class Job:
             params=params or {},
             notes=list(self.notes),
             signed=signed,
+            percentile=99 if self.input.name in tensors else None,
             extra=extra or {},
             tensors=tensors,
             measures={k: np.asarray(v, np.float64) for k, v in (measures or {}).items()},

@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from ..attribution import Attribution
+from ..errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Attribution])
 Need = Literal["gradient", "map", "head", "picture"]
 
 METHODS: dict[str, Callable[..., Attribution]] = {}
 NEEDS: dict[str, tuple[Need, ...]] = {}
+EXPLANATIONS: dict[str, Callable[..., Attribution]] = {}
 
 
-def method(*needs: Need) -> Callable[[F], F]:
+def method(*needs: Need, explains: bool = True) -> Callable[[F], F]:
     """Register a method under its own name.
 
     Args:
         needs: what a model must offer: "gradient", a differentiable way from input to score; "map", a layer with
             positions; "head", global average pooling and a linear layer at the end; "picture", an input with height
             and width.
+        explains: the result is a map of what speaks for the target, which can be compared with others.
     """
 
     def register(function: F) -> F:
         METHODS[function.__name__] = function
         NEEDS[function.__name__] = needs
+        if explains:
+            EXPLANATIONS[function.__name__] = function
         return function
 
     return register
+
+
+def every() -> dict[str, Callable[..., Attribution]]:
+    """All methods by name."""
+    package = importlib.import_module(__package__ or "")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return METHODS
+
+
+def find(name: str) -> Callable[..., Attribution]:
+    """A method by name.
+
+    Raises:
+        InputError: there is none; says which are near.
+    """
+    known = every()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(known))}."
+        raise InputError(f"There is no method '{name}': {hint}")
+    return known[name]

@@ -1,0 +1,93 @@
+"""Several methods on the same photo: a contact sheet, each map with its colour bar, time and deletion score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options
+from .progress import Progress
+
+
+@click.command("explain")
+@click.argument("model", metavar="MODEL")
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")
+@options.explained
+@click.option(
+    "--methods",
+    default="gradcam,ig,lrp,occlusion",
+    show_default=True,
+    metavar="NAMES",
+    help="Methods with commas between, short names are ig, ixg, gbp and shap; all for every one that fits the model.",
+)
+@click.option(
+    "--metrics",
+    default="deletion",
+    show_default=True,
+    metavar="NAMES",
+    help="deletion, insertion, road, average_drop, infidelity, max_sensitivity, with commas between.",
+)
+@click.option("-o", "--out", default=".", show_default=True, metavar="OUT", help="A picture's name, or a folder.")
+@options.preprocessing
+@options.engine
+@options.output
+def command(
+    model: str, photos: tuple[str, ...], methods: str, metrics: str, out: str, as_json: bool, quiet: bool, **values: Any
+) -> None:
+    """Several methods on the same photo: a contact sheet, each map with its colour bar, time and deletion score.
+
+    Deletion is the mean probability of the class while the most important pixels turn grey: less is better. Methods
+    that cannot explain the model are left out, and said.
+    """
+    from .. import files, image
+    from ..explain import explain, sheet
+    from ..model import load
+    from .of_method import outputs
+
+    values.pop("debug")
+    found = files.photos(photos)
+    targets, _ = outputs(out, found, "explain")
+    files.spare({model: "the model"} | dict.fromkeys(found, "the photo"), list(targets.values()))
+    loaded = load(model)
+    engine = options.make_engine(values)
+    preprocessing, notes = options.make_preprocessing(loaded, values)
+    record: list[dict[str, Any]] = []
+    with Progress(quiet) as progress:
+        for photo in found:
+            entries = explain(
+                loaded,
+                photo,
+                values["target"],
+                methods=_names(methods),
+                metrics=_names(metrics),
+                progress=progress,
+                labels=values["labels"],
+                score=values["score"],
+                precision=values["precision"],
+                engine=engine,
+                preprocessing=preprocessing,
+            )
+            progress.hide()
+            image.write(targets[photo], sheet(entries))
+            options.say([*notes, *(n for e in entries for n in e.notes)], quiet)
+            record.append(
+                {"photo": str(photo), "sheet": str(targets[photo]), "methods": [e.to_json() for e in entries]}
+            )
+            if not as_json:
+                _print(photo, targets[photo], record[-1]["methods"])
+    if as_json:
+        options.print_json(record)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _print(photo: Path, written: Path, entries: list[dict[str, Any]]) -> None:
+    click.echo(f"{photo.name} -> {written}")
+    for entry in entries:
+        if "seconds" in entry:
+            numbers = "".join(f"  {k} {v[0]:.3g}" for k, v in entry["measures"].items() if v[0] is not None)
+            click.echo(f"   {entry['method']:24} {entry['seconds']:7.2f} s{numbers}")

@@ -1,0 +1,55 @@
+"""Progress bars on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Progress bars on stderr: progress("occlusion", total) gives a function that counts."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hide()
+
+    def __call__(self, name: str, total: int) -> Callable[[int], None]:
+        """A bar for so many steps; gives the function that counts them."""
+        if not self._shown:
+            return lambda n: None
+        bar = self._bar = self._bar or _new()
+        task = bar.add_task(name, total=total)
+
+        def advance(n: int) -> None:
+            bar.start()
+            bar.advance(task, n)
+
+        return advance
+
+    def hide(self) -> None:
+        """Erase the bars, for something to be printed; those that are not full come back with the next step."""
+        if self._bar is not None:
+            for task in self._bar.tasks:
+                self._bar.update(task.id, visible=not task.finished)
+            self._bar.stop()
+
+
+def _new() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # rich would send what is printed meanwhile, on stdout too, to its own console
+    console = Console(stderr=True)
+    return Bar(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

@@ -1,0 +1,169 @@
+"""`explain`: several methods on the same photos, side by side, with what they cost and how faithful they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from .attribution import Attribution
+from .errors import InputError, InspectError, ResultError
+from .methods.inputs import Input, ModelLike
+from .methods.job import How, Job
+from .methods.registry import EXPLANATIONS, every, find
+from .target import TargetLike
+from .trust.faithfulness import average_drop, deletion, infidelity, insertion, max_sensitivity, road
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHORT = {"ig": "integrated_gradients", "ixg": "input_x_gradient", "gbp": "guided_backprop", "shap": "kernel_shap"}
+METRICS: dict[str, Callable[..., Any]] = {
+    "deletion": lambda *a, **how: deletion(*a, **how).area,
+    "insertion": lambda *a, **how: insertion(*a, **how).area,
+    "road": road,
+    "average_drop": average_drop,
+    "infidelity": infidelity,
+    "max_sensitivity": max_sensitivity,
+}
+
+
+@dataclass
+class Explained:
+    """A method, its result, the seconds it took for all photos, and its measures, (N,) each.
+
+    Where a method cannot explain the model, `result` is None and `reason` says why; one that does not apply is NaN.
+    """
+
+    method: str
+    result: Attribution | None = None
+    seconds: float = 0.0
+    measures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed, or why there is no result."""
+        return self.result.notes if self.result is not None else [f"{self.method} is left out: {self.reason}"]
+
+    def to_json(self) -> dict[str, Any]:
+        """What a record says of it."""
+        if self.result is None:
+            return {"method": self.method, "reason": self.reason}
+        numbers = {k: [float(v) if np.isfinite(v) else None for v in row] for k, row in self.measures.items()}
+        return {"method": self.method, "seconds": self.seconds, "measures": numbers, "result": self.result.to_json()}
+
+
+def explain(
+    model: ModelLike,
+    x: Input,
+    target: TargetLike = "top",
+    *,
+    methods: Sequence[str] = ("gradcam", "integrated_gradients", "lrp", "occlusion"),
+    metrics: Sequence[str] = ("deletion",),
+    options: dict[str, dict[str, Any]] | None = None,
+    **how: Unpack[How],
+) -> list[Explained]:
+    """Explain the same photos by several methods, and measure each.
+
+    Args:
+        model: as for a method.
+        x: as for a method.
+        target: as for a method; the class is that of the intact photo for all.
+        methods: by name; short names are ig, ixg, gbp and shap; "all" for every one that fits the model.
+        metrics: deletion, insertion, road, average_drop, infidelity, max_sensitivity.
+        options: arguments of single methods, by name.
+        how: as for a method.
+
+    Returns:
+        One entry per method, in order.
+
+    Raises:
+        InputError: no such method or metric.
+    """
+    if unknown := [m for m in metrics if m not in METRICS]:
+        raise InputError(f"There is no metric '{unknown[0]}': there are {', '.join(METRICS)}.")
+    names = chosen(methods)
+    job = Job(model, x, target, **how)
+    fixed: Any = [c for c in job.explained(job.clean) if c is not None] or job.target
+    given: Any = how | {"preprocessing": job.preprocessing, "labels": job.labels}
+    progress = job.progress("methods", len(names)) if job.progress is not None else lambda n: None
+    found = []
+    for name in names:
+        found.append(_one(job, x, fixed, name, metrics, given, (options or {}).get(name, {})))
+        progress(1)
+    return found
+
+
+def chosen(methods: Sequence[str]) -> list[str]:
+    """Names of methods, short ones written out; "all" for every method that makes a map."""
+    every()
+    wanted = [SHORT.get(m, m) for m in methods]
+    if "all" in wanted:
+        return sorted(EXPLANATIONS)
+    for name in wanted:
+        find(name)
+        if name not in EXPLANATIONS:
+            raise InputError(f"'{name}' makes no map that could be compared with others.")
+    return list(dict.fromkeys(wanted))
+
+
+def _one(
+    job: Job, x: Input, target: Any, name: str, metrics: Sequence[str], how: Any, options: dict[str, Any]
+) -> Explained:
+    start = time.perf_counter()
+    try:
+        result = find(name)(job.model, x, target, **options, **how)
+    except InspectError as error:
+        return Explained(name, reason=str(error))
+    entry = Explained(name, result, time.perf_counter() - start)
+    for metric in metrics:
+        try:
+            if metric == "max_sensitivity":
+                entry.measures[metric] = max_sensitivity(find(name), job.model, x, result, **options, **how)
+            else:
+                entry.measures[metric] = METRICS[metric](job.model, x, result, **how)
+        except InspectError as error:
+            entry.measures[metric] = np.full(len(result), np.nan)
+            result.notes.append(f"{metric} of {name}: {error}")
+    return entry
+
+
+def sheet(entries: Sequence[Explained], i: int = 0) -> NDArray[np.uint8]:
+    """The photo and one tile per method, with its time and measures.
+
+    Raises:
+        ResultError: no method has a result, or the input is no picture.
+    """
+    from . import layout, render
+
+    drawn = [(e, e.result) for e in entries if e.result is not None]
+    if not drawn:
+        raise ResultError(f"No method can explain this model: {entries[0].reason if entries else 'none was named'}")
+    first = drawn[0][1]
+    photo = first.photo(i)
+    seen = photo.geometry.mask_in_photo()
+    cells = [layout.fit(photo.pixels, 260, 360)]
+    captions = [("photo", _subject(first, i))]
+    for entry, result in drawn:
+        picture = layout.fit(result.overlay(i), 260, 360)
+        if type(result).overlay is Attribution.overlay:
+            ends = render.limits(result.map(i), result.signed, result.percentile, seen)
+            picture = layout.with_bar(picture, ends, "coolwarm" if result.signed else "jet")
+        numbers = [f"{name} {values[i]:.3g}" for name, values in entry.measures.items() if np.isfinite(values[i])]
+        cells.append(picture)
+        captions.append((entry.method, ", ".join([f"{entry.seconds:.2f} s", *numbers])))
+    tiles = [
+        layout.column([layout.line(name, cell.shape[1], 15), layout.line(text, cell.shape[1], 12), cell], 3)
+        for cell, (name, text) in zip(cells, captions, strict=True)
+    ]
+    title = [f"{_subject(first, i)}, score {first.scores[i]:.3g}", f"{first.model['name']}, {first.provider}"]
+    return layout.frame(layout.titled(layout.grid(tiles, min(len(tiles), 5), gap=10), title, 18), 12)
+
+
+def _subject(result: Attribution, i: int) -> str:
+    what = result.explained[i]
+    return result.target if what is None else f"{what.label} ({what.index})"
