@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .attribution import Attribution, Prediction
     from .autodiff.gradient import vjp
     from .autodiff.table import RULES, rule
+    from .comparison import explain
     from .doctor import examine
     from .engine import Engine
     from .errors import InspectError
@@ -38,16 +39,20 @@ if TYPE_CHECKING:
     from .methods.deeplift import deep_shap, deeplift
     from .methods.features import feature_ablation, permutation, shapley_value_sampling
     from .methods.gradients import input_x_gradient, saliency
+    from .methods.localize import localize
     from .methods.noise import smoothgrad
     from .methods.paths import expected_gradients, gradient_shap, integrated_gradients
     from .methods.paths_image import blur_ig, guided_ig, xrai
     from .methods.perturbation import occlusion
     from .methods.relevance import excitation_backprop, lrp
+    from .methods.sanity import sanity
     from .methods.surrogates import kernel_shap, lime, rise
     from .model import Model, load
     from .preprocess import Preprocessing
     from .rewrite import cut, expose
     from .target import gradient
+    from .trust.boxes import energy_in_box, pointing_game
+    from .trust.faithfulness import average_drop, deletion, infidelity, insertion, max_sensitivity, road
 
 # Where each public name lives: importing the package imports none of them (a command line must start quickly).
 _HOMES = {
@@ -60,18 +65,22 @@ _HOMES = {
     "RULES": "autodiff.table",
     "ablationcam": "methods.cam_masks",
     "activations": "methods.activations",
+    "average_drop": "trust.faithfulness",
     "blur_ig": "methods.paths_image",
     "cam": "methods.cam",
     "cut": "rewrite",
     "deconvnet": "methods.backprop",
     "deep_shap": "methods.deeplift",
     "deeplift": "methods.deeplift",
+    "deletion": "trust.faithfulness",
     "eigen_gradcam": "methods.cam_eigen",
     "eigencam": "methods.cam_eigen",
     "elementwise_gradcam": "methods.cam_gradients",
+    "energy_in_box": "trust.boxes",
     "examine": "doctor",
     "excitation_backprop": "methods.relevance",
     "expected_gradients": "methods.paths",
+    "explain": "comparison",
     "expose": "rewrite",
     "feature_ablation": "methods.features",
     "fgsm": "methods.adversarial",
@@ -84,21 +93,28 @@ _HOMES = {
     "guided_gradcam": "methods.cam_guided",
     "guided_ig": "methods.paths_image",
     "hirescam": "methods.cam_gradients",
+    "infidelity": "trust.faithfulness",
     "input_x_gradient": "methods.gradients",
+    "insertion": "trust.faithfulness",
     "integrated_gradients": "methods.paths",
     "kernel_shap": "methods.surrogates",
     "layercam": "methods.cam_gradients",
     "lime": "methods.surrogates",
     "load": "model",
+    "localize": "methods.localize",
     "lrp": "methods.relevance",
+    "max_sensitivity": "trust.faithfulness",
     "minimal_perturbation": "methods.adversarial",
     "occlusion": "methods.perturbation",
     "permutation": "methods.features",
     "pgd": "methods.adversarial",
+    "pointing_game": "trust.boxes",
     "reciprocam": "methods.cam_masks",
     "rise": "methods.surrogates",
+    "road": "trust.faithfulness",
     "rule": "autodiff.table",
     "saliency": "methods.gradients",
+    "sanity": "methods.sanity",
     "scorecam": "methods.cam_masks",
     "shapley_value_sampling": "methods.features",
     "smooth_gradcam_plusplus": "methods.cam_gradients",
@@ -118,18 +134,22 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "RULES",
     "ablationcam",
     "activations",
+    "average_drop",
     "blur_ig",
     "cam",
     "cut",
     "deconvnet",
     "deep_shap",
     "deeplift",
+    "deletion",
     "eigen_gradcam",
     "eigencam",
     "elementwise_gradcam",
+    "energy_in_box",
     "examine",
     "excitation_backprop",
     "expected_gradients",
+    "explain",
     "expose",
     "feature_ablation",
     "fgsm",
@@ -142,21 +162,28 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "guided_gradcam",
     "guided_ig",
     "hirescam",
+    "infidelity",
     "input_x_gradient",
+    "insertion",
     "integrated_gradients",
     "kernel_shap",
     "layercam",
     "lime",
     "load",
+    "localize",
     "lrp",
+    "max_sensitivity",
     "minimal_perturbation",
     "occlusion",
     "permutation",
     "pgd",
+    "pointing_game",
     "reciprocam",
     "rise",
+    "road",
     "rule",
     "saliency",
+    "sanity",
     "scorecam",
     "shapley_value_sampling",
     "smooth_gradcam_plusplus",

@@ -42,7 +42,7 @@ STOREYS = [
     {"attribution"},
     {"methods"},
     {"trust"},
-    {"explain"},
+    {"comparison"},
     {"doctor"},
     {"commands.options", "commands.progress"},
     {"commands"},

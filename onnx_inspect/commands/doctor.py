@@ -72,6 +72,9 @@ def _print(report: Report) -> None:
         line("weights in", ", ".join(facts["external_data"]))
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     line("install", f"{versions}; {facts['provider']}")
+    if report.fitting:
+        line("fitting", ", ".join(name for name, fits in report.fitting.items() if fits) or "no method")
+        line("not", ", ".join(name for name, fits in report.fitting.items() if not fits) or "(none)")
     click.echo()
     for found in report.findings:
         click.echo(click.style(f"{found.severity:10} ", fg=_COLORS[found.severity]) + options.printable(str(found)))

@@ -42,7 +42,7 @@ def command(
     that cannot explain the model are left out, and said.
     """
     from .. import files, image
-    from ..explain import explain, sheet
+    from ..comparison import explain, sheet
     from ..model import load
     from .of_method import outputs
 

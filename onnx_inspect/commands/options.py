@@ -26,6 +26,33 @@ def _apply(options: list[Callable[[Any], Any]]) -> Callable[[F], F]:
     return decorate
 
 
+EXPLAINED: list[Callable[[Any], Any]] = [
+    click.option(
+        "-t",
+        "--target",
+        default="top",
+        show_default=True,
+        metavar="TARGET",
+        help="What to explain: top, top:K, a class index or name, or elements of a tensor, NAME[3,5:8].",
+    ),
+    click.option("--labels", metavar="FILE", help="Class names: one per line, or JSON."),
+    click.option(
+        "--score",
+        type=click.Choice(["logits", "output"]),
+        default="logits",
+        show_default=True,
+        help="Explain the score before a final softmax or sigmoid, or the output itself.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "model"]),
+        default="float32",
+        show_default=True,
+        help="Compute gradients of half precision in float32, or in the model's own precision.",
+    ),
+]
+explained = _apply(EXPLAINED)
+
 output = _apply(
     [
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
@@ -72,7 +99,7 @@ def make_engine(values: dict[str, Any]) -> Engine:
 def make_preprocessing(model: Model, values: dict[str, Any]) -> tuple[Preprocessing, list[str]]:
     """The preprocessing that the options ask for; takes them out of `values`."""
     from ..guess import parse
-    from ..methods.job import guess_preprocessing
+    from ..methods.inputs import guess_preprocessing
 
     flags = {k: values.pop(k) for k in PREPROCESSING}
     preset = flags.pop("preset")

@@ -127,6 +127,7 @@ def _try(
         scored(model, job.target, score=SCORE)  # a target that makes no sense is no finding
     at = subject.layer_of(report, job, layer)
     _gradients(report, job, at, bool(pictures))
+    report.fitting = subject.fitting(job, at, report.methods)
     if able := next((name for name, works in report.methods.items() if works), ""):
         report.add(*subject.arrays(job, able))
     if pictures:

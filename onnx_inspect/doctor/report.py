@@ -46,7 +46,8 @@ class Report:
     Attributes:
         facts: of file, operators and install, as JSON can say them.
         findings: the worst first.
-        methods: which methods can explain the model as asked.
+        methods: which ways there are to explain the model as asked: a layer's gradient, the input's, covering the input.
+        fitting: all methods by name, and whether they fit.
         target: the stand-in for a target where the model has no class scores, "" otherwise.
         notes: what was assumed, each with the flag that changes it.
         presets: how the photos fare with each preprocessing, the best first; see `photos.Trial`.
@@ -55,6 +56,7 @@ class Report:
     facts: dict[str, Any]
     findings: list[Finding] = field(default_factory=list)
     methods: dict[str, bool] = field(default_factory=dict)
+    fitting: dict[str, bool] = field(default_factory=dict)
     target: str = ""
     notes: list[str] = field(default_factory=list)
     presets: list[Any] = field(default_factory=list)
@@ -91,6 +93,7 @@ class Report:
             **self.facts,
             "findings": [{**asdict(f), "text": str(f)} for f in self.findings],
             "methods": self.methods,
+            "fitting": self.fitting,
             "target": self.target,
             "notes": self.notes,
             "presets": [p.to_json() for p in self.presets],

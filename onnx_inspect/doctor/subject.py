@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
 from ..dtypes import is_float
 from ..errors import LayerError
+from ..methods.cam import _pooling_head as pooling_head
 from ..methods.job import Job
+from ..methods.registry import NEEDS, every
 from ..naming import Layer
 from ..structure import needed, varying
 from ..target import parse
@@ -52,6 +54,30 @@ def arrays(job: Job, method: str) -> Iterator[Finding]:
     elif job.preprocessing is None:
         what = f"the input '{job.input.name}' ({job.input.sizes()} {job.input.dtype}) takes no photos"
         yield Finding("note", "file", what, f"explain it from Python, with an array: oi.{method}(model, x)")
+
+
+def fitting(job: Job, at: Layer | None, ways: Mapping[str, bool]) -> dict[str, bool]:
+    """All methods, and whether they fit: gradients at the layer or the input, a map, a linear head, a picture."""
+    every()
+    smooth = ways.get("saliency", False)
+    found = {}
+    for name, needs in sorted(NEEDS.items()):
+        offers = {
+            "gradient": ways.get("gradcam", False) if "map" in needs else smooth,
+            "map": at is not None,
+            "head": smooth and _linear_head(job),
+            "picture": job.preprocessing is not None,
+        }
+        found[name] = all(offers[need] for need in needs)
+    return found
+
+
+def _linear_head(job: Job) -> bool:
+    try:
+        pooling_head(job.model, job.explained_tensor)
+    except LayerError:
+        return False
+    return True
 
 
 def layer_of(report: Report, job: Job, name: str) -> Layer | None:
