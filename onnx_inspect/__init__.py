@@ -28,14 +28,13 @@ if TYPE_CHECKING:
     from .methods.cam_eigen import eigen_gradcam, eigencam
     from .methods.cam_gradients import (
         elementwise_gradcam,
-        gradcam_plusplus,
         hirescam,
         layercam,
-        smooth_gradcam_plusplus,
         xgradcam,
     )
     from .methods.cam_guided import fullgrad, guided_gradcam
     from .methods.cam_masks import ablationcam, reciprocam, scorecam
+    from .methods.cam_plusplus import gradcam_plusplus, smooth_gradcam_plusplus
     from .methods.deeplift import deep_shap, deeplift
     from .methods.features import feature_ablation, permutation, shapley_value_sampling
     from .methods.gradients import input_x_gradient, saliency
@@ -86,7 +85,7 @@ _HOMES = {
     "fgsm": "methods.adversarial",
     "fullgrad": "methods.cam_guided",
     "gradcam": "methods.cam",
-    "gradcam_plusplus": "methods.cam_gradients",
+    "gradcam_plusplus": "methods.cam_plusplus",
     "gradient": "target",
     "gradient_shap": "methods.paths",
     "guided_backprop": "methods.backprop",
@@ -117,7 +116,7 @@ _HOMES = {
     "sanity": "methods.sanity",
     "scorecam": "methods.cam_masks",
     "shapley_value_sampling": "methods.features",
-    "smooth_gradcam_plusplus": "methods.cam_gradients",
+    "smooth_gradcam_plusplus": "methods.cam_plusplus",
     "smoothgrad": "methods.noise",
     "vjp": "autodiff.gradient",
     "xgradcam": "methods.cam_gradients",

@@ -23,13 +23,24 @@ class Plan:
     """How samples go through a model.
 
     samples: the inputs that hold one entry per sample; others go in whole. n: samples. size: of a run. fixed: the batch
-    that the graph insists on, None if it takes any.
+    that the graph insists on, None if it takes any. apart: whether runs may be smaller than `size`.
     """
 
     samples: frozenset[str]
     n: int
     size: int
     fixed: int | None
+    apart: bool
+
+    @property
+    def in_parts(self) -> bool:
+        """True if the results of several runs are put together, or cut."""
+        return self.n > self.size or self.n % self.size > 0
+
+    def sizes(self, values: Arrays) -> dict[str, tuple[int, ...]]:
+        """The sizes of the inputs for one sample, or for the batch that the graph insists on."""
+        one = self.fixed or 1
+        return {k: (one, *v.shape[1:]) if k in self.samples else v.shape for k, v in values.items()}
 
     def part(self, values: Arrays, start: int) -> Arrays:
         """The feeds of the run that begins with a sample; a fixed batch is filled up with the last one."""
@@ -46,7 +57,7 @@ def make_plan(model: Model, values: Arrays, batch: int) -> Plan:
     leads = {s.name: s.shape[0] for s in model.inputs if values[s.name].ndim and s.shape}
     main = max(leads, key=lambda k: (not isinstance(leads[k], int), values[k].ndim), default=None)
     if main is None:
-        return Plan(frozenset(), 1, 1, None)
+        return Plan(frozenset(), 1, 1, None, False)
     lead = leads[main]
     # Axes that nobody named, or that are named alike, count the same thing; a batch that the graph fixes is a number.
     samples = {k for k, d in leads.items() if d == lead or (d is None and not isinstance(lead, int))}
@@ -58,14 +69,14 @@ def make_plan(model: Model, values: Arrays, batch: int) -> Plan:
     n = counts[main]
     if n == 0:
         raise InputError("There are no samples: the inputs are empty.")
-    plan = Plan(frozenset(samples), n, fixed or min(n, batch), fixed)
-    for spec in model.inputs:
-        if n > plan.size and isinstance(lead, str) and lead in spec.shape[1:]:
-            raise InputError(
-                f"'{spec.name}' ({spec.sizes()}) holds samples on another axis than the first, so they have to fit "
-                f"into one run: this engine takes {plan.size} at a time. Use Engine(batch=N)."
-            )
-    return plan
+    size = fixed or min(n, batch)
+    crossed = next((s for s in model.inputs if isinstance(lead, str) and lead in s.shape[1:]), None)
+    if crossed is not None and n > size:
+        raise InputError(
+            f"'{crossed.name}' ({crossed.sizes()}) holds samples on another axis than the first, so they have to fit "
+            f"into one run: this engine takes {size} at a time. Use Engine(batch=N)."
+        )
+    return Plan(frozenset(samples), n, size, fixed, fixed is None and crossed is None)
 
 
 def shared_output(model: Model, plan: Plan) -> str:
@@ -82,8 +93,29 @@ def one_for_all(output: str, plan: Plan) -> InputError:
     """The error for an output that would come in parts although it holds no samples."""
     return InputError(
         f"{output} is one for all samples, so they have to fit into one run: this engine takes {plan.size} at a time. "
-        "Use Engine(batch=N)."
+        "Use Engine(batch=N), with max_memory for as many."
     )
+
+
+def put(results: Arrays, found: Mapping[str, Any], plan: Plan, start: int) -> None:
+    """Write what a run found behind what earlier runs did.
+
+    Raises:
+        InputError: it is not one row per sample, or its rows are not of the size of earlier ones.
+    """
+    count = min(plan.size, plan.n - start)
+    for name, value in found.items():
+        if not isinstance(value, np.ndarray) or value.shape[:1] != (plan.size if plan.fixed else count,):
+            raise one_for_all(f"'{name}'", plan)
+        if name not in results:
+            results[name] = np.empty((plan.n, *value.shape[1:]), value.dtype)
+        whole = results[name]
+        if whole.shape[1:] != value.shape[1:]:
+            raise InputError(
+                f"'{name}' holds {value.shape[1:]} per sample in one run and {whole.shape[1:]} in another: let samples "
+                "whose results differ in size run apart."
+            )
+        whole[start : start + count] = value[:count]
 
 
 def is_second(pair: NDArray[Any], alone: NDArray[Any]) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnxruntime as ort
 
-from .batching import Arrays, Plan, fit, is_second, make_plan, one_for_all, shared_output
+from . import memory
+from .batching import Arrays, Plan, fit, is_second, make_plan, one_for_all, put, shared_output
 from .errors import DeviceError, InputError, ModelError, ResultError
+from .memory import Need, told
 from .model import Model
 from .rewrite import cut
 
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _SILENT, _WARNING = 4, 2
 _LARGE = 2000  # nodes
+_KEPT = 1000  # estimates
+_EXHAUSTED = re.compile(r"bad_alloc|allocate memory|out of memory|BFCArena|smaller than requested bytes", re.IGNORECASE)
+
+
+class _Exhausted(ResultError):
+    """Memory ran out during a run."""
 
 
 class Engine:
@@ -32,14 +40,19 @@ class Engine:
         device: "auto" (CUDA if a session really gets it, else CPU), "cpu", "cuda" or "cuda:N".
         threads: of the CPU provider; None for one per core.
         batch: the most samples in one run.
+        max_memory: what a run may take with its weights, in bytes or as text ("4GB", "500MB", "2GiB"): as many samples
+            go into a run as are estimated to fit. None for half of what the machine, container or card has.
         sessions: how many compiled models are kept.
         verbose: let onnxruntime write its own warnings to stderr.
 
     Attributes:
         provider: what runs, "CPUExecutionProvider" or "CUDAExecutionProvider".
+        max_memory: in bytes.
+        notes: what a user should know of the runs since somebody took the notes last.
 
     Raises:
         DeviceError: CUDA was asked for and cannot run here; never a silent fallback.
+        InputError: a batch or an amount of memory that is none.
     """
 
     def __init__(
@@ -48,6 +61,7 @@ class Engine:
         threads: int | None = None,
         *,
         batch: int = 8,
+        max_memory: int | str | None = None,
         sessions: int = 16,
         verbose: bool = False,
     ) -> None:
@@ -59,8 +73,13 @@ class Engine:
         self.device, self.threads, self.batch, self.verbose = device, threads, batch, verbose
         self._providers = _providers(device)
         self.provider: str = self._providers[0][0]
+        self.max_memory = _half(self._providers[0]) if max_memory is None else memory.parse(max_memory)
+        self.notes: list[str] = []
         self._limit = sessions
         self._sessions: OrderedDict[tuple[str, tuple[str, ...]], ort.InferenceSession] = OrderedDict()
+        self._taken: dict[tuple[str, tuple[str, ...]], int] = {}  # by the largest run of a session
+        self._needs: dict[Any, Need] = {}
+        self._halved: dict[Any, int] = {}
         self._singly: dict[str, bool] = {}
         self._lock = threading.RLock()
 
@@ -89,39 +108,114 @@ class Engine:
             ModelError: onnxruntime refuses the model.
             ResultError: onnxruntime failed while running.
         """
-        wanted = list(dict.fromkeys(outputs if outputs is not None else [o.name for o in model.outputs]))
-        part = model if wanted == [o.name for o in model.outputs] else self._cut(model, wanted)
-        values = {s.name: fit(s, feeds, model) for s in part.inputs}
+        part = self._part(model, outputs)
+        wanted = [o.name for o in part.outputs]
+        values = {s.name: fit(s, feeds, part) for s in part.inputs}
         plan = make_plan(part, values, self.batch)
-        shared = shared_output(part, plan)
-        if plan.n > 1 and part.batch_relaxed and not shared and self._must_run_singly(part, values, plan):
+        if shared := shared_output(part, plan):
+            plan = replace(plan, apart=False)
+            if plan.in_parts:
+                raise one_for_all(shared, plan)
+        need, key = self._need(part, values, plan)
+        self._warn(part, need, plan)
+        if plan.apart:
+            plan = replace(plan, size=self._size(need, key, plan.size))
+        if plan.apart and plan.size > 1 and part.batch_relaxed and self._must_run_singly(part, values, plan):
             plan = replace(plan, size=1)
-        in_parts = plan.n % plan.size or plan.n > plan.size
-        if in_parts and shared:
-            raise one_for_all(shared, plan)
-        session = self._session(part)
-        results: list[list[NDArray[Any]]] = []
-        for start in range(0, plan.n, plan.size):
+        results: Arrays = {}
+        start = 0
+        while start < plan.n:
+            try:
+                session = self._session(part, need.of(1 if plan.fixed else plan.size))
+                found = dict(zip(wanted, _call(session, wanted, plan.part(values, start)), strict=True))
+            except _Exhausted as error:
+                plan = self._less(part, need, key, plan, error)
+                continue
+            if plan.in_parts:
+                put(results, found, plan, start)
+            else:
+                results = found
             count = min(plan.size, plan.n - start)
-            found = _call(session, wanted, plan.part(values, start))
-            if in_parts:
-                rows = plan.size if plan.fixed else count
-                for name, value in zip(wanted, found, strict=True):
-                    if not isinstance(value, np.ndarray) or value.shape[:1] != (rows,):
-                        raise one_for_all(f"'{name}'", plan)
-            results.append([r[:count] if count < plan.size else r for r in found])
+            start += count
             if progress is not None:
                 progress(count)
-        if len(results) == 1:
-            return dict(zip(wanted, results[0], strict=True))
-        return {k: np.concatenate([r[i] for r in results]) for i, k in enumerate(wanted)}
+        return results
+
+    def fits(self, model: Model, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> int:
+        """How many samples of these sizes go into one run of a model: no more than `batch`, at least 1.
+
+        Args:
+            model: what is to be run.
+            feeds: a value per input, for any number of samples.
+            outputs: tensors wanted, None for the model's outputs.
+        """
+        part = self._part(model, outputs)
+        values = {s.name: fit(s, feeds, part) for s in part.inputs}
+        plan = make_plan(part, values, sys.maxsize)
+        return plan.fixed or self._size(*self._need(part, values, plan), self.batch)
 
     def samples(self, model: Model, feeds: Mapping[str, NDArray[Any]]) -> frozenset[str]:
         """The inputs that hold one entry per sample on their first axis; others are the same for all."""
         return make_plan(model, {s.name: fit(s, feeds, model) for s in model.inputs}, self.batch).samples
 
-    def _cut(self, model: Model, wanted: list[str]) -> Model:
-        return model.memo(("cut", *wanted), lambda: cut(model, outputs=wanted))
+    def _part(self, model: Model, outputs: Sequence[str] | None) -> Model:
+        """The model with the outputs that are wanted, and no more than they need."""
+        own = [o.name for o in model.outputs]
+        wanted = list(dict.fromkeys(own if outputs is None else outputs))
+        return model if wanted == own else model.memo(("cut", *wanted), lambda: cut(model, outputs=wanted))
+
+    # Memory.
+
+    def _need(self, model: Model, values: Arrays, plan: Plan) -> tuple[Need, Any]:
+        """What a sample takes, estimated once per model and sizes of its inputs; and what that is kept by."""
+        sizes = plan.sizes(values)
+        key = (model.digest, *sorted(sizes.items()))
+        if key not in self._needs:
+            if len(self._needs) >= _KEPT:
+                self._needs.clear()
+            self._needs[key] = memory.need(model, sizes, plan.samples)
+        return self._needs[key], key
+
+    def _size(self, need: Need, key: Any, most: int) -> int:
+        return max(1, min(most, need.fit(self.max_memory), self._halved.get(key, most)))
+
+    def _less(self, model: Model, need: Need, key: Any, plan: Plan, error: _Exhausted) -> Plan:
+        """How to go on after memory ran out: without the other sessions, then with half of the samples."""
+        with self._lock:
+            alone = len(self._sessions) < 2
+            self._sessions.clear()  # their arenas hold what is missing
+        if not alone:
+            return plan
+        if plan.apart and plan.size > 1:
+            self._halved[key] = plan.size // 2
+            self._note(
+                f"memory ran out with {plan.size} samples in a run of '{model.source.name}': from here on "
+                f"{plan.size // 2} at a time (--batch, --max-memory)"
+            )
+            return replace(plan, size=plan.size // 2)
+        samples = "one sample" if plan.size == 1 else f"{plan.size} samples, which have to go into one run,"
+        raise ResultError(
+            f"Memory ran out while running '{model.source.name}': {samples} took more than there is, where "
+            f"{told(need.of(1 if plan.fixed else plan.size))} were estimated. Use a smaller --size, photo or model, or "
+            f"what else holds memory let go. onnxruntime says: {error}"
+        ) from error
+
+    def _warn(self, model: Model, need: Need, plan: Plan) -> None:
+        """Say so where what cannot be divided is larger than what a run may take."""
+        units = plan.size if not (plan.apart or plan.fixed) else 1
+        if (size := need.of(units)) > self.max_memory:
+            samples = plan.size if not plan.apart else 1
+            self._note(
+                f"{f'{samples} samples, which have to go into one run,' if samples > 1 else 'one sample'} of "
+                f"'{model.source.name}' may take {told(size)}, more than the {told(self.max_memory)} that a run may: "
+                "run all the same (--max-memory)"
+            )
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    # Sessions.
 
     def _must_run_singly(self, model: Model, values: Arrays, plan: Plan) -> bool:
         """Check once per model that a batch gives what single runs give: the file promised one size only."""
@@ -132,18 +226,24 @@ class Engine:
                 pair = _call(session, names, replace(plan, size=2).part(values, plan.n - 2))
                 alone = _call(session, names, replace(plan, size=1).part(values, plan.n - 1))
                 self._singly[model.digest] = not all(map(is_second, pair, alone))
+            except _Exhausted:  # two are too many now, whatever they would give
+                return True
             except ResultError:
                 self._singly[model.digest] = True
         return self._singly[model.digest]
 
-    def _session(self, model: Model) -> ort.InferenceSession:
+    def _session(self, model: Model, taken: int = 0) -> ort.InferenceSession:
+        """The compiled model; those that were used least lately go where there are too many, or too large ones."""
         key = (model.digest, tuple(o.name for o in model.outputs))
         with self._lock:
-            if key not in self._sessions:
-                self._sessions[key] = self._open(model)
-                while len(self._sessions) > self._limit:
-                    self._sessions.popitem(last=False)
-            self._sessions.move_to_end(key)
+            found = self._sessions.pop(key, None)
+            self._taken[key] = max(taken, self._taken.get(key, 0) if found is not None else 0)
+            while self._sessions and (
+                len(self._sessions) >= self._limit
+                or sum(self._taken[k] for k in [*self._sessions, key]) > self.max_memory  # arenas keep what they took
+            ):
+                self._sessions.popitem(last=False)
+            self._sessions[key] = found if found is not None else self._open(model)
             return self._sessions[key]
 
     def _open(self, model: Model) -> ort.InferenceSession:
@@ -153,6 +253,8 @@ class Engine:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         # onnxruntime's planner takes quadratic time where sizes are open: minutes for graphs of several thousand nodes.
         options.enable_mem_reuse = len(model.ir.graph) < _LARGE
+        # One block for all of a run, laid out by sizes seen before: twice the memory, and no faster.
+        options.enable_mem_pattern = False
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         if model.external and model.source.path is not None:
@@ -188,6 +290,11 @@ def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:
     )
 
 
+def _half(provider: tuple[str, dict[str, Any]]) -> int:
+    """Half of the memory of what runs."""
+    return (memory.of_card(provider[1]["device_id"]) if provider[0] == _CUDA else memory.available()) // 2
+
+
 def _probe() -> bytes:
     """One Identity node: the smallest session that shows which provider really runs."""
     from onnx import TensorProto, helper
@@ -220,6 +327,8 @@ def _call(session: ort.InferenceSession, outputs: list[str], feeds: Arrays) -> l
     try:
         return session.run(outputs, feeds)  # type: ignore[no-any-return]
     except Exception as error:
+        if isinstance(error, MemoryError) or _EXHAUSTED.search(str(error)):
+            raise _Exhausted(_reason(error)) from error
         kind = InputError if "Got invalid dimensions" in str(error) else ResultError
         raise kind(f"onnxruntime failed while running the model: {_reason(error)}") from error
 

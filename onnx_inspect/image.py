@@ -1,4 +1,4 @@
-"""Pictures as arrays, and the only user of OpenCV: read, write, resize, colour, blend, letter.
+"""Pictures as arrays, and the only user of OpenCV: read, write, resize, inpaint, colour, blend, letter.
 
 A picture is uint8 of shape (H, W, 3) in RGB everywhere outside this file.
 """
@@ -220,6 +220,11 @@ def _resize(array: NDArray[Any], size: tuple[int, int], interpolation: Interpola
         return np.concatenate(parts, axis=-1)
     out = cv2.resize(np.ascontiguousarray(array), size[::-1], interpolation=_INTERPOLATION[interpolation])
     return np.asarray(out).reshape(*size, *array.shape[2:])
+
+
+def inpaint(photo: Picture, hole: NDArray[np.bool_], radius: float = 3) -> Picture:
+    """``photo`` with ``hole`` (H, W) painted from what is around it, after Telea (2004); some of it must be left."""
+    return np.asarray(cv2.inpaint(np.ascontiguousarray(photo), hole.astype(np.uint8), radius, cv2.INPAINT_TELEA))
 
 
 def to_grey(rgb: NDArray[Any]) -> NDArray[np.float32]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from . import structure
+from .dtypes import is_float
+from .emit import ints
 from .errors import LayerError
 from .model import Model
 from .naming import Layer
@@ -15,6 +17,7 @@ from .naming import Layer
 _SAME = frozenset("Identity Dropout Cast Transpose".split())
 POOLING = frozenset("GlobalAveragePool ReduceMean AveragePool".split())
 RESHAPING = frozenset("Reshape Flatten Squeeze Unsqueeze Identity Dropout Cast Transpose Shape Gather Concat".split())
+LINEAR = RESHAPING | frozenset("Gemm MatMul Conv Add Sub Mul Div BatchNormalization".split())
 
 
 @dataclass(frozen=True)
@@ -133,3 +136,41 @@ def is_class_map(model: Model, layer: Layer, score: str) -> bool:
 
 def _channels(layer: Layer) -> int | str | None:
     return layer.shape[layer.layout.index("C")] if layer.layout and "C" in layer.layout else None
+
+
+def before_pooling(model: Model, score: str) -> Layer:
+    """The map before global average pooling, if one chain of linear operators follows.
+
+    Raises:
+        LayerError: the model does not end in that way.
+    """
+    value = model.value(score)
+    while (node := value.producer()) is not None:
+        varying = [v for v in node.inputs if v is not None and v in model.varying and is_float(v)]
+        if _is_pooling(node, model):
+            at = next((c for c in model.layers if c.tensor == varying[0].name), None)
+            if at is not None and at.role == "spatial":
+                return at
+        # Linear in one tensor: a second one that varies, or a divisor, would make the weights depend on the photo.
+        if node.op_type not in LINEAR or len(varying) != 1 or (node.op_type == "Div" and varying[0] is node.inputs[1]):
+            raise LayerError(
+                f"cam needs a model that ends in global average pooling and a linear layer; here '{node.op_type}' "
+                f"(node '{structure.label(node)}') comes after the last map. Use gradcam, which needs neither."
+            )
+        value = varying[0]
+    raise LayerError(
+        "cam needs a model that ends in global average pooling and a linear layer; this one has no such pooling. "
+        "Use gradcam."
+    )
+
+
+def _is_pooling(node: ir.Node, model: Model) -> bool:
+    """True if a node leaves the mean over all positions of a map, and nothing else."""
+    x, y = node.inputs[0], node.outputs[0]
+    letters = model.layouts.get(x) if x is not None else None
+    if node.op_type not in POOLING or x is None or letters is None:
+        return False
+    if node.op_type == "ReduceMean":
+        axes = ints(node.inputs[1]) if len(node.inputs) > 1 else None
+        return axes is not None and {letters[a] for a in axes} == set(letters) - {"N", "C"}
+    return node.op_type == "GlobalAveragePool" or structure.size_one(y, letters)

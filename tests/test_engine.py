@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper
 
 import onnx_inspect as oi
+from onnx_inspect import memory
 from onnx_inspect.engine import Engine, _probe
-from onnx_inspect.errors import DeviceError, InputError, ModelError
+from onnx_inspect.errors import DeviceError, InputError, ModelError, ResultError
 
 from . import nets
 
@@ -255,3 +256,224 @@ def test_inputs_have_to_agree_on_the_samples() -> None:
         Engine("cpu").run(model, {"image": X, "offset": np.zeros((2, 4), np.float32)})
     with pytest.raises(InputError, match="no samples"):
         Engine("cpu").run(oi.load(nets.classifier()), {"image": X[:0]})
+
+
+# Memory.
+
+
+class Watched:
+    """A session that keeps count of its runs, and has room for so many samples at a time."""
+
+    def __init__(self, session: ort.InferenceSession, sizes: list[int], room: int, said: str) -> None:
+        self.session, self.sizes, self.room, self.said = session, sizes, room, said
+
+    def run(self, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        count = len(next(iter(feeds.values())))
+        self.sizes.append(count)
+        if count > self.room:
+            raise MemoryError(self.said) if self.said == "std::bad_alloc" else RuntimeError(self.said)
+        return self.session.run(outputs, feeds)
+
+
+def watched(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine, room: int = 1000, said: str = "std::bad_alloc"
+) -> list[int]:
+    """The sizes of all runs from here on."""
+    sizes: list[int] = []
+    opened = engine._open
+    monkeypatch.setattr(engine, "_open", lambda model: Watched(opened(model), sizes, room, said))
+    return sizes
+
+
+def needed(model: oi.Model, samples: int, x: np.ndarray = X) -> int:
+    engine = Engine("cpu")
+    engine.run(model, {"image": x[:1]})
+    return next(iter(engine._needs.values())).of(samples)
+
+
+@pytest.mark.parametrize(("fits", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (4, [4, 1]), (100, [5])])
+def test_as_many_samples_go_into_a_run_as_fit(monkeypatch: pytest.MonkeyPatch, fits: int, sizes: list[int]) -> None:
+    model = oi.load(nets.classifier())
+    engine = Engine("cpu", max_memory=needed(model, fits) + 1)
+    runs, done = watched(monkeypatch, engine), list[int]()
+    found = engine.run(model, {"image": X}, progress=done.append)["scores"]
+    np.testing.assert_allclose(found, nets.forward(X)["logits"], rtol=1e-4)
+    assert runs == done == sizes
+    assert engine.notes == []
+    assert engine.fits(model, {"image": X}) == engine.fits(model, {"image": X[:1]}) == min(fits, 8)
+
+
+def test_gradients_take_more_than_the_forward_pass() -> None:
+    model = oi.load(nets.classifier())
+    adjoint = oi.vjp(model, ["image"], ["scores"])
+    engine = Engine("cpu", max_memory=needed(model, 8) + 1)
+    feeds = {"image": X, "cotangent.scores": np.ones((5, 4), np.float32)}
+    assert engine.fits(model, feeds) == 8 > engine.fits(adjoint, feeds) >= 1
+
+
+def test_less_is_needed_for_less_of_a_model_and_for_smaller_inputs() -> None:
+    model = oi.load(nets.classifier(size="HW"))
+    large = nets.images(1, size=48)
+    engine = Engine("cpu", max_memory=needed(model, 2, large) + 1)
+    assert engine.fits(model, {"image": large}) == 2
+    assert engine.fits(model, {"image": X}) == 8
+    first = Engine("cpu", batch=100, max_memory=engine.max_memory)
+    assert first.fits(model, {"image": large}, ["p"]) <= 3
+    assert first.fits(model, {"image": X}, ["p"]) > 20
+
+
+def test_memory_is_estimated_once_per_model_and_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    estimate = memory.need
+    monkeypatch.setattr(memory, "need", lambda *given: calls.append(given) or estimate(*given))
+    engine, model = Engine("cpu", batch=2), oi.load(nets.classifier(size="HW"))
+    for x in (X, X[:1], X, nets.images(2, size=20), X):
+        engine.run(model, {"image": x})
+        engine.fits(model, {"image": x})
+    assert len(calls) == 2
+    engine.run(oi.load(nets.classifier(size="HW")), {"image": X})
+    assert len(calls) == 2, "an equal model loaded again takes the same"
+
+
+def test_one_sample_that_is_too_large_runs_all_the_same() -> None:
+    engine, model = Engine("cpu", max_memory=1000), oi.load(nets.classifier())
+    found = engine.run(model, {"image": X})["scores"]
+    np.testing.assert_allclose(found, nets.forward(X)["logits"], rtol=1e-4)
+    (note,) = engine.notes
+    assert note.startswith("one sample of '") and "more than the 1.0 kB that a run may" in note
+    assert note.endswith("(--max-memory)")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "std::bad_alloc",
+        "Failed to allocate memory for requested buffer of size 4294967296",
+        "bfc_arena.cc:376 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool) Available memory of 1 is smaller"
+        " than requested bytes of 2",
+        "CUDA failure 2: out of memory ; GPU=0",
+        "CUDA out of memory",
+    ],
+)
+def test_a_run_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    model, x = oi.load(nets.classifier()), nets.images(9)
+    engine = Engine("cpu")
+    runs, done = watched(monkeypatch, engine, 3, said), list[int]()
+    found = engine.run(model, {"image": x}, progress=done.append)["scores"]
+    np.testing.assert_allclose(found, nets.forward(x)["logits"], rtol=1e-4)
+    assert runs == [8, 4, 2, 2, 2, 2, 1] and done == [2, 2, 2, 2, 1]
+    assert [n.partition(" in a run")[0] for n in engine.notes] == [
+        "memory ran out with 8 samples",
+        "memory ran out with 4 samples",
+    ]
+    assert all(n.endswith("(--batch, --max-memory)") for n in engine.notes)
+    runs.clear(), engine.notes.clear()
+    engine.run(model, {"image": x})
+    assert runs == [2, 2, 2, 2, 1], "the next run of this model begins with what has fitted"
+    assert engine.notes == [] and engine.fits(model, {"image": x}) == 2
+
+
+def test_a_run_may_run_out_of_memory_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = oi.load(nets.classifier()), nets.images(9)
+    engine = Engine("cpu", batch=4)
+    runs = watched(monkeypatch, engine)
+    original, opened = engine._open, []
+
+    def once(part: oi.Model) -> Watched:
+        session = original(part)
+        opened.append(session)
+        run = session.run
+        if len(opened) == 1:
+            session.run = lambda *given: run(*given) if len(runs) < 1 else (_ for _ in ()).throw(MemoryError())
+        return session
+
+    monkeypatch.setattr(engine, "_open", once)
+    np.testing.assert_allclose(engine.run(model, {"image": x})["scores"], nets.forward(x)["logits"], rtol=1e-4)
+    assert runs == [4, 2, 2, 1] and len(opened) == 2, "a new session: the arena of the old one holds what is missing"
+
+
+def test_memory_that_other_sessions_hold_is_given_back_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other = oi.load(nets.classifier()), oi.load(nets.classifier(classes=5))
+    engine = Engine("cpu")
+    engine.run(other, {"image": X})
+    runs = watched(monkeypatch, engine, 4)
+    engine.run(model, {"image": X})
+    assert runs == [5, 5, 2, 2, 1] and len(engine._sessions) == 1
+
+
+def test_where_not_even_one_sample_fits_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, engine = oi.load(nets.classifier()), Engine("cpu")
+    runs = watched(monkeypatch, engine, 0, "Failed to allocate memory for requested buffer of size 77")
+    with pytest.raises(
+        ResultError, match=r"one sample took more than there is, where .* kB were estimated.*--size"
+    ) as e:
+        engine.run(model, {"image": X})
+    assert runs == [5, 2, 1] and "size 77" in str(e.value)
+    with pytest.raises(ResultError, match="onnxruntime failed"):  # any other error is none of memory
+        watched(monkeypatch, engine, 0, "Non-zero status code")
+        engine._sessions.clear()
+        engine.run(model, {"image": X})
+
+
+@pytest.mark.parametrize("kind", ["fixed", "shared"])
+def test_what_cannot_be_divided_goes_in_whole(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A batch that the graph insists on, and sums over all samples."""
+    if kind == "fixed":
+        model = oi.load(nets.classifier(batch=4))
+        model.batch_relaxed = False
+        for value in [*model.ir.graph.inputs, *model.ir.graph.outputs]:
+            assert value.shape is not None
+            value.shape = type(value.shape)([4, *list(value.shape)[1:]])
+        feeds, sizes = {"image": X[:4]}, [4]
+    else:
+        model = oi.vjp(oi.load(nets.classifier()), ["w3"], ["scores"])
+        feeds, sizes = {"image": X, "cotangent.scores": np.ones((5, 4), np.float32)}, [5]
+    engine = Engine("cpu", max_memory=2000)
+    runs = watched(monkeypatch, engine)
+    whole = engine.run(model, feeds)
+    np.testing.assert_array_equal(*(e[next(iter(e))] for e in (whole, Engine("cpu").run(model, feeds))))
+    assert runs == sizes
+    assert f"{sizes[0]} samples, which have to go into one run, of" in engine.notes[0]
+    assert engine.fits(model, feeds) == (4 if kind == "fixed" else 1)
+    engine._sessions.clear()
+    watched(monkeypatch, engine, 0)
+    with pytest.raises(ResultError, match=f"{sizes[0]} samples, which have to go into one run, took more"):
+        engine.run(model, feeds)
+
+
+def test_sessions_are_kept_while_there_is_room_for_what_they_took() -> None:
+    small, large = oi.load(nets.classifier()), oi.load(nets.classifier(classes=5, size="HW"))
+    x = nets.images(1, size=60)
+    engine = Engine("cpu", max_memory=needed(large, 1, x) + needed(small, 1) // 2)
+    engine.run(small, {"image": X[:1]})
+    engine.run(large, {"image": X[:1]})
+    assert len(engine._sessions) == 2
+    engine.run(large, {"image": x})
+    assert [k[0] for k in engine._sessions] == [large.digest]
+    engine.run(small, {"image": X[:1]})
+    assert [k[0] for k in engine._sessions] == [small.digest], "the other still holds what the large input took"
+
+
+def test_results_whose_size_differs_from_run_to_run() -> None:
+    """Rows of another length must neither be stretched nor cut."""
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Reshape", ["m", "one"], ["k"]),
+        helper.make_node("Cast", ["k"], ["n"], to=TensorProto.INT64),
+        helper.make_node("Slice", ["x", "zero", "n", "one"], ["y"]),
+    ]
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in {"x": ["N", 3], "y": ["N", "M"]}.items()]
+    weights = [helper.make_tensor(n, TensorProto.INT64, [1], [v]) for n, v in {"one": 1, "zero": 0}.items()]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], weights)
+    model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    x = np.array([[1, 0, 0], [3, 3, 3]], np.float32)
+    assert Engine("cpu").run(model, {"x": x})["y"].shape == (2, 3)
+    with pytest.raises(InputError, match="per sample in one run"):
+        Engine("cpu", batch=1).run(model, {"x": x[::-1]})
+
+
+def test_amounts_that_are_none_are_refused() -> None:
+    with pytest.raises(InputError, match="'lots' is no amount"):
+        Engine("cpu", max_memory="lots")
+    assert Engine("cpu", max_memory="2GiB").max_memory == 2**31
+    assert 10**6 < Engine("cpu").max_memory <= memory.available()

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_inspect as oi
 from onnx_inspect.cli import cli
+from onnx_inspect.commands.of_method import build
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InspectError
 from onnx_inspect.files import plain
@@ -43,7 +44,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "permutation": dict(features="grid:3"),
     "occlusion": dict(window=4, stride=3),
     "sanity": dict(stages=2),
-    "pgd": dict(steps=3),
+    "fgsm": dict(bounds=(-9, 9)),
+    "pgd": dict(bounds=(-9, 9), steps=3),
+    "minimal_perturbation": dict(bounds=(-9, 9)),
 }
 TOGETHER = {"permutation"}  # it shuffles values between samples: one alone has no other
 METHOD = pytest.mark.parametrize("name", sorted(METHODS))
@@ -190,5 +193,7 @@ def test_docstrings_say_what_they_must(name: str) -> None:
 @METHOD
 def test_every_method_is_public_and_a_command(name: str) -> None:
     assert getattr(oi, name) is METHODS[name]
+    parameters = [p.name for p in build(METHODS[name]).params]
+    assert len(parameters) == len(set(parameters)), "an option of the method hides a shared one"
     done = CliRunner().invoke(cli, [name, "--help"])
     assert done.exit_code == 0, done.output

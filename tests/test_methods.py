@@ -130,7 +130,7 @@ def test_occlusion_is_its_definition(model: oi.Model) -> None:
 
 
 def test_spread_averages_where_windows_overlap() -> None:
-    spread = _spread(np.array([[1.0, 3.0]]), [0], [0, 1], 2, 2, 3)
+    spread = _spread(np.array([[1.0, 3.0]]), [[0], [0, 1]], [2, 2], [2, 3])
     np.testing.assert_array_equal(spread, [[1, 2, 3], [1, 2, 3]])
 
 

@@ -39,7 +39,7 @@ Precision = Literal["float32", "model"]
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Without the collector, which looks through a growing graph again and again: half of the time, and not linear."""
     enabled = gc.isenabled()
     gc.disable()
@@ -50,7 +50,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@_uncollected()
+@uncollected()
 def vjp(
     model: Model,
     wrt: Iterable[str],
@@ -78,24 +78,24 @@ def vjp(
         MissingRule: an operator in between has no rule.
     """
     rules = RULES if rules is None else rules
-    new = _copy(model)
+    new = writable(model)
     graph = new.ir.graph
-    ys, xs = [_float(new, n) for n in outputs], [_float(new, n) for n in wrt]
-    op = _op(graph, precision)
+    ys, xs = [float_value(new, n) for n in outputs], [float_value(new, n) for n in wrt]
+    op = emitter(graph, precision)
     seeds: dict[ir.Value, ir.Value] = {}
     for y in dict.fromkeys(ys):
         seeds[y] = ir.Value(name=f"cotangent.{y.name}", shape=y.shape, type=_type(op, y))
     with op:
         gradients = backward(op, seeds, xs, rules)
-        found = {x: gradients.get(x) or _full(op, x, 0) for x in xs}
+        found = {x: gradients.get(x) or filled(op, x, 0) for x in xs}
     graph.inputs.extend(seeds.values())
     graph.outputs.clear()
-    graph.outputs.extend(_named(op, f"gradient.{x.name}", g, x) for x, g in found.items())
+    graph.outputs.extend(output(op, f"gradient.{x.name}", g, x) for x, g in found.items())
     prune(new.ir)
     return new.derived("vjp", *(y.name for y in ys), "wrt", *(x.name for x in xs), _name(rules), precision)
 
 
-@_uncollected()
+@uncollected()
 def differentiate(
     model: Model,
     target: Emits,
@@ -111,13 +111,13 @@ def differentiate(
     With `through`, elements of a tensor between, only what passes them counts.
     """
     rules = RULES if rules is None else rules
-    new = _copy(model)
+    new = writable(model)
     graph = new.ir.graph
-    xs = list(dict.fromkeys(_float(new, n) for n in wrt))
-    op = _op(graph, precision)
+    xs = list(dict.fromkeys(float_value(new, n) for n in wrt))
+    op = emitter(graph, precision)
     with op:
         value = target.emit(op, new)
-        seeds = {value: _full(op, value, 1)}
+        seeds = {value: filled(op, value, 1)}
         if through is not None:
             seeds = _through(op, seeds, through, new, rules)
         gradients = backward(op, seeds, xs, rules)
@@ -125,8 +125,8 @@ def differentiate(
         if x not in gradients:
             what = f"The target {target}" if through is None else f"{through}"
             raise TargetError(f"{what} does not depend on '{x.name}': there is no gradient to show.")
-    graph.outputs.append(_named(op, score, value, value))
-    graph.outputs.extend(_named(op, f"gradient.{x.name}", gradients[x], x) for x in xs)
+    graph.outputs.append(output(op, score, value, value))
+    graph.outputs.extend(output(op, f"gradient.{x.name}", gradients[x], x) for x in xs)
     prune(new.ir)
     return new.derived("gradient", f"{target} {through}", "wrt", *(x.name for x in xs), _name(rules), precision)
 
@@ -140,21 +140,21 @@ def _through(
     if whole is None:
         raise TargetError(f"The target does not depend on '{part.output}'.")
     chosen = part.emit(op, model)
-    where = backward(op, {chosen: _full(op, chosen, 1)}, [between], RULES)[between]
+    where = backward(op, {chosen: filled(op, chosen, 1)}, [between], RULES)[between]
     return {between: whole * where}
 
 
 def scored(model: Model, target: Emits, *, score: str = "score") -> Model:
     """The model with the score of a target as one more output, and no gradients."""
-    new = _copy(model)
+    new = writable(model)
     op = Op(new.ir.graph)
     with op:
         value = target.emit(op, new)
-    new.ir.graph.outputs.append(_named(op, score, value, value))
+    new.ir.graph.outputs.append(output(op, score, value, value))
     return new.derived("score", str(target))
 
 
-def _copy(model: Model) -> Model:
+def writable(model: Model) -> Model:
     """A copy to write in; nodes that an earlier gradient added get their shapes, which rules ask for."""
     new = model.clone()
     if any(step.startswith(("vjp", "gradient")) for step in model.history):
@@ -162,7 +162,8 @@ def _copy(model: Model) -> Model:
     return new
 
 
-def _op(graph: ir.Graph, precision: Precision) -> Op:
+def emitter(graph: ir.Graph, precision: Precision) -> Op:
+    """What writes into a graph, with cotangents of a precision."""
     if precision not in get_args(Precision):
         raise InputError(f"There is no precision '{precision}': choose from {', '.join(get_args(Precision))}.")
     op = Op(graph)
@@ -170,7 +171,7 @@ def _op(graph: ir.Graph, precision: Precision) -> Op:
     return op
 
 
-def _full(op: Op, like: ir.Value, fill: float) -> ir.Value:
+def filled(op: Op, like: ir.Value, fill: float) -> ir.Value:
     """A constant cotangent of a value."""
     return lifted(op, lambda op, x: op.full(op.shape(x), fill, op.cotangent_dtype(x) or ir.DataType.FLOAT), like)
 
@@ -182,24 +183,26 @@ def _type(op: Op, value: ir.Value) -> ir.TypeProtocol:
     return kind
 
 
-def _float(model: Model, name: str) -> ir.Value:
+def float_value(model: Model, name: str) -> ir.Value:
+    """A value by name; it has to hold floats."""
     value = model.value(name)
     if not is_float(value):
         raise LayerError(f"'{name}' holds {value.dtype} numbers: only float tensors have gradients.")
     return value
 
 
-def _named(op: Op, name: str, value: ir.Value, like: ir.Value) -> ir.Value:
+def output(op: Op, name: str, value: ir.Value, like: ir.Value) -> ir.Value:
     """The value under a name of its own, typed and shaped as a graph output must be."""
     old = next((y for node in op.graph for y in node.outputs if y.name == name), None) if name in op.names else None
     if name in op.names and (old is None or old.is_graph_output()):
         raise LayerError(f"The model has a tensor '{name}' already, so the new output cannot be called that.")
     if old is not None:  # what an earlier gradient called so is a step on the way now
         old.name = op.fresh(name)
-    output: Any = op.Identity(value, name=name)
-    output.type = _type(op, like) if name.startswith("gradient.") else like.type or ir.TensorType(ir.DataType.FLOAT)
-    output.shape = like.shape
-    return output  # type: ignore[no-any-return]
+    found: Any = op.Identity(value, name=name)
+    cotangent = name.startswith(("gradient.", "contribution."))
+    found.type = _type(op, like) if cotangent else like.type or ir.TensorType(ir.DataType.FLOAT)
+    found.shape = like.shape
+    return found  # type: ignore[no-any-return]
 
 
 def _name(rules: Rules) -> str:

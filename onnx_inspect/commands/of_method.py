@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Parameters that every method shares; the rest become options of their own.
 _SHARED = frozenset({"model", "x", "target", "how"})
-_FLAGS = {"preset": "--reference"}  # --preset is one of preprocessing
+_NAMES = {"preset": "reference"}  # --preset is one of preprocessing
 _CHUNK = 16  # photos whose maps are in memory at the same time
 
 
@@ -46,8 +46,8 @@ def _own_options(method: Method) -> Iterator[Callable[[Any], Any]]:
     hints, docs = get_type_hints(method), _arguments(method)
     for name, parameter in inspect.signature(method).parameters.items():
         if name not in _SHARED:
-            flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
-            yield click.option(flag, name, help=docs[name], **_type(hints[name], parameter.default))
+            word = _NAMES.get(name, name)
+            yield click.option("--" + word.replace("_", "-"), word, help=docs[name], **_type(hints[name], parameter.default))
 
 
 def _output_options() -> Iterator[Callable[[Any], Any]]:
@@ -75,15 +75,21 @@ def _type(hint: Any, default: Any) -> dict[str, Any]:
         return {"multiple": True, "type": kind, "metavar": metavar, "default": shown, "show_default": bool(shown)}
     hint = next((k for k in (str, float, int) if k in kinds), kinds[0])
     if hint is bool:
-        if default:  # --multiply/--no-multiply
+        if default:
             raise TypeError("A switch that is on by default cannot be switched off on the command line.")
         return {"is_flag": True, "default": default}
-    if get_origin(hint) is Literal:
-        shown_default = bool(default)
-        return {"type": click.Choice(list(get_args(hint))), "default": default, "show_default": shown_default}
+    if get_origin(hint) is Literal:  # "" stands for none of them
+        choices = click.Choice([c for c in get_args(hint) if c])
+        return {"type": choices, "default": default or None, "show_default": True, "callback": _or_empty}
+    if default == "":
+        return {"type": str, "metavar": "TEXT", "callback": _or_empty}
     if hint is int:  # sizes and numbers of things; 0 only where it is the default
         return {"type": click.IntRange(min(default, 1)), "default": default, "show_default": True}
     return {"type": hint, "default": default, "show_default": True}
+
+
+def _or_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    return "" if value is None else value
 
 
 def _help(method: Method) -> str:
@@ -106,7 +112,7 @@ def _run(method: Method, values: dict[str, Any]) -> None:
     as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
     kinds = {k: values.pop(k) for k in ("panel", "npz", "manifest")}
     photos = files.photos(values.pop("photos"))
-    kinds["npz"] |= any(isinstance(v, tuple) and v for v in values.values())  # tensors are asked for by name
+    kinds["npz"] |= bool(values.get("tensors") or values.get("wrt"))  # tensors are asked for by name
     targets, manifest = outputs(values.pop("out"), photos, method.__name__)
     written = [*targets.values(), *([manifest] if kinds["manifest"] else [])]
     for kind, suffix in (("panel", ".panel.png"), ("npz", ".npz")):
@@ -116,6 +122,7 @@ def _run(method: Method, values: dict[str, Any]) -> None:
     model = load(values.pop("model"))
     engine = options.make_engine(values)
     preprocessing, notes = options.make_preprocessing(model, values)
+    values |= {name: values.pop(word) for name, word in _NAMES.items() if word in values}
     shared: dict[str, Any] = {"engine": engine, "preprocessing": preprocessing}
 
     with Progress(quiet) as progress:

@@ -68,6 +68,11 @@ engine = _apply(
         click.option(
             "--batch", type=click.IntRange(1), default=8, show_default=True, help="The most samples in one run."
         ),
+        click.option(
+            "--max-memory",
+            metavar="SIZE",
+            help="What a run may take, as 4GB, 500MB or 2GiB: fewer samples go into it [default: half of what is free].",
+        ),
         click.option("-v", "--verbose", is_flag=True, help="Let onnxruntime speak on stderr."),
     ]
 )
@@ -93,7 +98,8 @@ def make_engine(values: dict[str, Any]) -> Engine:
     from ..engine import Engine
 
     device, threads = values.pop("device"), values.pop("threads")
-    return Engine(device, threads, batch=values.pop("batch"), verbose=values.pop("verbose"))
+    more = {name: values.pop(name) for name in ("batch", "max_memory", "verbose")}
+    return Engine(device, threads, **more)
 
 
 def make_preprocessing(model: Model, values: dict[str, Any]) -> tuple[Preprocessing, list[str]]:

@@ -46,7 +46,7 @@ class Report:
     Attributes:
         facts: of file, operators and install, as JSON can say them.
         findings: the worst first.
-        methods: which ways there are to explain the model as asked: a layer's gradient, the input's, covering the input.
+        methods: which ways there are to explain the model as asked: gradients at a layer and the input, covering.
         fitting: all methods by name, and whether they fit.
         target: the stand-in for a target where the model has no class scores, "" otherwise.
         notes: what was assumed, each with the flag that changes it.
@@ -76,6 +76,7 @@ class Report:
         count = Counter(f.severity for f in self.findings)
         found = [f"{count[s]} {s}{'s' * (count[s] > 1)}" for s in ("error", "warning") if count[s]]
         able = [name for name, works in self.methods.items() if works]
+        able = able or [name for name, fits in self.fitting.items() if fits]
         ways = " and ".join(filter(None, [", ".join(able[:-1]), *able[-1:]]))
         if not able:
             return f"cannot be explained as it is ({' and '.join(found) or 'see the notes'})"

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ..dtypes import is_float
 from ..errors import LayerError
-from ..methods.cam import _pooling_head as pooling_head
+from ..layer import before_pooling
 from ..methods.job import Job
 from ..methods.registry import NEEDS, every
 from ..naming import Layer
@@ -74,7 +74,7 @@ def fitting(job: Job, at: Layer | None, ways: Mapping[str, bool]) -> dict[str, b
 
 def _linear_head(job: Job) -> bool:
     try:
-        pooling_head(job.model, job.explained_tensor)
+        before_pooling(job.model, job.explained_tensor)
     except LayerError:
         return False
     return True
@@ -110,7 +110,7 @@ def _no_map(job: Job) -> Finding:
     maps = [at for at in path.maps(job.model) if job.model.values[at.tensor] in way]
     severity: Severity = "warning" if job.preprocessing is not None else "note"
     if not maps:
-        what = "no tensor on the path to the target is a map with height and width, as gradcam and occlusion need"
+        what = "no tensor on the path to the target is a map with height and width, as maps of layers need"
         return Finding(severity, "operators", what)
     what = "no map with height and width has all of the path to the target run through it"
     return Finding(severity, "operators", what, f"choose one, as --layer {typed(maps[-1].name)}", maps[-1].name)

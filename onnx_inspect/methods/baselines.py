@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from .inputs import Feeds, channels_back, channels_first
 from .job import Job, draws
 
 Baseline = str | float | NDArray[Any] | Mapping[str, NDArray[Any]]
+Fill = Callable[[int, str, NDArray[np.bool_]], NDArray[Any]]
 KINDS = "a number, mean, grey, blur, noise, or another photo"
 
 
-def absent(job: Job, baseline: Baseline, seed: int = 0) -> Feeds:
+def absent(job: Job, baseline: Baseline, seed: int = 0, names: Sequence[str] = ()) -> Feeds:
     """What stands for each float input, shaped like it.
 
     Args:
@@ -28,11 +30,12 @@ def absent(job: Job, baseline: Baseline, seed: int = 0) -> Feeds:
             photo); "blur", Gaussian with a tenth of the shorter side as its deviation; "noise", uniform between the
             least and the largest value of a sample; the path of another photo; an array; or arrays by input name.
         seed: of the noise.
+        names: the inputs wanted, where they are not all the float ones.
 
     Raises:
         InputError: there is no such baseline, or its shape does not fit.
     """
-    names = [k for k, v in job.feeds.items() if v.dtype.kind == "f"]
+    names = list(names) or [k for k, v in job.feeds.items() if v.dtype.kind == "f"]
     if isinstance(baseline, Mapping):
         if unknown := sorted(set(baseline) - set(job.feeds)):
             raise InputError(f"The baseline names '{unknown[0]}', the inputs are {', '.join(map(repr, job.feeds))}.")
@@ -42,26 +45,73 @@ def absent(job: Job, baseline: Baseline, seed: int = 0) -> Feeds:
         others = {k: np.zeros_like(job.feeds[k]) for k in names}
         return others | {job.input.name: _fit(job, job.input.name, baseline)}
     if (number := _number(baseline)) is not None:
-        return {k: np.full_like(job.feeds[k], number) for k in names}
+        return {k: _cast(np.full(job.feeds[k].shape, number), job.feeds[k].dtype) for k in names}
     name = str(baseline)
     if name in _MADE:
-        return {k: _MADE[name](job, k, seed).astype(job.feeds[k].dtype) for k in names}
+        return {k: _cast(_MADE[name](job, k, seed), job.feeds[k].dtype) for k in names}
     if Path(name).suffix.lower() in SUFFIXES:
         job.notes.append(f"baseline: the photo '{Path(name).name}'")
-        return absent(job, _picture(job).batch([image.read(Path(name))]))
+        return absent(job, _picture(job).batch([image.read(Path(name))]), seed, names)
     raise InputError(f"There is no baseline '{name}': use {KINDS} (--baseline).")
 
 
 def several(job: Job, baseline: Baseline, seed: int = 0) -> list[Feeds]:
-    """Each row of an array, or of arrays by input name, as a baseline of its own; one baseline for anything else."""
+    """Each row of an array, or of arrays by input name, as a baseline of its own; one baseline for anything else.
+
+    An array without the axis of samples is one row.
+    """
     if isinstance(baseline, np.ndarray):
         baseline = {job.input.name: baseline}
     if not isinstance(baseline, Mapping):
         return [absent(job, baseline, seed)]
-    counts = {len(np.asarray(v)) for v in baseline.values()}
+    given = {k: np.atleast_1d(v) for k, v in baseline.items()}
+    rows = {k: v if v.ndim >= np.ndim(job.feeds.get(k, v)) else v[None] for k, v in given.items()}
+    counts = {len(v) for v in rows.values()}
     if len(counts) != 1 or 0 in counts:
         raise InputError(f"Each input needs the same number of baselines, here there are {sorted(counts)}.")
-    return [absent(job, {k: np.asarray(v)[j][None] for k, v in baseline.items()}) for j in range(counts.pop())]
+    return [absent(job, {k: v[j][None] for k, v in rows.items()}) for j in range(counts.pop())]
+
+
+def filling(job: Job, names: Sequence[str], baseline: Baseline, seed: int = 0) -> Fill:
+    """What stands for parts of some inputs: (sample, input, where) -> values in the shape of `where`, which has a row
+    per variant; of use only where it is True.
+
+    As `absent`, and "inpaint" (Telea 2004) besides, which paints each part from the pixels around it, and all of a
+    picture in its mean colour.
+    """
+    if not (isinstance(baseline, str) and baseline == "inpaint"):
+        there = absent(job, baseline, seed, names)
+        return lambda i, name, where: np.broadcast_to(there[name][i], where.shape)
+    pixels = [_picture(job).inverse(x) for x in job.feeds[job.input.name]]
+
+    def paint(i: int, name: str, where: NDArray[np.bool_]) -> NDArray[Any]:
+        if name != job.input.name:
+            return np.zeros(where.shape, job.feeds[name].dtype)
+        preprocessing = replace(_picture(job), size=pixels[i].shape[:2], resize="squash")
+        channel = preprocessing.layout.find("C")
+        holes = where.any(axis=channel) if channel > 0 else where
+        return preprocessing.batch([_inpainted(pixels[i], hole) for hole in holes])  # type: ignore[no-any-return]
+
+    return paint
+
+
+def told(baseline: Baseline) -> str | float:
+    """A baseline as parameters record it."""
+    return baseline if isinstance(baseline, str | float | int) else "an array"
+
+
+def _inpainted(pixels: NDArray[np.uint8], hole: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    if hole.all():
+        return np.broadcast_to(np.rint(pixels.mean(axis=(0, 1))).astype(np.uint8), pixels.shape)
+    return image.inpaint(pixels, hole)
+
+
+def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """As the type of an input: whole numbers are the nearest ones."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.rint(values).clip(limits.min, limits.max)
+    return values.astype(dtype)
 
 
 def _number(baseline: str | float) -> float | None:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
-from .. import structure
 from ..attribution import Attribution
-from ..dtypes import is_float
-from ..emit import ints
-from ..errors import LayerError
-from ..layer import POOLING, RESHAPING
-from ..model import Model
-from ..naming import Layer
+from ..layer import before_pooling
 from ..target import TargetLike
-from .inputs import Input, ModelLike, channels_first
+from .cam_common import Array, Fuse, Layers, View, explain, mapped
+from .inputs import Input, ModelLike
 from .job import How, Job
 from .registry import method
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
-_LINEAR = RESHAPING | frozenset("Gemm MatMul Conv Add Sub Mul Div BatchNormalization".split())
+    pass
 
 
 @method("gradient", "map")
 def gradcam(
-    model: ModelLike, x: Input, target: TargetLike = "top", *, layer: str = "auto", **how: Unpack[How]
+    model: ModelLike,
+    x: Input,
+    target: TargetLike = "top",
+    *,
+    layer: Layers = "auto",
+    preset: Literal["", "captum", "pgc"] = "",
+    fuse: Fuse = "mean",
+    flips: bool = False,
+    scales: Sequence[float] = (),
+    signed: bool = False,
+    **how: Unpack[How],
 ) -> Attribution:
     """Grad-CAM: where the features of a layer speak for the target.
 
@@ -37,7 +41,14 @@ def gradcam(
     Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks, ICCV 2017.
 
     Args:
-        layer: the map to explain at: readable name, exact tensor name, or "auto" for the last one with extent.
+        layer: the map to explain at: readable name, exact tensor name, or "auto" for the last one with extent;
+            several are resized to the largest and fused.
+        preset: a reference's conventions: "captum" has no ReLU; "pgc" (pytorch-grad-cam) brings each map to 0 to 1
+            before it resizes it to the input, and once more after several are averaged.
+        fuse: how the maps of several layers become one: "mean" or "max".
+        flips: take the mean with the mirrored input's map, mirrored back.
+        scales: take the mean over the input times these numbers, as 0.9, 1 and 1.1.
+        signed: no ReLU at the end: what speaks against the target is negative.
 
     Raises:
         LayerError: no such layer, or it is not a map.
@@ -47,22 +58,47 @@ def gradcam(
         >>> gradcam("model.onnx", "cat.jpg", target="tiger cat").save("cat")
     """
     job = Job(model, x, target, **how)
-    at = _map(job.layer(layer))
-    found = job.gradients([at.tensor])
-    A = channels_first(found[at.tensor], at.layout)
-    g = channels_first(found[f"gradient.{at.tensor}"], at.layout)
-    w = g.mean(axis=(2, 3), keepdims=True)
-    return job.attribution("gradcam", np.maximum((w * A).sum(axis=1), 0), found, layer=at)  # type: ignore[no-any-return]
+    return explain(
+        "gradcam",
+        job,
+        layer,
+        gradcam_formula,
+        fuse=fuse,
+        flips=flips,
+        scales=scales,
+        signed=signed or preset == "captum",
+        pgc=preset == "pgc",
+        params={"preset": preset},
+    )
+
+
+def gradcam_formula(v: View) -> Array:
+    """sum_k w_k A_k, w_k the mean of g_k."""
+    return v.weighted(v.g.mean(axis=2))
 
 
 @method("head")
-def cam(model: ModelLike, x: Input, target: TargetLike = "top", **how: Unpack[How]) -> Attribution:
+def cam(
+    model: ModelLike,
+    x: Input,
+    target: TargetLike = "top",
+    *,
+    flips: bool = False,
+    scales: Sequence[float] = (),
+    signed: bool = False,
+    **how: Unpack[How],
+) -> Attribution:
     """CAM: the feature maps before global average pooling, weighted by the class's row of the linear layer after it.
 
     L = sum_k w_k A_k; the mean of L over all positions is the score, less its bias. Exact, but only where the model
     ends in global average pooling and a linear layer. Values are (N, h, w), in units of the score, signed.
 
     Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016.
+
+    Args:
+        flips: take the mean with the mirrored input's map, mirrored back.
+        scales: take the mean over the input times these numbers, as 0.9, 1 and 1.1.
+        signed: draw what speaks against the target too.
 
     Raises:
         LayerError: the model does not end in that way.
@@ -72,53 +108,13 @@ def cam(model: ModelLike, x: Input, target: TargetLike = "top", **how: Unpack[Ho
         >>> cam("resnet.onnx", "cat.jpg").save("cat")
     """
     job = Job(model, x, target, **how)
-    at, pooled = _pooling_head(job.model, job.explained_tensor)
+    at = before_pooling(job.model, job.explained_tensor)
     job.notes.append(f"layer: '{at.name}' ({at.op_type}), the map before global average pooling")
-    found = job.gradients([at.tensor, pooled])
-    A = channels_first(found[at.tensor], at.layout)
-    w = found[f"gradient.{pooled}"].reshape(*A.shape[:2], 1, 1)  # linear from here on: the gradient is the weight
-    values = (w * A).sum(axis=1)
-    return job.attribution("cam", values, found, heat=np.maximum(values, 0), layer=at)  # type: ignore[no-any-return]
+    values, found = mapped(job, [at], _cam, flips=flips, scales=scales, rectify=False)
+    heat = values if signed else np.maximum(values, 0)
+    params = {"flips": flips, "scales": list(scales), "signed": signed}
+    return job.attribution("cam", values, found, heat=heat, layer=at, signed=signed, params=params)  # type: ignore[no-any-return]
 
 
-def _map(at: Layer) -> Layer:
-    if at.layout is None or len(at.layout) != 4:
-        raise LayerError(
-            f"'{at.name}' ({at.op_type}, {structure.sizes(at.shape)}) is not a map with height and width: "
-            "`onnx-inspect layers MODEL --spatial` lists those that are."
-        )
-    return at
-
-
-def _pooling_head(model: Model, score: str) -> tuple[Layer, str]:
-    """The map before global average pooling and the pooled tensor, if one chain of linear operators follows."""
-    value = model.value(score)
-    while (node := value.producer()) is not None:
-        varying = [v for v in node.inputs if v is not None and v in model.varying and is_float(v)]
-        if _is_pooling(node, model):
-            at = next((c for c in model.layers if c.tensor == varying[0].name), None)
-            if at is not None and at.role == "spatial":
-                return _map(at), value.name or ""
-        # Linear in one tensor: a second one that varies, or a divisor, would make the weights depend on the photo.
-        if node.op_type not in _LINEAR or len(varying) != 1 or (node.op_type == "Div" and varying[0] is node.inputs[1]):
-            raise LayerError(
-                f"cam needs a model that ends in global average pooling and a linear layer; here '{node.op_type}' "
-                f"(node '{structure.label(node)}') comes after the last map. Use gradcam, which needs neither."
-            )
-        value = varying[0]
-    raise LayerError(
-        "cam needs a model that ends in global average pooling and a linear layer; this one has no such pooling. "
-        "Use gradcam."
-    )
-
-
-def _is_pooling(node: ir.Node, model: Model) -> bool:
-    """True if a node leaves the mean over all positions of a map, and nothing else."""
-    x, y = node.inputs[0], node.outputs[0]
-    letters = model.layouts.get(x) if x is not None else None
-    if node.op_type not in POOLING or x is None or letters is None:
-        return False
-    if node.op_type == "ReduceMean":
-        axes = ints(node.inputs[1]) if len(node.inputs) > 1 else None
-        return axes is not None and {letters[a] for a in axes} == set(letters) - {"N", "C"}
-    return node.op_type == "GlobalAveragePool" or structure.size_one(y, letters)
+def _cam(v: View) -> Array:
+    return v.weighted(v.g.sum(axis=2))  # linear from the mean on: the gradient of the mean is the weight

@@ -29,6 +29,7 @@ def read(
     main = image_input(model)
     if isinstance(x, Mapping | np.ndarray):
         feeds = {k: np.asarray(v) for k, v in x.items()} if isinstance(x, Mapping) else {main.name: x}
+        feeds |= {s.name: _floats(feeds[s.name], s.dtype) for s in model.inputs if s.name in feeds}
         if main.name not in feeds:
             raise InputError(f"The input '{main.name}' has no value; given are {sorted(feeds)}.")
         array = feeds[main.name]
@@ -50,6 +51,11 @@ def read(
         Photo(p, a, preprocessing.geometry(a.shape)) for p, a in zip(paths, pixels, strict=True)
     ]
     return preprocessing, pictures, {main.name: preprocessing.batch(pixels)}, notes
+
+
+def _floats(value: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Whole numbers as floats where the model takes floats: methods compute with them."""
+    return value.astype(dtype) if dtype.startswith("float") and value.dtype.kind in "iub" else value
 
 
 def _of_arrays(

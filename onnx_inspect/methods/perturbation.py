@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..attribution import Attribution
-from ..errors import InputError
-from ..target import Index, TargetLike
-from .inputs import Input, ModelLike, channels_first
+from ..errors import InputError, LayerError
+from ..naming import Layer
+from ..target import Target, TargetLike
+from .baselines import Baseline, filling, told
+from .inputs import Feeds, Input, ModelLike, channels_first
 from .job import SCORE, How, Job
 from .registry import method
+from .segments import channel_axis, covered, is_picture
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+Sizes = int | Collection[int]  # no Sequence: on the command line it is one number
 
 
 class Occlusion(Attribution):
@@ -59,98 +63,189 @@ class Occlusion(Attribution):
         return layout.figure(list(panels.values()), list(panels), self.title(i))
 
 
-@method("picture")
+@method()
 def occlusion(
     model: ModelLike,
     x: Input,
     target: TargetLike = "top",
     *,
-    window: int = 0,
-    stride: int = 0,
-    baseline: str = "grey",
+    window: Sizes = 0,
+    stride: Sizes = 0,
+    baseline: Baseline = "",
     layer: str = "auto",
+    preset: Literal["", "captum"] = "",
+    seed: int = 0,
     **how: Unpack[How],
-) -> Occlusion:
+) -> Attribution:
     """Occlusion: how much the score drops when a square covers a part of the photo.
 
     S(x) - S(x with the window replaced), averaged over the windows that cover a pixel: positive where the photo
     speaks for the target. Values are (N, H, W) at the input's resolution, in units of the score. The last window is
     cut at the border. Also, per position of the window: the probability of the class, the most probable class, and
-    the total activation of the layer's strongest feature map (figure 6 of the paper).
+    the total activation of the layer's strongest feature map (figure 6 of the paper). Where the input is no picture,
+    a window covers steps of a sequence or numbers of a vector, and values are shaped like the inputs.
 
     Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014.
 
     Args:
-        window: side of the square in pixels of the input; 0 for a seventh of the shorter side.
-        stride: distance between windows in pixels; 0 for half a window.
-        baseline: what covers: "grey" (128 in the photo), "mean" (of the photo) or a number, as the model sees it.
+        window: side of the square in pixels of the input; 0 for a seventh of the shorter side. Where the input is no
+            picture, how many positions, 0 for one. From Python also a size per axis.
+        stride: distance between windows; 0 for half a window. From Python also one per axis.
+        baseline: what covers: grey (128 in the photo; the default), mean (of the photo), a number as the model sees it
+            (0 is the default where the input is no picture), blur, noise, inpaint, another photo, an array, or arrays
+            by input name.
         layer: the layer whose strongest map is followed, "auto" for the last map.
+        preset: "captum" covers every float input in turn with 0, in steps of 1; sizes per axis include the channels,
+            and values are shaped like the inputs.
+        seed: of a baseline of noise.
 
     Raises:
         TargetError: no such target.
-        InputError: the input is not a picture, the window does not fit, or the stride leaves gaps.
+        InputError: the window does not fit, the stride leaves gaps, or there is no such baseline.
 
     Example:
         >>> occlusion("model.onnx", "cat.jpg", window=32, stride=16).extra["class"]
     """
     job = Job(model, x, target, **how)
-    if job.preprocessing is None or job.feeds[job.input.name].ndim != 4:
-        raise InputError("occlusion needs a picture as input, with height and width.")
-    at = job.layer(layer)
-    clean = job.forward([at.tensor])
-    classes = job.explained(clean)
-    # The class stays what it was for the clean photo, whatever a covered one looks most like.
-    targets = [job.target if c is None else Index(c, how.get("score", "logits")) for c in classes]
-    view = channels_first(job.feeds[job.input.name], job.preprocessing.layout)
-    tops, lefts, window, stride = _places(view.shape[2], view.shape[3], window, stride)
-    strongest = [int(k) for k in np.abs(channels_first(clean[at.tensor], at.layout)).sum(axis=(2, 3)).argmax(axis=1)]
-    cover = _cover(view, job, baseline)
-    advance = job.progress("occlusion", job.n * len(tops) * len(lefts)) if job.progress else lambda n: None
+    names = covered(job)
+    tiles = _Tiles(job, layer) if is_picture(job) and not preset else None
+    if tiles is not None:
+        names = [job.input.name]
+    if isinstance(baseline, str) and not baseline:
+        baseline = "grey" if tiles is not None else "0"
+    slides = {k: _windows(job, k, window, stride, captum=preset == "captum") for k in names}
+    fill = filling(job, names, baseline, seed)
+    ends = np.cumsum([len(w) for w in slides.values()]).tolist()
+    begins = dict(zip(slides, [0, *ends], strict=False))
 
-    drops, scores = np.zeros((job.n, *view.shape[2:]), np.float32), np.zeros(job.n)
-    grids: dict[str, list[NDArray[Any]]] = {}
-    for i, own in enumerate(targets):
-        scores[i] = job.forward([], own, job.copies(i, 1) | own.feeds(1))[SCORE][0]
-        collected: dict[str, list[float]] = {}
-        for batch in _windows(view[i], cover[i], tops, lefts, window, job.engine.batch):
-            feeds = job.copies(i, len(batch)) | own.feeds(len(batch))
-            feeds[job.input.name] = batch if job.preprocessing.layout == "NCHW" else np.moveaxis(batch, 1, -1)
-            found = job.forward([at.tensor], own, feeds)
-            if len(found[SCORE]) != len(batch):
-                raise InputError("Samples do not stay apart in this model: let each run alone (--batch 1).")
-            maps = channels_first(found[at.tensor], at.layout)
-            measured = {"score": found[SCORE], "activation": maps[:, strongest[i]].sum(axis=(1, 2))}
-            rows, index = job.rows(found), classes[i]
-            if rows is not None and index is not None:
-                measured |= {"probability": job.probabilities(rows)[:, index], "class": rows.argmax(axis=1)}
-            for name, numbers in measured.items():
-                collected.setdefault(name, []).extend(numbers.tolist())
-            advance(len(batch))
-        for name, values in collected.items():
-            grids.setdefault(name, []).append(np.asarray(values).reshape(len(tops), len(lefts)))
-        drops[i] = _spread(scores[i] - grids["score"][i], tops, lefts, window, *view.shape[2:])
-    seen = {int(k): job.labels.name(int(k)) for k in np.unique(grids.get("class", []))}
+    def vary(i: int, which: NDArray[np.int64]) -> Feeds:
+        covers = {k: w.covers(which - begins[k]) for k, w in slides.items()}
+        return {k: np.where(cover, fill(i, k, cover), job.feeds[k][i]) for k, cover in covers.items()}
+
+    kept: dict[str, NDArray[Any]] = {}
+    for i, which, found in job.sweep("occlusion", ends[-1], vary, tiles.run if tiles is not None else None):
+        measured = {"score": found[SCORE]} | (tiles.measure(i, found) if tiles is not None else {})
+        for name, numbers in measured.items():
+            kept.setdefault(name, np.zeros((job.n, ends[-1]), numbers.dtype))[i, which] = numbers
+    drops = job.clean[SCORE].astype(np.float64)[:, None] - kept["score"]
+    values = {
+        k: np.stack([w.spread(row[begins[k] : begins[k] + len(w)]) for row in drops]).astype(np.float32)
+        for k, w in slides.items()
+    }
+    main = job.input.name if job.input.name in slides else names[0]
+    first, axis = slides[main], channel_axis(job, main)
+    params: dict[str, Any] = {"window": first.window, "stride": first.stride, "baseline": told(baseline)}
+    if tiles is None:
+        heat = values[main].mean(axis) if axis is not None and is_picture(job) else None
+        params["preset"] = preset
+        return job.attribution("occlusion", values, job.clean, heat=heat, signed=True, params=params)  # type: ignore[no-any-return]
+    labels = {int(k): job.labels.name(int(k)) for k in np.unique(kept.get("class", []))}
+    grid = [len(s) for i, s in enumerate(first.starts, 1) if i != axis]
     return job.attribution(  # type: ignore[no-any-return]
         "occlusion",
-        drops,
-        {**clean, SCORE: scores},
-        layer=at,
+        np.asarray(values[main].take(0, axis) if axis is not None else values[main]),  # windows cover all channels
+        job.clean,
+        layer=tiles.at,
         kind=Occlusion,
         signed=True,
-        params={"window": window, "stride": stride, "baseline": baseline, "channels": strongest, "labels": seen},
-        extra={name: np.stack(grid) for name, grid in grids.items()},
+        params=params | {"channels": tiles.strongest, "labels": labels},
+        extra={k: v.reshape(job.n, *grid) for k, v in kept.items()},
     )
 
 
-def _places(height: int, width: int, window: int, stride: int) -> tuple[list[int], list[int], int, int]:
-    """Where windows begin, from the top and from the left, with the window and stride that 0 stands for."""
-    window = window or max(min(height, width) // 7, 1)
-    stride = stride or max(window // 2, 1)
-    if not 1 <= window <= max(height, width):
-        raise InputError(f"A window of {window} does not fit an input of {height}x{width} (--window).")
-    if not 1 <= stride <= window:
+class _Tiles:
+    """What the model says and sees while the window is at each place, as Zeiler & Fergus draw it."""
+
+    def __init__(self, job: Job, layer: str) -> None:
+        self.job, self.at, self.strongest = job, _followed(job, layer), list[int]()
+        self.classes = job.explained(job.clean)
+        if self.at is not None:
+            maps = channels_first(job.forward([self.at.tensor])[self.at.tensor], self.at.layout)
+            self.strongest = [int(k) for k in np.abs(maps).sum(axis=(2, 3)).argmax(axis=1)]
+
+    def run(self, feeds: Feeds, target: Target) -> Feeds:
+        tensors = [self.at.tensor] if self.at is not None else []
+        return self.job.forward(tensors, target, feeds | target.feeds(len(feeds[self.job.input.name])))
+
+    def measure(self, i: int, found: Mapping[str, NDArray[Any]]) -> Feeds:
+        measured: Feeds = {}
+        if self.at is not None:
+            maps = channels_first(found[self.at.tensor], self.at.layout)
+            measured["activation"] = maps[:, self.strongest[i]].sum(axis=(1, 2))
+        rows, index = self.job.rows(found), self.classes[i]
+        if rows is not None and index is not None:
+            measured |= {"probability": self.job.probabilities(rows)[:, index], "class": rows.argmax(axis=1)}
+        return measured
+
+
+def _followed(job: Job, layer: str) -> Layer | None:
+    """The layer with maps to follow; None where "auto" finds none."""
+    try:
+        return job.layer(layer)
+    except LayerError:
+        if layer != "auto":
+            raise
+        job.notes.append("no layer is a map with height and width, so no activation is followed (--layer NAME)")
+        return None
+
+
+# Windows.
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where windows lie on a sample: their size and beginnings per axis, the last axis fastest.
+
+    window, stride: as parameters record them.
+    """
+
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    starts: tuple[list[int], ...]
+    window: int | list[int]
+    stride: int | list[int]
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.starts))
+
+    def covers(self, which: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Where some windows lie, a row each; nowhere for numbers that are none of a window."""
+        covers = np.zeros((len(which), *self.shape), bool)
+        for cover, k in zip(covers, which, strict=True):
+            if 0 <= k < len(self):
+                at = np.unravel_index(int(k), [len(s) for s in self.starts])
+                cover[tuple(slice(s[a], s[a] + n) for s, a, n in zip(self.starts, at, self.sizes, strict=True))] = True
+        return covers
+
+    def spread(self, numbers: NDArray[Any]) -> NDArray[np.float64]:
+        """The mean over the windows that cover each element."""
+        return _spread(numbers.reshape([len(s) for s in self.starts]), self.starts, self.sizes, self.shape)
+
+
+def _windows(job: Job, name: str, window: Sizes, stride: Sizes, *, captum: bool) -> Windows:
+    """Windows over an input; they cover all channels, unless sizes per axis say how many."""
+    shape, axis = job.feeds[name].shape[1:], channel_axis(job, name)
+    whole = None if axis is None or (captum and not isinstance(window, int)) else axis - 1
+    sides = [n for i, n in enumerate(shape) if i != whole]
+    if isinstance(window, int):
+        window = window or (max(min(sides) // 7, 1) if is_picture(job) and name == job.input.name else 1)
+        sizes = [min(window, n) if 1 <= window <= max(sides) else 0 for n in sides]
+    else:
+        sizes = window = [int(n) for n in window]
+    if isinstance(stride, int):
+        stride = stride or (1 if captum else max(min(sizes) // 2, 1))
+        steps = [stride] * len(sides)
+    else:
+        steps = stride = [int(n) for n in stride]
+    if len(sizes) != len(sides) or not all(1 <= size <= n for size, n in zip(sizes, sides, strict=True)):
+        raise InputError(f"A window of {window} does not fit '{name}' of {'x'.join(map(str, sides))} (--window).")
+    if len(steps) != len(sides) or any(s < 1 or (s > w < n) for s, w, n in zip(steps, sizes, sides, strict=True)):
         raise InputError(f"A stride of {stride} leaves gaps between windows of {window}, or goes nowhere (--stride).")
-    return _starts(height, window, stride), _starts(width, window, stride), window, stride
+    starts = [_starts(*each) for each in zip(sides, sizes, steps, strict=True)]
+    if whole is not None:
+        sizes.insert(whole, shape[whole])
+        starts.insert(whole, [0])
+    return Windows(shape, tuple(sizes), tuple(starts), window, stride)
 
 
 def _starts(size: int, window: int, stride: int) -> list[int]:
@@ -159,45 +254,14 @@ def _starts(size: int, window: int, stride: int) -> list[int]:
     return [i * stride for i in range(count) if i * stride < size]
 
 
-def _cover(view: NDArray[Any], job: Job, baseline: str) -> NDArray[Any]:
-    """What covers the window, (N, C, 1, 1) as the model sees it."""
-    assert job.preprocessing is not None
-    if baseline == "mean":
-        mean: NDArray[Any] = view.mean(axis=(2, 3), keepdims=True)
-        return mean.astype(view.dtype)
-    if baseline == "grey":
-        grey = job.preprocessing.apply(np.full((*job.preprocessing.size, 3), 128, np.uint8))[None]
-        return np.repeat(channels_first(grey, job.preprocessing.layout)[:, :, :1, :1], len(view), axis=0)
-    try:
-        number = float(baseline)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"There is no baseline '{baseline}': use grey, mean or a number (--baseline).")
-    return np.full((len(view), view.shape[1], 1, 1), number, view.dtype)
-
-
-def _windows(
-    x: NDArray[Any], cover: NDArray[Any], tops: list[int], lefts: list[int], window: int, batch: int
-) -> Iterator[NDArray[Any]]:
-    """Copies of a sample with one window covered each, a batch at a time."""
-    places = [(top, left) for top in tops for left in lefts]
-    for start in range(0, len(places), batch):
-        chunk = places[start : start + batch]
-        copies = np.repeat(x[None], len(chunk), axis=0)
-        for copy, (top, left) in zip(copies, chunk, strict=True):
-            copy[:, top : top + window, left : left + window] = cover
-        yield copies
-
-
 def _spread(
-    grid: NDArray[Any], tops: list[int], lefts: list[int], window: int, height: int, width: int
+    grid: NDArray[Any], starts: Collection[list[int]], sizes: Collection[int], shape: Collection[int]
 ) -> NDArray[np.float64]:
-    """The mean over the windows that cover each pixel."""
-    total, count = np.zeros((height, width)), np.zeros((height, width))
-    for r, top in enumerate(tops):
-        for c, left in enumerate(lefts):
-            area = (slice(top, top + window), slice(left, left + window))
-            total[area] += grid[r, c]
-            count[area] += 1
-    return np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    """The mean over the windows that cover each element; it is one over each axis in turn."""
+    mean = grid.astype(np.float64)
+    for axis, (begins, size, side) in enumerate(zip(starts, sizes, shape, strict=True)):
+        at, begin = np.arange(side), np.array(begins)[:, None]
+        covers = ((begin <= at) & (at < begin + size)).astype(np.float64)
+        covers /= np.maximum(covers.sum(axis=0), 1)
+        mean = np.moveaxis(np.tensordot(mean, covers, (axis, 0)), -1, axis)
+    return mean

@@ -1,0 +1,167 @@
+"""DeepLIFT: how the difference between a sample's score and that of a reference comes about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..attribution import Attribution
+from ..autodiff.contrast import Convention, contrast
+from ..autodiff.table import edition
+from ..errors import InputError
+from ..model import Model
+from ..rewrite import expose
+from ..target import Target, TargetLike
+from .baselines import Baseline, absent, several
+from .inputs import Feeds, Input, ModelLike
+from .job import SCORE, How, Job, Run
+from .lines import Sums
+from .registry import method
+
+OTHER = f"reference.{SCORE}"
+
+
+@method("gradient")
+def deeplift(
+    model: ModelLike,
+    x: Input,
+    target: TargetLike = "top",
+    *,
+    baseline: Baseline = "0",
+    wrt: Sequence[str] = (),
+    preset: Convention = "",
+    **how: Unpack[How],
+) -> Attribution:
+    """DeepLIFT: what each input number adds to the score, compared with a reference input.
+
+    m (x - x'), shaped like x, in units of the score. Multipliers m go backwards as gradients do, but by the slope of
+    each operator between the two passes, (y - y') / (x - x'), not at one of them: so they see through saturation, and
+    sum up to S(x) - S(x'). `measures["delta"]` is how far the sum is off that: rounding, or an operator whose line is
+    only approximated, of which a note says. Also in it: the score of the reference. Products of two tensors that
+    both vary (gates, attention) are split evenly, as Shapley's value does; whatever of one number is written in
+    several operators (x sigmoid(x), the pieces of Gelu) gets what it would as one. With "captum", what its DeepLift
+    gives: only ReLU, ELU, LeakyReLU, Sigmoid, Tanh, Softplus, MaxPool and Softmax are contrasted, the others pass
+    their gradient; but samples do not mix in Softmax and MaxPool. At a layer (`wrt`), captum's LayerDeepLift.
+
+    Shrikumar et al., Learning Important Features Through Propagating Activation Differences, ICML 2017 (the rescale
+    rule). The reference of 0 is captum's.
+
+    Args:
+        baseline: the reference: a number, mean, grey, blur, noise, or another photo; from Python also arrays.
+        wrt: tensors to attribute to, by name: every float input by default.
+        preset: "captum" for the conventions of that library.
+
+    Raises:
+        TargetError: no such target, or it does not depend on the input.
+        InputError: there is no such baseline.
+
+    Example:
+        >>> deeplift("model.onnx", "cat.jpg", baseline="blur").measures["delta"]
+    """
+    job = Job(model, x, target, **how)
+    tensors, reference = job.attributed(wrt), absent(job, baseline)
+    found = _contrasted(job, tensors, list(reference), preset)(job.feeds | _named(reference), job.target)
+    values = {t: found[f"contribution.{t}"] for t in tensors}
+    measures = {"delta": _delta(values, found), "reference score": found[OTHER]}
+    return _attribution(job, "deeplift", values, found, measures, {"baseline": baseline, "preset": preset})
+
+
+@method("gradient")
+def deep_shap(
+    model: ModelLike,
+    x: Input,
+    target: TargetLike = "top",
+    *,
+    baseline: Baseline = "0",
+    wrt: Sequence[str] = (),
+    preset: Convention = "",
+    **how: Unpack[How],
+) -> Attribution:
+    """Deep SHAP: DeepLIFT against several references, on average.
+
+    E m (x - x') over the references, shaped like x, in units of the score: every sample is held against each row of
+    `baseline`. They sum up to S(x) - E S(x'); `measures["delta"]` is how far off, "reference score" is E S(x').
+    Approximates Shapley's values of inputs that are independent of each other. captum's DeepLiftShap.
+
+    Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017.
+
+    Args:
+        baseline: from Python an array with a reference per row, or such arrays by input name. One reference else: a
+            number, mean, grey, blur, noise, or another photo.
+        wrt: tensors to attribute to, by name: every float input by default.
+        preset: "captum" for the conventions of that library.
+
+    Raises:
+        TargetError: no such target, or it does not depend on the input.
+        InputError: there is no such baseline.
+
+    Example:
+        >>> deep_shap("model.onnx", x, baseline=training[:100]).values.mean(axis=0)
+    """
+    job = Job(model, x, target, **how)
+    tensors, references = job.attributed(wrt), several(job, baseline)
+    samples = job.engine.samples(job.model, job.feeds)
+    run = _contrasted(job, tensors, list(references[0]), preset)
+
+    def vary(i: int, which: NDArray[np.int64]) -> Feeds:
+        rows = {k: [references[j][k] for j in which] for k in references[0]}
+        return _named({k: np.stack([r[i] for r in v]) if k in samples else v[0] for k, v in rows.items()})
+
+    total, deltas, others = Sums(), np.zeros(job.n), np.zeros(job.n)
+    for i, _, found in job.sweep("deep_shap", len(references), vary, run):
+        values = {t: found[f"contribution.{t}"] for t in tensors}
+        for t, rows in values.items():
+            total.add(t, i, rows.sum(axis=0, dtype=np.float64) / len(references))
+        deltas[i] += _delta(values, found).sum() / len(references)
+        others[i] += found[OTHER].sum(dtype=np.float64) / len(references)
+    means = {t: v.astype(np.float32) for t, v in total.stacked().items()}
+    params = {"baseline": baseline, "references": len(references), "preset": preset}
+    return _attribution(job, "deep_shap", means, job.clean, {"delta": deltas, "reference score": others}, params)
+
+
+def _named(reference: Feeds) -> Feeds:
+    return {f"reference.{k}": v for k, v in reference.items()}
+
+
+def _contrasted(job: Job, tensors: Sequence[str], inputs: Sequence[str], preset: Convention) -> Run:
+    """Runs both passes: scores, what each tensor contributes to their difference, what predictions are read from."""
+    if not inputs:
+        names = ", ".join(map(repr, job.feeds))
+        raise InputError(f"No input holds floats: give the baseline as arrays, by the names {names}.")
+    outputs = [job.scores.tensor] if job.scores is not None else []
+    wanted = [SCORE, OTHER, *(f"contribution.{t}" for t in tensors), *outputs]
+    precision = job.precision
+
+    def run(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
+        def build() -> Model:
+            shown = expose(job.model, outputs)
+            return contrast(shown, target, tensors, inputs, preset=preset, precision=precision, score=SCORE)
+
+        key = ("contrast", target.key(), *tensors, "between", *inputs, preset, precision, edition())
+        built = job.model.memo(key, build)
+        job.notes += [note for note in built.notes if note not in job.notes]
+        return job.engine.run(built, feeds | target.feeds(len(feeds[f"reference.{inputs[0]}"])), wanted)
+
+    return run
+
+
+def _delta(values: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """How far the attributions of each sample miss the sum S(x) - S(x')."""
+    total = np.sum([v.reshape(len(v), -1).sum(axis=1, dtype=np.float64) for v in values.values()], axis=0)
+    return np.asarray(total - (found[SCORE].astype(np.float64) - found[OTHER]))
+
+
+def _attribution(
+    job: Job,
+    name: str,
+    values: Mapping[str, NDArray[Any]],
+    found: Mapping[str, NDArray[Any]],
+    measures: dict[str, NDArray[Any]],
+    params: dict[str, Any],
+) -> Attribution:
+    given = params["baseline"]
+    params["baseline"] = given if isinstance(given, str | float | int) else "given as numbers"
+    return job.attribution(name, values, found, signed=True, params=params, measures=measures)  # type: ignore[no-any-return]

@@ -1,0 +1,154 @@
+"""Other methods, averaged over noisy copies of the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+import numpy as np
+
+from ..attribution import Attribution
+from ..errors import InputError
+from ..target import Target, TargetLike
+from .features import positive
+from .gradients import saliency
+from .inputs import Feeds, Input, ModelLike, channels_back, channels_first
+from .job import How, Job, draws
+from .lines import Sums
+from .registry import find, method
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Method = Callable[..., Attribution]
+_DEFAULTS = {"": (50, 0.15), "captum": (5, 1.0), "zennit": (20, 0.1)}  # samples and noise
+
+
+@method("gradient")
+def smoothgrad(
+    model: ModelLike,
+    x: Input,
+    target: TargetLike = "top",
+    *,
+    of: str | Method = "saliency",
+    samples: int = 0,
+    noise: float | None = None,
+    kind: Literal["mean", "squared", "variance"] = "mean",
+    seed: int = 0,
+    preset: Literal["", "captum", "zennit"] = "",
+    **how: Unpack[How],
+) -> Attribution:
+    """SmoothGrad: a method's attributions, averaged over noisy copies of the input.
+
+    The mean of M(x + e), with e from a normal distribution and M the gradient, with its sign, or another method. The
+    class stays what it is for the clean x, whatever a noisy copy looks most like. Also the mean of M² (SmoothGrad
+    squared), and the variance of M (VarGrad). Shaped as M gives it; all inputs of floats get noise.
+
+    Smilkov et al., SmoothGrad: Removing Noise by Adding Noise, 2017; Hooker et al., A Benchmark for Interpretability
+    Methods in Deep Neural Networks, NeurIPS 2019; Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018.
+
+    Args:
+        of: the method M, saliency being the gradient with its sign; in Python also a function (model, x, target,
+            **how), partial(integrated_gradients, baseline="blur"), say.
+        samples: noisy copies; 0 for 50 (captum 5, zennit 20).
+        noise: standard deviation of the noise, as a share of the range of each sample's numbers; by default 0.15
+            (zennit 0.1); for captum in the numbers' own unit, 1.0.
+        kind: mean, squared or variance.
+        seed: of the noise.
+        preset: the conventions of a reference: captum's noise does not depend on the range; the last copy of zennit's
+            has none.
+
+    Raises:
+        TargetError: no such target, or it does not depend on the input.
+        InputError: no such method, or no input holds floats.
+
+    Example:
+        >>> smoothgrad("model.onnx", "cat.jpg", of="input_x_gradient", samples=20).save("cat")
+    """
+    job = Job(model, x, target, **how)
+    inner = _method(of)
+    share = _DEFAULTS[preset][1] if noise is None else noise
+    count = positive("samples", samples or _DEFAULTS[preset][0])
+    apart = job.engine.samples(job.model, job.feeds)
+    noisy = {k: v for k, v in job.feeds.items() if k in apart and v.dtype.kind == "f"}
+    if not noisy:
+        raise InputError("No input holds floats that noise could be added to.")
+    gauss = Gauss(job, noisy, share, absolute=preset == "captum")
+    own = {**how, "engine": job.engine, "preprocessing": job.preprocessing, "labels": job.labels, "progress": None}
+    clean = inner(job.model, x, target, **own)
+
+    def vary(i: int, which: NDArray[np.int64]) -> Feeds:
+        sources: list[np.random.Generator | None] = [*draws(seed, which)]
+        if preset == "zennit" and which[-1] == count - 1:
+            sources[-1] = None
+        return {t: v.astype(noisy[t].dtype) for t, v in gauss.copies(i, sources).items()}
+
+    def run(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
+        return _values(inner(job.model, feeds, target, **own))
+
+    first, second = Sums(), Sums()
+    for i, _, found in job.sweep("smoothgrad", count, vary, run):
+        for t, value in found.items():
+            M = value.astype(np.float64)
+            first.add(t, i, M.sum(axis=0) / count)
+            second.add(t, i, (M * M).sum(axis=0) / count)
+    mean, squared = first.stacked(), second.stacked()
+    values = {
+        t: {"mean": mean[t], "squared": squared[t], "variance": np.maximum(squared[t] - mean[t] ** 2, 0)}[kind]
+        for t in mean
+    }
+    single = {t: v.astype(np.float32) for t, v in values.items()}
+    job.notes = list(dict.fromkeys([*job.notes, *clean.notes]))
+    return job.attribution(  # type: ignore[no-any-return]
+        "smoothgrad",
+        single if clean.tensors else single[""],
+        job.clean,
+        layer=job.model.layer(clean.tensor) if clean.tensor else None,
+        signed=clean.signed and kind == "mean",
+        params={
+            "of": clean.method,
+            "samples": count,
+            "noise": share,
+            "kind": kind,
+            "seed": seed,
+            "preset": preset,
+            clean.method: clean.params,
+        },
+    )
+
+
+def _method(of: str | Method) -> Method:
+    if callable(of):
+        return of
+    return partial(saliency, signed=True) if of == "saliency" else find(of)
+
+
+def _values(result: Attribution) -> dict[str, NDArray[Any]]:
+    return result.tensors or {"": result.values}
+
+
+class Gauss:
+    """Normal noise on tensors: the same for every sample, but for its deviation, and wherever their channels are.
+
+    Args:
+        job: the job.
+        tensors: what gets the noise, (N, ...) each.
+        noise: the standard deviation, as a share of the range of each sample's numbers,
+        absolute: or in their own unit.
+    """
+
+    def __init__(self, job: Job, tensors: Feeds, noise: float, absolute: bool = False) -> None:
+        self.tensors = tensors
+        self.layouts = {t: job.layout(t) for t in tensors}
+        self.noise, self.absolute = noise, absolute
+
+    def copies(self, i: int, sources: Sequence[np.random.Generator | None]) -> Feeds:
+        """A copy of sample i, in float64, with noise from each source; None gives none."""
+        found = {}
+        for t, x in self.tensors.items():
+            one, shape = x[i].astype(np.float64), channels_first(x[i : i + 1], self.layouts[t]).shape
+            deviation = self.noise * (1 if self.absolute else float(np.ptp(one)))
+            noise = [np.zeros(shape) if s is None else deviation * s.standard_normal(shape) for s in sources]
+            found[t] = one + channels_back(np.concatenate(noise), self.layouts[t])
+        return found

@@ -1,0 +1,196 @@
+"""Relevance: the score, handed back layer by layer to what it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..attribution import Attribution
+from ..errors import InputError
+from ..relevance import rules as _  # noqa: F401  (fills the table)
+from ..relevance.composites import COMPOSITES
+from ..relevance.merge import merge_batchnorm
+from ..relevance.table import Attention, Relevance
+from ..relevance.table import How as Rules
+from ..target import TargetLike
+from .inputs import Input, ModelLike
+from .job import SCORE, How, Job
+from .registry import method
+
+Composite = Literal[
+    "epsilon_plus_flat",
+    "epsilon_plus",
+    "epsilon_gamma_box",
+    "epsilon_alpha2_beta1",
+    "epsilon_alpha2_beta1_flat",
+    "epsilon_plus_wsquare",
+    "epsilon",
+    "zplus",
+    "gamma",
+    "alpha_beta",
+    "",
+]
+Numbers = Sequence[float] | float | NDArray[Any]
+
+
+@method("gradient")
+def lrp(
+    model: ModelLike,
+    x: Input,
+    target: TargetLike = "top",
+    *,
+    composite: Composite = "",
+    epsilon: float | None = None,
+    gamma: float = 0.25,
+    low: Sequence[float] | float = (),
+    high: Sequence[float] | float = (),
+    attention: Attention = "values",
+    wrt: Sequence[str] = (),
+    preset: Literal["", "captum", "zennit"] = "",
+    **how: Unpack[How],
+) -> Attribution:
+    """LRP: how much of the score each input number accounts for, passed back from layer to layer.
+
+    Layer-wise relevance propagation. R_i = sum_j (c_ij / sum_i c_ij) R_j, where c_ij is what x_i adds to y_j. Shaped
+    like x, in units of the score, signed. What c is for layers with weights, the composite says:
+
+    \b
+    epsilon: c = x w             flat: c = 1, for the first layer
+    zplus: c = (x w)+            wsquare: c = w^2
+    gamma: c = x w + gamma (x w)+, where y > 0, and - where y < 0
+    alpha2_beta1: twice by (x w)+, less once by (x w)-
+    box: c = x w - low w+ - high w-, for the first layer
+
+    epsilon_plus_flat, the default and zennit's usual one, is flat in the first layer, zplus in all other convolutions
+    and epsilon in dense layers; its siblings replace zplus or flat. One rule alone is used everywhere. All other
+    operators have rules too: docs/lrp.md lists them. Batch normalisation is merged into the layer before it. Biases
+    keep their share, so the sum ("relevance"; "conservation", its part of the score; "delta", what the score is more)
+    need not be the score.
+
+    Bach et al., On Pixel-Wise Explanations, PLOS ONE 2015; Montavon et al., Layer-Wise Relevance Propagation, 2019;
+    for attention, Ali et al., ICML 2022, and Achtibat et al., AttnLRP, ICML 2024.
+
+    Args:
+        composite: the rules of convolutions, dense layers and the first layer; epsilon_plus_flat, captum's: epsilon.
+        epsilon: added to every y of the epsilon rule, away from 0; 1e-6, or captum's 1e-9.
+        gamma: how much the gamma rule favours what has the sign of y.
+        low: the least values of the input, one number or one per channel, for box; a black pixel by default.
+        high: the largest values of the input; a white pixel by default.
+        attention: "values" takes attention weights for constant, "attnlrp" gives half of the relevance to them.
+        wrt: tensors to attribute to, by name: every float input by default.
+        preset: the conventions of a reference: zennit starts with 1 and passes a batch normalisation that stands
+            alone; captum merges none and applies epsilon to it.
+
+    Raises:
+        InputError: there is no such composite, or nobody knows the least and largest input.
+        TargetError: no such target, or it does not depend on the input.
+        MissingRule: an operator in between has no rule.
+
+    Example:
+        >>> lrp("model.onnx", "cat.jpg", composite="epsilon_gamma_box").measures["conservation"]
+    """
+    job = Job(model, x, target, **how)
+    name = composite or ("epsilon" if preset == "captum" else "epsilon_plus_flat")
+    if name not in COMPOSITES:
+        raise InputError(f"There is no composite '{name}': choose from {', '.join(COMPOSITES)} (--composite).")
+    small = 1e-9 if preset == "captum" else 1e-6
+    rules = Rules(
+        **COMPOSITES[name],
+        epsilon=small if epsilon is None else epsilon,
+        stabiliser=small,
+        gamma=gamma,
+        attention=attention,
+        norm="pass" if preset == "zennit" else "epsilon",
+        box={job.input.name: _box(job, low, high)} if "box" in COMPOSITES[name].values() else None,
+    )
+    return _propagate(job, "lrp", rules, wrt, merge=preset != "captum", unit=preset == "zennit")
+
+
+@method("gradient")
+def excitation_backprop(
+    model: ModelLike,
+    x: Input,
+    target: TargetLike = "top",
+    *,
+    wrt: Sequence[str] = (),
+    preset: Literal["", "zennit"] = "",
+    **how: Unpack[How],
+) -> Attribution:
+    """Excitation backprop: how probably each input wins, if winners are drawn layer by layer among what excites.
+
+    The marginal winning probability P(x_i) = sum_j P(y_j) x_i w+ / sum_i x_i w+, from P = 1 for the target: the zplus
+    rule of LRP in every layer, without biases. For negative x, what excites is x w > 0. Shaped like x; the sum is 1
+    as long as something excites ("relevance").
+
+    Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016.
+
+    Args:
+        wrt: tensors to attribute to, by name: every float input by default. A layer in the middle shows objects best.
+        preset: zennit lets positive biases win too, and takes gradients of activations and of what it does not merge.
+
+    Raises:
+        TargetError: no such target, or it does not depend on the input.
+        MissingRule: an operator in between has no rule.
+
+    Example:
+        >>> excitation_backprop("model.onnx", "cat.jpg", target=281).save("cat")
+    """
+    job = Job(model, x, target, **how)
+    rules = Rules(conv="zplus", dense="zplus", bias=False)
+    if preset == "zennit":
+        rules = Rules(conv="zplus", dense="zplus", elementwise="gradient", norm="gradient")
+    return _propagate(job, "excitation_backprop", rules, wrt, merge=True, unit=True)
+
+
+def _propagate(job: Job, name: str, rules: Rules, wrt: Sequence[str], *, merge: bool, unit: bool) -> Attribution:
+    """Relevance of tensors; from 1 for the target, or from its score."""
+    tensors = job.attributed(wrt)
+    if merge:
+        keep = (*tensors, job.explained_tensor)
+        whole = job.model
+        job.model = whole.memo(("merge batchnorm", *keep), lambda: merge_batchnorm(whole, keep))
+    found = job.gradients(tensors, Relevance(rules))
+    start = np.ones(job.n) if unit else np.asarray(found[SCORE], np.float64)
+    # Every rule is linear in the relevance that it is given: a start other than 1 is a factor.
+    values = {
+        t: (r := found[f"gradient.{t}"]) * start.astype(r.dtype).reshape(-1, *[1] * (r.ndim - 1)) for t in tensors
+    }
+    total = np.sum([v.reshape(job.n, -1).sum(axis=1, dtype=np.float64) for v in values.values()], axis=0)
+    share = np.divide(total, start, out=np.zeros(job.n), where=start != 0)
+    measures = {"relevance": total, "conservation": share, "delta": start - total}
+    low, high = share.min(), share.max()
+    if low < 0.5 or high > 2:
+        job.notes.append(
+            f"{name}: {low:.3g} to {high:.3g} of the score arrives at {', '.join(map(repr, tensors))}; biases "
+            "and what nothing excites keep the rest"
+        )
+    return job.attribution(name, values, found, signed=True, measures=measures)  # type: ignore[no-any-return]
+
+
+def _box(job: Job, low: Numbers, high: Numbers) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The least and the largest input, to broadcast against it: given, or those of a black and a white picture."""
+    shape = job.feeds[job.input.name].shape
+    layout = job.layout(job.input.name) or ""
+    ends = []
+    for given, pixel in ((low, 0), (high, 255)):
+        array = np.asarray(given, np.float32)
+        if not array.size:
+            if job.preprocessing is None:
+                raise InputError(
+                    "The rule box needs the least and the largest value of the input, which is no picture here: give "
+                    "them (--low, --high), or choose another composite."
+                )
+            photo = np.full((*job.preprocessing.size, 3), pixel, np.uint8)
+            array = job.preprocessing.apply(photo)[None].astype(np.float32)
+        elif array.size == 1:
+            array = array.reshape([1] * len(shape))
+        elif array.ndim == 1 and "C" in layout:
+            array = array.reshape([-1 if letter == "C" else 1 for letter in layout])
+        ends.append(array)
+    try:
+        return np.broadcast_to(np.minimum(*ends), shape)[:1], np.broadcast_to(np.maximum(*ends), shape)[:1]
+    except ValueError as error:
+        raise InputError(f"low and high have shapes {ends[0].shape} and {ends[1].shape}, the input {shape}.") from error

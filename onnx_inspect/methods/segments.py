@@ -1,0 +1,311 @@
+"""Features: which numbers of the inputs come and go together, and the score of a sample with some of them absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .baselines import Baseline, filling
+from .job import SCORE, Job
+
+Segmentation = str | NDArray[Any] | Mapping[str, NDArray[Any]]
+Present = Callable[[int, NDArray[np.int64]], NDArray[np.bool_]]
+Worth = Callable[[int, Mapping[str, NDArray[Any]]], NDArray[np.float64]]
+Played = Iterator[tuple[int, NDArray[np.int64], NDArray[Any]]]
+
+SUPERPIXELS = 50
+KINDS = "elements, positions, grid:8, superpixels:50, quickshift or the name of a .npy file"
+
+
+@dataclass(frozen=True)
+class Features:
+    """Which feature each number belongs to.
+
+    name: as parameters record it. ids: per input, shaped like it with N on the first axis; each sample counts from 0,
+    and a feature may lie in several inputs. counts: features per sample.
+    """
+
+    name: str
+    ids: dict[str, NDArray[np.intp]]
+    counts: list[int]
+
+    def spread(self, numbers: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Numbers per sample and feature, written to all that belongs to the feature."""
+        return {
+            k: np.stack([row[own] for row, own in zip(numbers, ids, strict=True)]).astype(np.float32)
+            for k, ids in self.ids.items()
+        }
+
+    def heat(self, job: Job, values: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+        """The values of the main input as a map: where channels share their features, those of one stand for all."""
+        axis = channel_axis(job, job.input.name)
+        if axis is None or job.input.name not in values or not is_picture(job):
+            return None
+        own, first = values[job.input.name], np.take(self.ids[job.input.name], [0], axis)
+        shared = (self.ids[job.input.name] == first).all()
+        return np.asarray(own.take(0, axis) if shared else own.sum(axis))
+
+
+class Game:
+    """Features as players: the score of a sample when only some are present, and a baseline stands for the others.
+
+    Args:
+        job: the job.
+        features: who plays, see `segmented`.
+        baseline: see `onnx_inspect.methods.baselines.absent`; also "inpaint", and "local" for the mean of each feature.
+        seed: of a random baseline.
+        default: what "" means for pictures.
+        of: what the players get: the "score", or the "probability" of the class.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        features: Segmentation,
+        baseline: Baseline,
+        seed: int = 0,
+        *,
+        default: str = f"superpixels:{SUPERPIXELS}",
+        of: str = "score",
+    ) -> None:
+        self.job, self.features = job, segmented(job, features, default)
+        if isinstance(baseline, str) and baseline == "local":
+            baseline = _own_means(job, self.features.ids)
+        self._fill = filling(job, list(self.features.ids), baseline, seed)
+        self._worth = worth(job, of)
+        self.found = measured(job, self._worth)
+        self.whole: NDArray[np.float64] = self.found[SCORE]  # what all players get
+
+    def play(self, name: str, count: int, present: Present) -> Played:
+        """(sample, which coalitions, what each gets) for `count` of them per sample; `present` has a row for each."""
+
+        def vary(i: int, which: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+            there = present(i, which)
+            return {k: self._without(i, k, ~there[:, ids[i]]) for k, ids in self.features.ids.items()}
+
+        for i, which, found in self.job.sweep(name, count, vary):
+            yield i, which, self._worth(i, found)
+
+    def collect(self, name: str, count: int, present: Present) -> list[NDArray[np.float64]]:
+        """What every coalition of every sample gets."""
+        results = [np.zeros(count) for _ in self.features.counts]
+        for i, which, got in self.play(name, count, present):
+            results[i][which] = got
+        return results
+
+    def _without(self, i: int, name: str, where: NDArray[np.bool_]) -> NDArray[Any]:
+        return np.where(where, self._fill(i, name, where), self.job.feeds[name][i])
+
+
+def worth(job: Job, of: str) -> Worth:
+    """(sample, what a run found) -> the "score", or the "probability" of the class that is explained, one row each."""
+    classes = job.explained(job.clean)
+    if of == "probability" and None in classes:
+        job.notes.append("the target is no class, so its score is explained, not a probability (--of score)")
+        of = "score"
+
+    def measure(i: int, found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        rows = job.rows(found) if of == "probability" else None
+        values = found[SCORE] if rows is None else job.probabilities(rows)[:, classes[i]]
+        return np.asarray(values, np.float64)
+
+    return measure
+
+
+def measured(job: Job, worth: Worth) -> dict[str, NDArray[Any]]:
+    """The clean run, with what each sample is worth as its score."""
+    rows = [{k: v[i : i + 1] for k, v in job.clean.items()} for i in range(job.n)]
+    return job.clean | {SCORE: np.concatenate([worth(i, row) for i, row in enumerate(rows)])}
+
+
+# Which inputs, and what their axes mean.
+
+
+def is_picture(job: Job) -> bool:
+    """True if the main input shows a picture; an array (N, a, b) is taken for a sequence, unless somebody says more."""
+    photo, how = job.photos[0], job.preprocessing
+    if photo is None or how is None:
+        return False
+    return job.feeds[job.input.name].ndim == 4 or photo.path is not None or not how.source.startswith("guess")
+
+
+def covered(job: Job) -> list[str]:
+    """The inputs whose numbers can be replaced: the float ones that the score depends on, or a main one of integers.
+
+    Raises:
+        InputError: no input holds an entry per sample.
+    """
+    kinds = {s.name: np.dtype(s.dtype).kind for s in job.model.inputs if s.dtype != "unknown"}
+    names = [job.input.name] if kinds.get(job.input.name, "") in "iu" else job.attributed()
+    pair = job.copies(0, 2)
+    shared = [k for k in names if not pair[k].ndim or len(pair[k]) != 2]
+    if shared == names:
+        raise InputError(f"{_listed(names)} holds no entry per sample, so there is nothing to cover.")
+    if shared:
+        job.notes.append(f"{_listed(shared)} holds no entry per sample and stays as it is")
+    for name in names:
+        if kinds[name] == "f" != job.feeds[name].dtype.kind:  # whole numbers where the model takes others
+            job.feeds[name] = job.feeds[name].astype(np.float32)
+    return [k for k in names if k not in shared]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def channel_axis(job: Job, name: str) -> int | None:
+    """The axis of an input, the samples' included, that holds channels or features; None if every axis is positions."""
+    of_file = next(spec.layout for spec in job.model.inputs if spec.name == name)
+    layout, rank = job.layout(name) if is_picture(job) else of_file, job.feeds[name].ndim
+    if layout is not None and len(layout) == rank:
+        return layout.index("C") if "C" in layout else None
+    if rank != 3:
+        return None
+    if (note := f"the axes of '{name}' are taken to be samples, positions and features") not in job.notes:
+        job.notes.append(note)
+    return 2
+
+
+# Segmentations.
+
+
+def segmented(job: Job, features: Segmentation, default: str = f"superpixels:{SUPERPIXELS}") -> Features:
+    """What the user calls features.
+
+    Args:
+        job: the job.
+        features: "elements", every number for itself; "positions", every pixel or step with all its channels;
+            "grid:8", 8x8 cells; "superpixels:50", about 50 by SLIC in the picture that the model sees; "quickshift",
+            as in LIME; the name of a .npy file; an array of integers that say which feature a number belongs to,
+            which broadcasts to the input with or without samples; or such arrays by input name. "" for the default.
+        default: what "" means for pictures; for anything else it means "elements".
+
+    Raises:
+        InputError: there is no such segmentation, or its shape does not fit.
+    """
+    names = covered(job)
+    if isinstance(features, str) and features.lower().endswith(".npy"):
+        features = _loaded(Path(features))
+        told = f"{features.shape} from a file"
+    else:
+        told = features if isinstance(features, str) else "given"
+    if isinstance(features, np.ndarray):
+        features = {job.input.name: features}
+    if isinstance(features, Mapping):
+        return _numbered(told, {k: _fit(job, k, np.asarray(v), names) for k, v in features.items()})
+    kind = features or (default if is_picture(job) else "elements")
+    if not features:
+        job.notes.append(f"features: {kind} (--features)")
+    ids: dict[str, NDArray[np.intp]] = {}
+    before = np.zeros(job.n, np.intp)
+    for name in names:
+        own = _made(job, name, kind)
+        ids[name] = own + before.reshape(-1, *[1] * (own.ndim - 1))
+        before = 1 + ids[name].reshape(job.n, -1).max(axis=1)
+    return _numbered(kind, ids)
+
+
+def _numbered(name: str, ids: dict[str, NDArray[np.intp]]) -> Features:
+    """Numbers from 0 on, without gaps, in each sample."""
+    counts = []
+    ids = {k: v.copy() for k, v in ids.items()}
+    for i in range(len(next(iter(ids.values())))):
+        used = np.unique(np.concatenate([np.unique(v[i]) for v in ids.values()]))
+        counts.append(len(used))
+        for v in ids.values():
+            v[i] = np.searchsorted(used, v[i])
+    return Features(name, ids, counts)
+
+
+def _made(job: Job, name: str, kind: str) -> NDArray[np.intp]:
+    """The segmentation of one input; those for pictures leave the numbers of other inputs to themselves."""
+    what, _, number = kind.partition(":")
+    count = _count(kind, number, {"grid": 8, "superpixels": SUPERPIXELS}.get(what))
+    x = job.feeds[name]
+    if what == "elements":
+        return np.broadcast_to(np.arange(x[0].size).reshape(x.shape[1:]), x.shape)
+    axis = channel_axis(job, name)
+    shape = tuple(s for i, s in enumerate(x.shape) if i not in (0, axis))
+    if what == "positions" or not shape:
+        plane = np.arange(np.prod(shape, dtype=int)).reshape(1, *shape)
+    elif what == "grid":
+        cells = [np.arange(s) * min(count, s) // s for s in shape]
+        plane = np.ravel_multi_index(np.ix_(*cells), [int(c[-1]) + 1 for c in cells])[None]
+    elif name != job.input.name:
+        return _made(job, name, "elements")
+    else:
+        plane = np.stack([_of_picture(picture, what, count) for picture in _pictures(job, kind)])
+    return np.broadcast_to(plane if axis is None else np.expand_dims(plane, axis), x.shape)
+
+
+def _count(kind: str, number: str, default: int | None) -> int:
+    if kind.partition(":")[0] not in ("elements", "positions", "grid", "superpixels", "quickshift") or (
+        number and (default is None or not number.isdecimal() or not int(number))
+    ):
+        raise InputError(f"There are no features '{kind}': use {KINDS} (--features).")
+    return int(number or default or 0)
+
+
+def _pictures(job: Job, kind: str) -> list[NDArray[np.uint8]]:
+    """What the model sees of each sample."""
+    if not is_picture(job) or job.preprocessing is None:
+        raise InputError(f"'{kind}' needs a picture as input: use elements, positions or grid (--features).")
+    return [job.preprocessing.inverse(x) for x in job.feeds[job.input.name]]
+
+
+def _of_picture(picture: NDArray[np.uint8], what: str, count: int) -> NDArray[np.intp]:
+    from skimage import segmentation
+
+    if what == "superpixels":
+        return np.asarray(segmentation.slic(picture, n_segments=count, compactness=10, start_label=0), np.intp)
+    found: Any = segmentation.quickshift(picture, kernel_size=4, max_dist=200, ratio=0.2, rng=0)
+    return np.asarray(found, np.intp)
+
+
+def _fit(job: Job, name: str, given: NDArray[Any], names: Sequence[str]) -> NDArray[np.intp]:
+    if name not in names:
+        raise InputError(f"The features name '{name}', the inputs to attribute to are {_listed(names)}.")
+    if given.dtype.kind not in "iu":
+        raise InputError(f"Features are numbered by integers, those of '{name}' are {given.dtype} (--features).")
+    try:
+        return np.broadcast_to(given.astype(np.intp), job.feeds[name].shape)
+    except ValueError as error:
+        raise InputError(
+            f"The features of '{name}' have shape {given.shape}, the input {job.feeds[name].shape} (--features)."
+        ) from error
+
+
+def _loaded(path: Path) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"The features in {path} cannot be read: {error}. Write an array of integers.") from error
+
+
+def _own_means(job: Job, ids: Mapping[str, NDArray[np.intp]]) -> dict[str, NDArray[Any]]:
+    """Each number's mean over its feature, for every channel its own.
+
+    Raises:
+        InputError: that is each number itself.
+    """
+    means = {k: _means(job.feeds[k], numbers, channel_axis(job, k)) for k, numbers in ids.items()}
+    if all(np.array_equal(v, job.feeds[k]) for k, v in means.items()):
+        raise InputError("Every feature equals its own mean, so local takes nothing away: use another (--baseline).")
+    return means
+
+
+def _means(x: NDArray[Any], ids: NDArray[np.intp], axis: int | None) -> NDArray[Any]:
+    channels = [...] if axis is None else [(slice(None),) * (axis - 1) + (c,) for c in range(x.shape[axis])]
+    means = np.empty(x.shape)
+    for i, one in enumerate(x):
+        for c in channels:
+            own = ids[i][c]
+            total, count = np.bincount(own.ravel(), one[c].ravel()), np.bincount(own.ravel())
+            means[i][c] = (total / np.maximum(count, 1))[own]
+    return means.astype(x.dtype)

@@ -1,0 +1,96 @@
+"""Attributions against those of captum, pytorch-grad-cam and zennit, in files from both exporters of torch.
+
+scripts/make_golden.py made the networks and the golden values; rows.py says what is held against what.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import onnx_inspect.methods
+from onnx_inspect.attribution import Attribution
+from onnx_inspect.methods.registry import METHODS
+from onnx_inspect.model import Model
+
+from .parity.rows import ROWS, Row, Stored
+
+HERE = Path(__file__).parent / "parity"
+EXPORTERS = ("dynamo", "torchscript")
+CASES = [
+    pytest.param(row, network, exporter, id=f"{row.name}-{network}-{exporter}")
+    for row in ROWS
+    for network in row.networks
+    for exporter in EXPORTERS
+]
+
+for module in pkgutil.iter_modules(onnx_inspect.methods.__path__):
+    importlib.import_module(f"onnx_inspect.methods.{module.name}")
+
+
+@cache
+def golden(network: str) -> dict[str, NDArray[Any]]:
+    with np.load(HERE / "goldens" / f"{network}.npz") as file:
+        return dict(file)
+
+
+@cache
+def model(network: str, exporter: str) -> Model:
+    return Model.load(HERE / "models" / f"{network}-{exporter}.onnx")
+
+
+def under(network: str, start: str) -> dict[str, NDArray[Any]]:
+    """What is stored under names with this start."""
+    return {k.removeprefix(start): v for k, v in golden(network).items() if k.startswith(start)}
+
+
+def filled(value: Any, network: str, exporter: str, seed: int) -> Any:
+    """A parameter with the names and arrays of this file, for one of its inputs."""
+    if isinstance(value, Stored):
+        return under(network, f"{seed}/{value.name}.")
+    if isinstance(value, list):
+        return [filled(each, network, exporter, seed) for each in value]
+    if isinstance(value, str) and "{" in value:
+        unit = ",".join(map(str, golden(network)[f"{seed}/unit"]))
+        return value.format(unit=unit, **{k: str(v) for k, v in under(network, f"layer.{exporter}.").items()})
+    return value
+
+
+def value(result: Attribution, name: str) -> NDArray[Any]:
+    """The part of a result that a golden value is compared with."""
+    group, _, key = name.partition(".")
+    if key:
+        return np.asarray(getattr(result, group)[key])
+    return result.values if name == "values" or not result.tensors else result.tensors[name]
+
+
+def distance(got: NDArray[Any], wanted: NDArray[Any], sign: bool) -> float:
+    if sign:
+        return float(np.abs(got - wanted).max())
+    return max(min(float(np.abs(g - w).max()), float(np.abs(g + w).max())) for g, w in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize(("row", "network", "exporter"), CASES)
+def test_values_are_those_of_the_reference(row: Row, network: str, exporter: str) -> None:
+    stored = under(network, f"{row.name}/")
+    assert stored, "the reference was refused, or never run: see scripts/make_golden.py"
+    assert str(stored.pop("text")) == row.text, "the row has changed since: run scripts/make_golden.py"
+    seed = int(stored.pop("seed"))
+    params = {k: filled(v, network, exporter, seed) for k, v in row.params.items()}
+    if row.method != "activations":
+        params["target"] = filled(row.target, network, exporter, seed)
+    result = METHODS[row.method](model(network, exporter), under(network, f"{seed}/input."), **params)
+    if row.target == "top":
+        assert [p.index for p in result.explained if p is not None] == golden(network)[f"{seed}/classes"].tolist()
+    size = max(float(np.abs(v).max()) for v in stored.values())
+    for name, wanted in stored.items():
+        got = value(result, name)
+        assert got.shape == wanted.shape
+        assert (off := distance(got, wanted, row.sign) / size) <= 1e-4, f"{name}: {off:.1e} of the largest value"
