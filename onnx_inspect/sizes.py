@@ -160,8 +160,8 @@ def _skeleton(graph: ir.Graph, sizes: Sizes) -> onnx.ModelProto:
             added.op_type, added.input[:] = "Identity", added.input[:1]
     for value in graph.inputs:
         info = ir.serde.serialize_value(value)
-        if value.name in sizes and value.dtype is not None:
-            info = onnx.helper.make_tensor_value_info(value.name, value.dtype, sizes[value.name])
+        if info.name in sizes and value.dtype is not None:
+            info = onnx.helper.make_tensor_value_info(info.name, value.dtype, sizes[info.name])
         proto.graph.input.append(info)
     for name, value in graph.initializers.items():
         tensor = value.const_value
@@ -227,7 +227,7 @@ _RECKONED: dict[str, Callable[..., Any]] = {
     "NonZero": lambda node, x: np.nonzero(x),
     "Not": lambda node, x: ~x,
     "Or": lambda node, a, b: a | b,
-    "Range": lambda node, start, end, step: np.arange(start.item(), end.item(), step.item(), start.dtype),
+    "Range": lambda node, start, end, step: np.arange(start.item(), end.item(), step.item()).astype(start.dtype),
     "ReduceMax": _reduced(np.max),
     "ReduceMin": _reduced(np.min),
     "ReduceProd": _reduced(np.prod),

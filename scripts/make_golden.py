@@ -69,7 +69,6 @@ import zennit.attribution  # noqa: E402
 import zennit.canonizers  # noqa: E402
 import zennit.composites  # noqa: E402
 import zennit.layer  # noqa: E402
-from captum.attr._utils.custom_modules import Addition_Module  # noqa: E402
 from captum.attr._utils.lrp_rules import EpsilonRule  # noqa: E402
 from golden_networks import NETWORKS, Block, Inverted, build, photos  # noqa: E402
 from pytorch_grad_cam import fullgrad_cam  # noqa: E402
@@ -215,24 +214,30 @@ for name, kind in {
     REFERENCES[f"captum.{name}"] = partial(deep_lift, kind)
 
 
-@reference("captum.LRP")
-def lrp(case: Case) -> Found:
-    """With its epsilon rule for the layers it has no rule for, and for the sums of residual blocks."""
-    for module in list(case.net.modules()):
+def ruled(case: Case) -> nn.Module:
+    """captum's epsilon rule for the layers that it has no rule for."""
+    for module in case.net.modules():
         if isinstance(module, nn.Conv1d | nn.BatchNorm1d | nn.AdaptiveAvgPool1d):
             module.rule = EpsilonRule()  # type: ignore[assignment]
-        if isinstance(module, Block):
-            module.join = Addition_Module()  # type: ignore[assignment]
-    return with_delta(captum.LRP(case.net), case)
+    return case.net
+
+
+@reference("captum.LRP")
+def lrp(case: Case) -> Found:
+    return with_delta(captum.LRP(ruled(case)), case)
+
+
+@reference("captum.LayerLRP")
+def layer_lrp(case: Case) -> Found:
+    return {"values": captum.LayerLRP(ruled(case), case.layer("early")).attribute(case.x, target=case.classes)}
 
 
 @reference("captum.Occlusion")
-def occlusion(case: Case, window: int, stride: int) -> Found:
-    """The window covers all channels, so all of them show the same map."""
-    found = captum.Occlusion(case.net).attribute(
-        case.x, (3, window, window), strides=(3, stride, stride), target=case.classes, baselines=0
-    )
-    return {"values": found[0][:, 0]}
+def occlusion(case: Case, window: int | tuple[int, ...], stride: int | tuple[int, ...]) -> Found:
+    """A square of a number of pixels covers all channels, which then show the same map."""
+    sizes, steps = ((3, v, v) if isinstance(v, int) else v for v in (window, stride))
+    found = captum.Occlusion(case.net).attribute(case.x, sizes, strides=steps, target=case.classes, baselines=0)
+    return {"values": found[0][:, 0]} if isinstance(window, int) else case.named(found)
 
 
 @reference("captum.FeatureAblation")
@@ -261,8 +266,18 @@ for name in ("FGSM", "PGD"):
 # pytorch-grad-cam.
 
 
-def cam(kind: Any, case: Case, layers: tuple[str, ...] = ("features",), final: bool = False) -> Found:
-    """The raw map of a layer, or the final one of several: cut at 0, scaled, resized, averaged and scaled again."""
+def cam(
+    kind: Any,
+    case: Case,
+    layers: tuple[str, ...] = ("features",),
+    final: bool = False,
+    aug_smooth: bool = False,
+    total: bool = False,
+) -> Found:
+    """The raw map of a layer, or the final one of several: cut at 0, scaled, resized, averaged and scaled again.
+
+    total: weights are sums over positions, not means: CAM, if global average pooling and a linear layer follow.
+    """
     flat = case.name == "cnn1d"
     reshape = (lambda a: a[..., None]) if flat else None
     explained = kind(case.net, [case.layer(layer) for layer in layers], reshape_transform=reshape)
@@ -275,9 +290,9 @@ def cam(kind: Any, case: Case, layers: tuple[str, ...] = ("features",), final: b
     if flat:
         explained.get_target_width_height = lambda x: (1, 1)
     explained.get_cam_image = kept
-    scaled = explained(case.x[0], [ClassifierOutputTarget(c) for c in case.classes])
+    scaled = explained(case.x[0], [ClassifierOutputTarget(c) for c in case.classes], aug_smooth=aug_smooth)
     explained.activations_and_grads.release()
-    found = torch.from_numpy(scaled if final else raw[0])
+    found = torch.from_numpy(scaled if final else raw[0]) * (raw[0][0].size if total else 1)
     return {"values": found[..., 0] if flat else found}
 
 

@@ -162,9 +162,7 @@ def descent(x: np.ndarray, to: int, epsilon: float, step: float, steps: int, nor
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.2), ("l2", 3.0)])
 def test_pgd_is_its_loop(norm: Any, epsilon: float) -> None:
     x, no_bounds = nets.images(2), (-1e6, 1e6)  # bounds make it an input in the model's units
-    result = oi.pgd(
-        nets.classifier(), x, to=3, epsilon=epsilon, steps=6, norm=norm, bounds=no_bounds, engine=ENGINE
-    )
+    result = oi.pgd(nets.classifier(), x, to=3, epsilon=epsilon, steps=6, norm=norm, bounds=no_bounds, engine=ENGINE)
     expected = descent(x, 3, epsilon, 2.5 * epsilon / 6, 6, norm)
     np.testing.assert_allclose(result.extra["adversarial"], expected, atol=2e-4 * epsilon)
     np.testing.assert_allclose(result.measures[norm], epsilon, rtol=1e-4)
@@ -243,6 +241,21 @@ def test_photos_stay_photos() -> None:
                 np.testing.assert_array_equal(result.heat[i], np.abs(difference).max(axis=-1))
 
 
+def test_what_rounding_enlarges_stays_below_255() -> None:
+    """One pixel that counts the most has room for a single step: the others share what is left of the ball."""
+    weights = np.zeros((8, 8, 3, 2))
+    weights[..., 1] = 1e-3
+    weights[2, 3, 1, 1] = 0.03
+    photo = np.full((1, 8, 8, 3), 100, np.uint8)
+    photo[0, 2, 3, 1] = 254
+    raw = Preprocessing((8, 8), resize="squash", layout="NHWC")
+    model = linear(weights.reshape(-1, 2), [8, 8, 3], np.array([100.0, 0.0]))
+    result = oi.fgsm(model, raw.batch(list(photo)), epsilon=14, norm="l2", preprocessing=raw, engine=ENGINE)
+    assert result.extra["adversarial"][0, 2, 3, 1] == 255
+    assert result.extra["adversarial"].max() == 255
+    assert (result.values == 1).all()
+
+
 def test_a_linear_model_of_photos_is_fooled_pixel_by_pixel() -> None:
     """Scale, mean, a negative deviation and the order of colours all lie between pixels and weights."""
     photos = pixels(2).clip(20, 230)
@@ -294,7 +307,7 @@ def test_the_picture_that_is_written_fools_the_model_when_it_is_read(tmp_path: P
     assert result.record(0)["after"][0]["index"] == 2
     assert result.measures["probability_after"][0] > result.measures["probability_before"][0]
     assert image.read(tmp_path / "out" / "photo.pgd.panel.png").shape[1] > 1000
-    with pytest.raises(OutputError, match="name a .png"):
+    with pytest.raises(OutputError, match=r"name a \.png"):
         result.save(tmp_path / "lossy.jpg")
 
 
@@ -302,6 +315,14 @@ def test_arrays_of_broken_pixels_are_rounded_and_said_so() -> None:
     x = BGR.batch(list(pixels(1))) + np.float32(0.3 / 255)
     result = oi.fgsm(PHOTOS, x, preprocessing=BGR, engine=ENGINE)
     assert any("no photo of whole pixels" in note for note in result.notes)
+
+
+def test_pictures_that_need_not_fool_the_model_are_said_to_be_such() -> None:
+    x = BGR.batch(list(pixels(1)))
+    for options in ({"preset": "captum"}, {"bounds": (-5, 5)}):
+        result = oi.fgsm(PHOTOS, x, epsilon=0.01, preprocessing=BGR, engine=ENGINE, **options)  # type: ignore[arg-type]
+        assert any("may not fool" in note for note in result.notes)
+        assert np.abs(result.values).max() == pytest.approx(0.01, rel=1e-3)
 
 
 # What is refused.
@@ -324,6 +345,12 @@ def test_arrays_of_broken_pixels_are_rounded_and_said_so() -> None:
 def test_what_makes_no_attack_is_said(attack: Any, options: dict, kind: type[Exception], why: str) -> None:
     with pytest.raises(kind, match=why):
         attack(PHOTOS, BGR.batch(list(pixels(1))), preprocessing=BGR, engine=ENGINE, **options)
+
+
+def test_a_model_that_is_too_sure_is_said_to_be() -> None:
+    result = oi.fgsm(linear(1000 * W, [6]), V, engine=ENGINE)
+    assert not result.values.any()
+    assert any("flat" in note for note in result.notes)
 
 
 def test_other_numbers_that_lead_nowhere() -> None:

@@ -389,6 +389,24 @@ def test_what_cannot_be_mirrored_or_scaled_is_refused() -> None:
     assert call("gradcam", proto, x, flips=True).values.shape == (1, 6, 6)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gradcam", {"preset": "zennit"}),
+        ("gradcam", {"fuse": "min"}),
+        ("gradcam_plusplus", {"variant": "captum"}),
+        ("smooth_gradcam_plusplus", {"samples": 0}),
+        ("scorecam", {"preset": "captum"}),
+        ("guided_gradcam", {"preset": "pgc"}),
+        ("fullgrad", {"rescale": "all"}),
+    ],
+    ids=str,
+)
+def test_unknown_conventions_are_refused(name: str, options: dict[str, Any], model: oi.Model) -> None:
+    with pytest.raises(InputError):
+        call(name, model, X, **options)
+
+
 # FullGrad and Guided Grad-CAM.
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 import pkgutil
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,27 +15,28 @@ import pytest
 from onnx import TensorProto, numpy_helper, parser
 
 import onnx_inspect as oi
-from onnx_inspect.autodiff.contrast import contrast
+from onnx_inspect.autodiff.contrast import Convention, contrast
 from onnx_inspect.autodiff.lines import LINEAR, LINES, PRODUCTS, WEIGHTED
 from onnx_inspect.autodiff.table import CONSTANTS, RULES
 from onnx_inspect.emit import Op
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, InspectError, LayerError, TargetError
 from onnx_inspect.model import Model
+from onnx_inspect.scores import ScoreKind
 
 from . import nets, rules
 from .rules.harness import Case, differentiable, forward64, load, names, run, typed
 
 ENGINE = Engine("cpu", threads=1)
-Array = np.ndarray
+Array = np.ndarray[Any, Any]
 
 
-def network(text: str, seed: int = 0, **shapes: tuple[int, ...]) -> onnx.ModelProto:
+def network(text: str, **shapes: tuple[int, ...]) -> onnx.ModelProto:
     """A model from onnx's text, "(inputs) => (outputs) { nodes }", with random weights of these shapes."""
-    proto = parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> net {text}')
-    rng = np.random.default_rng(seed)
+    proto = parser.parse_model(f'<ir_version: 10, opset_import: ["": 23]> net {text}')
+    rng = np.random.default_rng(0)
     for name, shape in shapes.items():
-        w = rng.normal(0, 1 / np.sqrt(max(np.prod(shape[1:]), 1)), shape).astype(np.float32)
+        w = rng.normal(0, 1 / math.sqrt(math.prod(shape[1:])), shape).astype(np.float32)
         proto.graph.initializer.append(numpy_helper.from_array(w, name))
     return proto
 
@@ -68,7 +71,7 @@ def dense() -> tuple[onnx.ModelProto, dict[str, Array]]:
 
 
 @pytest.mark.parametrize("preset", ["", "captum"])
-def test_multipliers_are_their_formula(preset: str) -> None:
+def test_multipliers_are_their_formula(preset: Convention) -> None:
     proto, w = dense()
     x, reference = drawn(4, 6), drawn(4, 6, seed=2)
     result = oi.deeplift(proto, x, target=1, baseline=reference, preset=preset, engine=ENGINE)
@@ -92,7 +95,10 @@ def test_it_sees_through_saturation() -> None:
     text = "(float[N, 2] x) => (float[N, 1] y) { s = Gemm <alpha = -1.0> (x, ones, one) r = Relu (s) y = Sub (one, r) }"
     proto = network(text)
     proto.graph.initializer.extend(
-        [numpy_helper.from_array(np.ones((2, 1), np.float32), "ones"), numpy_helper.from_array(np.float32([1]), "one")]
+        [
+            numpy_helper.from_array(np.ones((2, 1), np.float32), "ones"),
+            numpy_helper.from_array(np.ones(1, np.float32), "one"),
+        ]
     )
     x = np.ones((1, 2), np.float32)
     assert not oi.saliency(proto, x, target="y[0]", engine=ENGINE).values.any()
@@ -108,7 +114,7 @@ def test_of_a_linear_model_it_is_weight_times_step() -> None:
 
 
 @pytest.mark.parametrize("preset", ["", "captum"])
-def test_no_step_no_contribution(preset: str) -> None:
+def test_no_step_no_contribution(preset: Convention) -> None:
     proto = made("relu, pools, bn, residual")
     x = drawn(2, 3, 9, 11)
     result = oi.deeplift(proto, x, baseline=x, preset=preset, engine=ENGINE)
@@ -118,6 +124,20 @@ def test_no_step_no_contribution(preset: str) -> None:
     gradient = oi.saliency(proto, x, target=0, signed=True, engine=ENGINE).values
     along = np.corrcoef(near.values.ravel(), (gradient * drawn(*x.shape, seed=3)).ravel())[0, 1]
     assert along > 0.99  # towards the gradient, not towards the noise of small quotients
+
+
+@pytest.mark.parametrize("activation", ["Sigmoid", "Tanh", "Gelu", "Erf", "Exp", "Softplus", "Elu"])
+def test_units_that_hardly_differ_pass_their_gradient(activation: str) -> None:
+    """The quotient of two roundings is noise, which large steps of the inputs would blow up."""
+    text = f"(float[N, 6] x) => (float[N, 3] y) {{ h = MatMul (x, w) g = {activation} (h) y = MatMul (g, w2) }}"
+    proto = network(text, w2=(6, 3))
+    w = np.random.default_rng(4).normal(size=(6, 6)) * 1e-3
+    w -= w.mean(axis=0)  # steps of all inputs alike change nothing
+    proto.graph.initializer.append(numpy_helper.from_array(w.astype(np.float32), "w"))
+    x = drawn(4, 6)
+    result = oi.deeplift(proto, x, target=1, baseline=x - 1, engine=ENGINE)
+    gradient = oi.saliency(proto, x, target=1, signed=True, engine=ENGINE).values
+    np.testing.assert_allclose(result.values, gradient, atol=3e-3 * np.abs(gradient).max())
 
 
 # Completeness.
@@ -195,9 +215,9 @@ MADE = {
 }  # fmt: skip
 
 
-def made(name: str, seed: int = 0) -> onnx.ModelProto:
+def made(name: str) -> onnx.ModelProto:
     text, shapes = NETWORKS[name]
-    proto = network(text, seed, **shapes)
+    proto = network(text, **shapes)
     used = {i for node in proto.graph.node for i in node.input} - {i.name for i in proto.graph.initializer}
     for key in sorted(used & set(MADE)):
         values = MADE[key]
@@ -218,7 +238,7 @@ def samples(proto: onnx.ModelProto, count: int, seed: int = 1) -> dict[str, Arra
 
 @pytest.mark.parametrize("score", ["logits", "output"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_contributions_sum_up(name: str, score: str) -> None:
+def test_contributions_sum_up(name: str, score: ScoreKind) -> None:
     proto = made(name)
     if score == "output":
         proto.graph.node[-1].output[0] = "logits"
@@ -232,7 +252,8 @@ def test_contributions_sum_up(name: str, score: str) -> None:
 def test_samples_do_not_mix(name: str) -> None:
     proto = made(name)
     x, reference = samples(proto, 3), samples(proto, 3, seed=5)
-    for preset in ("", "captum"):
+    presets: tuple[Convention, ...] = ("", "captum")
+    for preset in presets:
         whole = oi.deeplift(proto, x, baseline=reference, preset=preset, engine=ENGINE)
         for i in range(3):
             one = {k: v[i : i + 1] for k, v in x.items()}
@@ -296,7 +317,7 @@ def test_operators_have_lines(case: Case) -> None:
     other = {f"reference.{n}": np.ascontiguousarray(xs[n].reshape(-1)[::-1].reshape(xs[n].shape)) for n in ours}
     rng = np.random.default_rng(1)
     found = run(model.to_bytes(), xs)
-    weights = {k: rng.normal(size=v.shape).astype(np.float32) for k, v in found.items() if v.dtype == np.float32}
+    weights = {k: np.asarray(rng.normal(size=v.shape), np.float32) for k, v in found.items() if v.dtype == np.float32}
     both = contrast(model, Weighted(weights), ours, ours)
     assert both.notes == model.notes, "approximated"
     got = run(both.to_bytes(), xs | other)
@@ -397,8 +418,8 @@ def test_layouts_give_the_same(method: str) -> None:
 
 
 def test_the_class_is_that_of_the_sample() -> None:
-    proto, _ = dense()
-    x = 5 * drawn(9, 6)
+    proto = made("two inputs")
+    x = samples(proto, 9)
     top = oi.deeplift(proto, x, engine=ENGINE)
     classes = [p.index for p in top.explained if p is not None]
     assert len(set(classes)) > 1
@@ -426,7 +447,8 @@ def test_captum_normalises_softmax() -> None:
     result = oi.deeplift(proto, x, target=1, wrt=["z"], score="output", preset="captum", engine=ENGINE)
 
     def forward(v: Array) -> Array:
-        return np.tanh(np.maximum(v @ w["w1"] + w["b1"], 0) @ w["w2"] + w["b2"]) @ w["w3"] + w["b3"]
+        hidden = np.tanh(np.maximum(v @ w["w1"] + w["b1"], 0) @ w["w2"] + w["b2"])
+        return np.asarray(hidden @ w["w3"] + w["b3"])
 
     z, z0 = forward(x.astype(np.float64)), forward(np.zeros((2, 6)))
     p, p0 = (np.exp(v) / np.exp(v).sum(axis=1, keepdims=True) for v in (z, z0))
@@ -454,6 +476,8 @@ def test_what_is_approximated_is_noted() -> None:
         o, h = LSTM <hidden_size = 5> (t, w, r) s = Squeeze (h, zero)
         y = MatMul (s, w2) }"""
     proto = network(text, w=(1, 20, 4), r=(1, 20, 5), w2=(5, 3))
+    for weights in proto.graph.initializer[:2]:
+        weights.CopyFrom(numpy_helper.from_array(3 * numpy_helper.to_array(weights), weights.name))
     proto.graph.initializer.append(numpy_helper.from_array(np.array([0]), "zero"))
     result = oi.deeplift(proto, drawn(2, 7, 4), target=1, engine=ENGINE)
     assert any(note.startswith("LSTM pass") for note in result.notes)
@@ -461,6 +485,46 @@ def test_what_is_approximated_is_noted() -> None:
     assert np.abs(result.measures["delta"] / step).max() < 1e-2
     halfway = oi.input_x_gradient(proto, drawn(2, 7, 4), target=1, engine=ENGINE)
     assert abs(halfway.values[0].sum() - step[0]) > 5 * abs(result.measures["delta"][0])
+
+
+def test_a_scan_is_approximated_as_a_whole() -> None:
+    text = """(float[N, 7, 4] x) => (float[N, 3] y) <float[1, 5] start = {0.0, 0.0, 0.0, 0.0, 0.0}> {
+        d = Shape <end = 1> (x) n = Concat <axis = 0> (d, five) h0 = Expand (start, n)
+        h, o = Scan <num_scan_inputs = 1, scan_input_axes = [1], body = step (float[N, 5] s, float[N, 4] v) =>
+        (float[N, 5] s2, float[N, 5] out) { a = MatMul (v, w) b = MatMul (s, r) c = Add (a, b) s2 = Tanh (c)
+        out = Identity (s2) }> (h0, x) y = MatMul (h, w2) }"""
+    proto = network(text, w=(4, 5), r=(5, 5), w2=(5, 3))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([5]), "five"))
+    result = oi.deeplift(proto, drawn(2, 7, 4), target=1, engine=ENGINE)
+    assert any(note.startswith("Scan pass") for note in result.notes)
+    step = result.scores - result.measures["reference score"]
+    assert np.abs(result.measures["delta"] / step).max() < 1e-3
+
+
+def test_a_branch_passes_its_gradient() -> None:
+    text = """(float[N, 6] x) => (float[N, 3] y) <float zero = {0.0}> { s = ReduceSum <keepdims = 0> (x)
+        c = Greater (s, zero) k = Mul (x, x) h = If (c) <then_branch = g1 () => (float[N, 6] t) { t = Relu (k) },
+        else_branch = g2 () => (float[N, 6] e) { e = Tanh (k) }> y = MatMul (h, w2) }"""
+    proto = network(text, w2=(6, 3))
+    w = numpy_helper.to_array(proto.graph.initializer[-1]).astype(np.float64)
+    for sign in (1, -1):
+        x, reference = sign * np.abs(drawn(1, 6)), sign * np.abs(drawn(1, 6, seed=2))
+        result = oi.deeplift(proto, x, target=1, baseline=reference, engine=ENGINE)
+        slope = np.ones((1, 6)) if sign > 0 else 1 - np.tanh(x.astype(np.float64) ** 2) ** 2
+        np.testing.assert_allclose(result.values, w[:, 1] * slope * (x * x - reference * reference), atol=1e-5)
+        assert any(note.startswith("If pass") for note in result.notes)
+    assert np.abs(result.measures["delta"]).max() > 1e-3
+
+
+def test_states_and_shared_inputs() -> None:
+    text = "(float[N, 6] x, float[6] k) => (float[N, 3] y) { m = Mul (x, k) y = MatMul (m, w2) }"
+    proto, x = network(text, w2=(6, 3)), {"x": drawn(2, 6), "k": drawn(6)}
+    one = oi.deeplift(proto, {"x": x["x"][:1], "k": x["k"]}, target=1, engine=ENGINE)
+    w = numpy_helper.to_array(proto.graph.initializer[0])[:, 1]
+    np.testing.assert_allclose(one.tensors["k"], x["k"] * x["x"][0] / 2 * w, atol=1e-6)
+    np.testing.assert_allclose(one.measures["delta"], 0, atol=1e-6)
+    with pytest.raises(InputError, match="'k' is one for all samples"):
+        oi.deeplift(proto, x, target=1, engine=ENGINE)
 
 
 def test_saturated_quantisers_rectify() -> None:

@@ -159,6 +159,8 @@ def test_token_ids_are_replaced_by_whole_numbers() -> None:
     result = oi.feature_ablation(net, {"ids": ids}, 1, engine=ENGINE)
     table = numpy_helper.to_array(net.graph.initializer[0])
     np.testing.assert_allclose(result.values, (table[ids] - table[0])[..., 1] / 5, atol=1e-6)
+    with pytest.raises(InputError, match="whole numbers"):
+        oi.feature_ablation(net, {"ids": ids}, 1, baseline=0.5, engine=ENGINE)
 
 
 def test_superpixels_are_those_of_what_the_model_sees(model: oi.Model, tmp_path: Path) -> None:
@@ -311,6 +313,19 @@ def test_the_local_baseline_is_the_mean_of_each_feature(model: oi.Model) -> None
     np.testing.assert_allclose(result.values, ablated(X, ids[None], means), atol=1e-5)
 
 
+def test_pixels_in_whole_numbers_are_rounded() -> None:
+    net = small(
+        """g (uint8[N, 3, 6, 6] image) => (float[N, 4] y)
+        { c = Cast <to = 1> (image) f = Flatten(c) y = MatMul(f, w) }""",
+        w=RNG.normal(size=(108, 4)) / 255,
+    )
+    x = RNG.integers(0, 256, (2, 3, 6, 6)).astype(np.uint8)
+    weights = numpy_helper.to_array(net.graph.initializer[0])[:, 1].reshape(3, 6, 6)
+    for baseline, b in (("3", 3), ("mean", np.rint(x.mean(axis=(2, 3), keepdims=True)))):
+        result = oi.feature_ablation(net, x, 1, features="elements", baseline=baseline, engine=ENGINE)
+        np.testing.assert_allclose(result.values, weights * (x.astype(int) - b), atol=1e-4)
+
+
 # Laws.
 
 METHODS: list[Any] = [
@@ -399,9 +414,13 @@ def test_the_class_stays_what_it_was(model: oi.Model) -> None:
 
 
 def test_an_input_that_all_samples_share_stays_as_it_is() -> None:
-    net = small("g (float[N, 6] x, float[1] t) => (float[N, 3] y) { p = MatMul(x, w) y = Mul(p, t) }", w=W)
-    feeds = {"x": V, "t": np.array([2], np.float32)}
-    for x in (feeds, {**feeds, "x": V[:1]}):  # one sample is no reason to take it for one per sample
+    net = small(
+        """g (float[N, 6] x, float[2] t) => (float[N, 3] y)
+        { p = MatMul(x, w) s = ReduceSum <keepdims = 0> (t) y = Mul(p, s) }""",
+        w=W,
+    )
+    feeds = {"x": V, "t": np.array([0.5, 1.5], np.float32)}
+    for x in (feeds, {**feeds, "x": V[:1]}):  # as long as there are samples, and not
         for method in (oi.occlusion, oi.feature_ablation):
             result = method(net, x, 1, engine=ENGINE)
             np.testing.assert_allclose(result.values, 2 * W[:, 1] * x["x"], atol=1e-4)
@@ -466,6 +485,7 @@ def test_features_from_a_file(model: oi.Model, tmp_path: Path) -> None:
         "lime --features grid:3 --samples 30 --fit lasso --alpha 0.001",
         "rise --samples 16 --cells 4",
         "occlusion --window 6 --stride 3 --baseline blur",
+        "occlusion --window 6 --stride 3 --reference captum",
     ],
 )
 def test_on_the_command_line(words: str, tmp_path: Path) -> None:

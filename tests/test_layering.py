@@ -48,6 +48,7 @@ STOREYS = [
     {"layout"},
     {"render"},
     {"attribution"},
+    {"trust.boxes"},
     {"methods"},
     {"trust"},
     {"comparison"},

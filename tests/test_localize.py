@@ -247,7 +247,16 @@ def test_pictures_show_the_boxes(model: oi.Model, photo: Path, tmp_path: Path) -
     for y, x in ((y0, x0), (y0, x1 - 1), (y1 - 1, x0), (y1 - 1, x1 - 1)):
         assert drawn[y, x].tolist() == [230, 30, 30]
     (tmp_path / "boxes.json").write_text(json.dumps({photo.name: [[2, 2, 9, 9]]}))
-    words = ["localize", str(nets.save(tmp_path)), str(photo), "-o", str(tmp_path / "out.png"), "--panel", "--device", "cpu"]
+    words = [
+        "localize",
+        str(nets.save(tmp_path)),
+        str(photo),
+        "-o",
+        str(tmp_path / "out.png"),
+        "--panel",
+        "--device",
+        "cpu",
+    ]
     done = CliRunner().invoke(cli, [*words, "--boxes", str(tmp_path / "boxes.json"), "--largest", "-t", "1", "--npz"])
     assert done.exit_code == 0, done.output
     assert "iou" in done.output

@@ -31,6 +31,10 @@ NAMES = sorted(COMPOSITES)
 ROOT = Path(__file__).parents[1]
 
 
+def spread(*shape: int, low: float = -2.0, high: float = 2.0) -> Array:
+    return np.asarray(f(*shape, low=low, high=high), np.float32)
+
+
 def weights(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng([seed, *shape]).normal(0, 0.5, shape).astype(np.float32)
 
@@ -41,12 +45,18 @@ def relevance(row: Row, how: How, given: Array | None = None) -> Array:
     feeds: dict[str, Any] = dict(row.feeds())
     shape = ENGINE.run(oi.load(row.proto()), feeds, ["y"])["y"].shape
     given = weights(*shape, seed=9) if given is None else given
-    return ENGINE.run(model, feeds | {"cotangent.y": given}, ["gradient.x"])["gradient.x"]
+    return np.asarray(ENGINE.run(model, feeds | {"cotangent.y": given}, ["gradient.x"])["gradient.x"])
+
+
+def floats(row: Row, name: str) -> Array:
+    array: Array = np.asarray(row.arrays[name], np.float64)
+    return array
 
 
 def kept(row: Row, how: How) -> float:
     """How much of the relevance arrives, of one that is 0 where y is."""
-    given = np.abs(ENGINE.run(oi.load(row.proto()), row.feeds(), ["y"])["y"])
+    feeds: dict[str, Any] = dict(row.feeds())
+    given = np.abs(ENGINE.run(oi.load(row.proto()), feeds, ["y"])["y"])
     return float(relevance(row, how, given).sum() / given.sum())
 
 
@@ -55,7 +65,8 @@ def kept(row: Row, how: How) -> float:
 
 def shared(c: Array, bias: Array, r: Array, eps: float = 1e-6) -> Array:
     z = c.sum(axis=1) + bias
-    return np.einsum("ji,j->i", c, r / (z + np.where(z < 0, -eps, eps)))
+    found: Array = np.einsum("ji,j->i", c, r / (z + np.where(z < 0, -eps, eps)))
+    return found
 
 
 def literal(rule: str, w: Array, x: Array, b: Array, r: Array, low: float = -3.0, high: float = 3.0) -> Array:
@@ -106,6 +117,25 @@ def test_dense_layers(rule: Any, form: str) -> None:
     found = ENGINE.run(model, {"x": x, "cotangent.y": given}, ["gradient.x"])["gradient.x"]
     for n in range(3):
         np.testing.assert_allclose(found[n], literal(rule, w, x[n], b, given[n]), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "zplus", "gamma", "flat"])
+def test_quantised_layers(rule: Any) -> None:
+    """As the layer of what the integers stand for, behind a quantiser that rounds nothing."""
+    x, w = np.arange(-6, 6, dtype=np.float32).reshape(1, 3, 2, 2) / 4, np.arange(12).reshape(4, 3, 1, 1) - 5
+    step, zero = np.array(0.25, np.float32), np.array(100, np.uint8)
+    body = "q = QuantizeLinear (x, S, Z)  i = ConvInteger (q, W, Z)  c = Cast <to = 1> (i)  y = Mul (c, S)"
+    integers = r(21, body, x=x, S=step, Z=zero, W=w.astype(np.int8))
+    plain = r(21, "y = Conv (x, W)", x=x, W=w.astype(np.float32))
+    found, expected = (relevance(row, How(conv=rule)) for row in (integers, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    body = "q = QuantizeLinear (x, S, Z)  i = QLinearConv (q, S, Z, W, T, N, U, Z, B)  y = DequantizeLinear (i, U, Z)"
+    one, none = np.array(1, np.float32), np.array(0, np.int8)
+    bias = np.array([4, -8, 12, 0], np.int32)
+    linear = r(21, body, x=x, S=step, Z=zero, W=w.astype(np.int8), T=one, N=none, U=step, B=bias)
+    plain = r(21, "y = Conv (x, W, B)", x=x, W=w.astype(np.float32), B=bias.astype(np.float32) / 4)
+    found, expected = (relevance(row, How(conv=rule)) for row in (linear, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
 CONVOLUTIONS = {
@@ -181,6 +211,28 @@ WEIGHTS: dict[str, Array] = {
     "W": weights(6, 6, seed=2), "V": weights(6, 6, seed=3), "U": weights(6, 6, seed=4), "Axes": i(1)
 }  # fmt: skip
 SCALE = 1 + weights(6)
+
+
+def test_the_first_layer_has_a_rule_of_its_own() -> None:
+    """The flat rule in the first layer and zplus in the second, literally."""
+    row = r(21, "h = Conv (x, W)  g = Relu (h)  k = Conv (g, V)  y = Flatten (k)", x=f(1, 5, 1, 1),
+            W=weights(6, 5, 1, 1), V=np.abs(weights(3, 6, 1, 1)))  # fmt: skip
+    x, w, v = (floats(row, name).reshape(shape) for name, shape in (("x", 5), ("W", (6, 5)), ("V", (3, 6))))
+    g = np.maximum(w @ x, 0)
+    given = np.array([0.0, 1.0, 0.0])
+    expected = literal("flat", w, x, np.zeros(6), literal("zplus", v, g, np.zeros(3), given))
+    found = oi.lrp(row.proto(), row.feeds(), target=1, preset="zennit", engine=ENGINE)
+    np.testing.assert_allclose(found.values.reshape(-1), expected, rtol=1e-4)
+    plus = oi.lrp(row.proto(), row.feeds(), target=1, preset="zennit", composite="epsilon_plus", engine=ENGINE)
+    assert np.abs(plus.values - found.values).max() > 1e-3
+
+
+def test_epsilon_moves_sums_away_from_zero() -> None:
+    w, x, given = weights(5, 7), spread(1, 7), weights(1, 5, seed=3)
+    y = w @ x[0]
+    assert (y < 0).any() and (y > 0).any()
+    found = relevance(r(21, "y = MatMul (x, W)", x=x, W=w.T.copy()), How(epsilon=0.3), given)
+    np.testing.assert_allclose(found[0], shared(w * x[0], np.zeros(5), given[0], eps=0.3), rtol=1e-4)
 
 
 def test_attention_conserves_through_its_values() -> None:
@@ -314,8 +366,8 @@ def test_rules_reach_into_branches() -> None:
 def test_a_linear_model_gives_weights_times_inputs() -> None:
     row = r(21, "y = Gemm (x, W, B)", x=f(3, 6), W=weights(6, 4), B=weights(4))
     result = oi.lrp(row.proto(), row.feeds(), target=1, composite="epsilon", epsilon=1e-9, engine=ENGINE)
-    np.testing.assert_allclose(result.values, row.arrays["x"] * row.arrays["W"][:, 1], rtol=1e-4, atol=1e-5)
-    bias = row.arrays["B"][1]
+    np.testing.assert_allclose(result.values, floats(row, "x") * floats(row, "W")[:, 1], rtol=1e-4, atol=1e-5)
+    bias = floats(row, "B")[1]
     np.testing.assert_allclose(result.measures["delta"], bias, rtol=1e-3)
 
 
@@ -360,8 +412,8 @@ NORMALISES = "a = Sub (x, M)  b = Div (a, S)  h = Conv (b, W)  g = Relu (h)  y =
 @pytest.mark.parametrize("composite", ["epsilon_gamma_box", "epsilon_plus_flat", "epsilon"])
 def test_normalising_in_the_graph_changes_nothing(composite: Any) -> None:
     """The shift of an input is a change of its unit; bounds are those of the input, not of the layer."""
-    m, s, w, axes = f(3, 1, 1) * 40 + 120, np.abs(f(3, 1, 1)) * 20 + 30, weights(4, 3, 3, 3), i(2, 3)
-    x = np.round(f(2, 3, 6, 6, low=0, high=255))
+    m, s, w, axes = spread(3, 1, 1) * 40 + 120, np.abs(spread(3, 1, 1)) * 20 + 30, weights(4, 3, 3, 3), i(2, 3)
+    x = np.round(spread(2, 3, 6, 6, low=0, high=255))
     inside = r(21, NORMALISES, x=x, M=m, S=s, W=w, Axes=axes)
     outside = r(21, NORMALISES.partition("b = Div (a, S)")[2].replace("(b,", "(x,"), x=(x - m) / s, W=w, Axes=axes)
     low, high = (-m / s).reshape(-1), ((255 - m) / s).reshape(-1)
@@ -371,12 +423,29 @@ def test_normalising_in_the_graph_changes_nothing(composite: Any) -> None:
     assert abs(float(one.values.sum())) > 1e-3
 
 
+def test_the_box_is_that_of_black_and_white() -> None:
+    """By default; and other bounds are another explanation, on the same model too."""
+    model, x = oi.load(nets.classifier()), nets.images(2)
+    how: dict[str, Any] = {"composite": "epsilon_gamma_box", "engine": ENGINE}
+    preprocessing = oi.Preprocessing((12, 12), scale=1 / 255, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    black, white = [-2, -5 / 3, -1.5], [3, 5 / 3, 1.0]
+    default = oi.lrp(model, x, preprocessing=preprocessing, **how)
+    given = oi.lrp(model, x, low=black, high=white, **how)
+    np.testing.assert_allclose(given.values, default.values, rtol=1e-4, atol=1e-6)
+    wider = oi.lrp(model, x, low=-9.0, high=np.full((1, 3, 12, 12), 9.0), **how)
+    assert np.abs(wider.values - default.values).max() > 1e-3
+    with pytest.raises(InputError, match=r"\(1, 2, 1, 1\)"):
+        oi.lrp(model, x, low=[1.0, 2.0], high=3.0, **how)
+
+
 def test_the_box_needs_bounds() -> None:
     row = r(21, "y = MatMul (x, W)", x=f(3, 6), W=weights(6, 4))
     with pytest.raises(InputError, match="--low, --high"):
         oi.lrp(row.proto(), row.feeds(), composite="epsilon_gamma_box", engine=ENGINE)
     with pytest.raises(InputError, match="epsilon_plus_flat"):
         oi.lrp(row.proto(), row.feeds(), composite="plus", engine=ENGINE)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="--gamma"):
+        oi.lrp(row.proto(), row.feeds(), gamma=-1.0, engine=ENGINE)
 
 
 # Merging.

@@ -87,7 +87,7 @@ def test_weights_and_what_follows_from_them_count_once() -> None:
     found = need(oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)), 1, 1000)
     assert found.fixed == 2 * F * 50_000
     assert max(found.steps) == (F * 1050, 0)
-    assert found.of(3) - found.of(1) == pytest.approx(2 * 1.5 * F * 1050, abs=1)
+    assert found.of(3) - found.of(1) == pytest.approx(2 * 1.7 * F * 1050, abs=1)
 
 
 def test_what_fits_is_what_is_estimated_to() -> None:
@@ -160,7 +160,7 @@ ROWS = [
         21,
         "s = Shape <start = 1> (x) h = Div(s, TWO) f = Cast <to = 1> (h) g = Mul(f, HALF) c = Ceil(g)"
         "i = Cast <to = 7> (c)"
-        "m = Mod(i, TWO) j = Sub(i, m) k = Max(j, TWO) l = Slice(k, ZERO, ONE, ZERO) q = Squeeze(l) r = Range(Z, q, O)"
+        "m = Mod(i, TWO) o = Neg(m) j = Sub(i, o) k = Max(j, TWO) l = Slice(k, ZERO, ONE, ZERO) q = Squeeze(l) r = Range(Z, q, O)"
         "d = Gather(k, r) e = Unsqueeze(d, ZERO) n = Transpose <perm = [1, 0]> (e) p = Reshape(n, MINUS)"
         "y = ConstantOfShape(p)",
         x=graphs.f(2, 9),
@@ -208,10 +208,10 @@ def test_all_sizes_of_a_gradient_are_onnxruntimes() -> None:
 
 def test_what_stays_unknown_is_as_large_as_what_goes_in_or_as_the_largest() -> None:
     """How many elements NonZero finds nobody knows."""
-    body = "n = NonZero(x) t = Transpose(n) a = Cast <to = 1> (t) y = MatMul(a, w)"
+    body = "m = ReduceMax(x) n = NonZero(m) t = Transpose(n) a = Cast <to = 1> (t) y = MatMul(a, w)"
     found = model(body, weights="<float[2,3] w = {1, 2, 3, 4, 5, 6}>")
     sized = Sized(found.ir.graph, {"x": (1, 1000)}, found.varying)
-    assert [sized.elements(found.values[n]) for n in "nty"] == [1000, 1000, 1000]
+    assert [sized.elements(found.values[n]) for n in "nty"] == [1, 1, 1000]
 
 
 # How much there is.

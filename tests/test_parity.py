@@ -5,19 +5,16 @@ scripts/make_golden.py made the networks and the golden values; rows.py says wha
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import onnx_inspect.methods
 from onnx_inspect.attribution import Attribution
-from onnx_inspect.methods.registry import METHODS
+from onnx_inspect.methods.registry import every
 from onnx_inspect.model import Model
 
 from .parity.rows import ROWS, Row, Stored
@@ -31,8 +28,27 @@ CASES = [
     for exporter in EXPORTERS
 ]
 
-for module in pkgutil.iter_modules(onnx_inspect.methods.__path__):
-    importlib.import_module(f"onnx_inspect.methods.{module.name}")
+METHODS = every()
+# What no reference computes, or only at random, by preset, and the file that holds it against a literal implementation.
+WITHOUT = {
+    **dict.fromkeys([("blur_ig", ""), ("guided_ig", ""), ("xrai", "")], "test_paths_image.py"),
+    **dict.fromkeys([("expected_gradients", ""), ("gradient_shap", ""), ("gradient_shap", "captum")], "test_paths.py"),
+    **dict.fromkeys([("smoothgrad", ""), ("smoothgrad", "captum"), ("smoothgrad", "zennit")], "test_noise.py"),
+    **dict.fromkeys([("lime", ""), ("rise", "")], "test_surrogates.py"),
+    **dict.fromkeys([("fgsm", ""), ("pgd", ""), ("minimal_perturbation", "")], "test_adversarial.py"),
+    **dict.fromkeys([("reciprocam", ""), ("smooth_gradcam_plusplus", "")], "test_cam.py"),
+    **dict.fromkeys([("scorecam", ""), ("scorecam", "torchcam"), ("guided_gradcam", "")], "test_cam.py"),
+    **dict.fromkeys([("guided_backprop", ""), ("deconvnet", "")], "test_backprop.py"),
+    ("excitation_backprop", ""): "test_lrp.py",
+    ("permutation", ""): "test_features.py",
+    ("localize", ""): "test_localize.py",
+    ("sanity", ""): "test_trust.py",
+}
+
+
+def presets(name: str) -> tuple[str, ...]:
+    """The references whose conventions a method knows, and its own."""
+    return get_args(get_type_hints(METHODS[name]).get("preset")) or ("",)
 
 
 @cache
@@ -94,3 +110,28 @@ def test_values_are_those_of_the_reference(row: Row, network: str, exporter: str
         got = value(result, name)
         assert got.shape == wanted.shape
         assert (off := distance(got, wanted, row.sign) / size) <= 1e-4, f"{name}: {off:.1e} of the largest value"
+
+
+def test_every_method_with_a_reference_agrees_with_it_on_three_networks() -> None:
+    stored = {network: golden(network) for row in ROWS for network in row.networks}
+    few = []
+    for name in METHODS:
+        for preset in presets(name):
+            rows = [row for row in ROWS if row.method == name and row.params.get("preset", "") == preset]
+            found = {network for row in rows for network in row.networks if f"{row.name}/text" in stored[network]}
+            if (name, preset) not in WITHOUT and len(found) < 3:
+                few.append(f"{name} {preset}: {sorted(found)}")
+    assert not few
+
+
+def test_methods_without_a_reference_are_tested_literally() -> None:
+    for (name, preset), file in WITHOUT.items():
+        assert preset in presets(name)
+        text = (HERE.parent / file).read_text(encoding="utf-8")
+        assert name in text and preset in text, f"{file} does not check {name} {preset}"
+
+
+def test_every_golden_value_belongs_to_a_row() -> None:
+    for network in {network for row in ROWS for network in row.networks}:
+        rows = {row.name for row in ROWS if network in row.networks}
+        assert {k.split("/")[0] for k in golden(network) if k.endswith("/text")} == rows

@@ -141,7 +141,9 @@ def test_guided_ig_is_the_algorithm_of_the_paper(fraction: float, max_dist: floa
         return oi.saliency(model, x, 2, signed=True, engine=ENGINE).values.ravel().astype(np.float64)
 
     for i in range(2):
-        expected = literal(X[i].astype(np.float64), np.full(X[i].shape, np.float32(0.3)).astype(float), slope, **options)
+        expected = literal(
+            X[i].astype(np.float64), np.full(X[i].shape, np.float32(0.3)).astype(float), slope, **options
+        )
         np.testing.assert_allclose(result.values[i].ravel(), expected, atol=1e-6)
 
 
@@ -180,7 +182,9 @@ def test_a_sample_that_is_its_baseline_gets_nothing() -> None:
     assert not result.values.any()
 
 
-@pytest.mark.parametrize("wrong", [{"fraction": 0}, {"fraction": 1.5}, {"max_dist": -0.1}, {"max_dist": 2}, {"steps": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"fraction": 0}, {"fraction": 1.5}, {"max_dist": -0.1}, {"max_dist": 2}, {"steps": 0}]
+)
 def test_shares_that_are_none_are_refused(wrong: dict) -> None:
     with pytest.raises(InputError, match="no path"):
         oi.guided_ig(linear(), X, 1, preprocessing=PRE, engine=ENGINE, **wrong)

@@ -11,7 +11,7 @@ from ..dtypes import is_float
 from ..emit import Op
 from ..errors import TargetError
 from ..model import Model, prune
-from ..structure import all_inputs, key, subgraphs
+from ..structure import all_inputs, key
 from .gradient import Emits, Precision, emitter, filled, float_value, output, uncollected, writable
 from .lines import CAPTUM, LINEAR, LINES, PRODUCTS, WEIGHTED, Lines
 from .pair import Pair, along
@@ -95,7 +95,8 @@ class Contrast:
             return plain
         if self.captum:
             return self._between(plain, CAPTUM[name], moving) if self._hooked(node) else plain
-        blind = bool(subgraphs(node)) or (name in INTEGERS and name not in LINES)
+        captured = set(all_inputs(node)) - set(node.inputs)
+        blind = any(x in self.twins for x in captured) or (name in INTEGERS and name not in LINES)
 
         def gradient(op: Op, shown: ir.Node, *dys: ir.Value | None) -> Cotangents:
             self.approximate[name] = None
@@ -119,8 +120,8 @@ class Contrast:
 
     def _straight(self, node: ir.Node, moving: list[int]) -> bool:
         """True if the gradient is the line, wherever it is taken: the node is linear in what differs."""
-        if not any(x in self.twins for x in all_inputs(node)):
-            return True
+        if not any(y in self.twins for y in node.outputs):
+            return True  # also within copies of subgraphs, which run once
         name, others, given = key(node), [node.inputs[i] for i in moving if i], node.attributes
         bent = given.get_string("reduction", "none") not in ("none", "add") or given.get_string("mode", "") == "max"
         if bent or given.get_int("training_mode", 0) != 0:

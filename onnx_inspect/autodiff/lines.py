@@ -13,7 +13,7 @@ between its two passes, X and the reference X': m with Y - Y' = Σ m (X - X'). T
     QuantizeLinear                              rescaled where X and X' lie steps apart
     Where                                       the branches that differ, in equal parts where the condition does
     all else with a gradient                    its mean over five points between X and X'
-    If, Loop, Scan, operators of integers       the gradient at X
+    If, operators of integers                   the gradient at X; Loop and Scan, if what they take from outside varies
 
 The last two are approximations: S - S' - Σ m (X - X') says how good.
 """
@@ -147,7 +147,7 @@ def absolute(pair: Pair, dy: ir.Value) -> Cotangents:
     step = x - reference
     apart = op.GreaterOrEqual(op.Abs(step), EQUAL)
     m = op.Where(apart, (op.Abs(x) - op.Abs(reference)) / op.Where(apart, step, 1), op.Sign(x))
-    return as_list(RULES["ReduceSum"](op, pair.node, dy))[0] * m  # type: ignore[operator]
+    return as_list(RULES["ReduceSum"](op, pair.node, dy))[0] * m
 
 
 def winner(pair: Pair, dy: ir.Value, *_: ir.Value | None) -> Cotangents:

@@ -43,7 +43,7 @@ def log_softmax(pair: Pair, dy: ir.Value) -> Cotangents:
 def captum_softmax(pair: Pair, dy: ir.Value) -> Cotangents:
     """The rescale rule, and minus its mean: over a sample, where captum takes that of the whole batch."""
     op, (x, _), m = pair.op, pair.inputs(0), as_list(rescale(pair, dy))[0]
-    return m - op.ReduceMean(m, list(range(1, op.rank(x))), keepdims=1)  # type: ignore[operator]
+    return m - op.ReduceMean(m, list(range(1, op.rank(x))), keepdims=1)
 
 
 def normalisation(pair: Pair, dy: ir.Value, *more: ir.Value | None) -> Cotangents:

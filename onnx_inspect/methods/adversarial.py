@@ -1,4 +1,4 @@
-"""Adversarial examples: the smallest of changes, made to fool the model.
+"""Adversarial examples: changes that hardly show and fool the model.
 
 Photos are changed in steps of a pixel, of which there are 255, and stay photos: whole pixels from 0 to 255, so that the
 picture that is written fools the model when it is read again. Other inputs are changed in the units of the model.
@@ -167,7 +167,7 @@ def pgd(
     """
     attack = Attack(Job(model, x, target, **how), to, norm, bounds, preset == "captum")
     size = attack.size(epsilon)
-    changed = attack.whole(attack.descend(size, steps, step, seed if random_start else None), size)
+    changed = attack.whole(attack.descend(size, steps, step, seed if random_start else None, "pgd"), size)
     own = {"steps": steps, "step": step, "random_start": random_start, "seed": seed}
     return _result("pgd", attack, changed, size, to=to, epsilon=epsilon, norm=norm, bounds=bounds, preset=preset, **own)
 
@@ -234,7 +234,10 @@ def minimal_perturbation(
         )
         return fooled
 
-    for share in 2.0 ** np.arange(-16, 1):
+    shares = 2.0 ** np.arange(-16, 1)
+    advance = at.job.progress("minimal_perturbation", len(shares)) if at.job.progress is not None else lambda n: None
+    for share in shares:
+        advance(1)
         size = np.floor(share * largest) if whole else share * largest
         if not done.all() and (size >= 1 if whole else size > 0).all():
             done = done | attempt(size, ~done)

@@ -81,6 +81,8 @@ class Attack:
             if np.abs(whole - self.start).max() > 1e-2:
                 job.notes.append("the input is no photo of whole pixels: it was rounded to one first")
             self.start = whole.clip(self.low, self.high)
+        elif job.photos[0] is not None:
+            job.notes.append("changes are not rounded to pixels: a picture of them may not fool the model (--bounds)")
         if (already := self.fooled(self._rows(job.clean))).any():
             job.notes.append(f"{already.sum()} of {job.n} samples are seen so without any change (--target, --to)")
 
@@ -150,18 +152,18 @@ class Attack:
     def direction(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where the loss changes the fastest, as wanted, for steps of size 1 in the norm."""
         found = self.job.gradients([self.name], feeds=self.feeds(points), target=self.loss)
-        slope = found[f"gradient.{self.name}"] * np.asarray(self.scale / self.std, np.float64)
+        slope: NDArray[np.float64] = found[f"gradient.{self.name}"] * np.asarray(self.scale / self.std, np.float64)
         slope = slope if self.away else -slope
-        if self.captum:
-            return np.where(np.abs(slope) > FLAT, np.sign(slope), 0.0)
-        if self.norm == "linf":
-            return np.sign(slope)
+        if not slope.any(axis=self._axes).all():
+            self.job.notes.append("the loss is flat somewhere: a sample that the model is too sure of stays (--to)")
+        if self.captum or self.norm == "linf":
+            return np.asarray(np.where(np.abs(slope) > (FLAT if self.captum else 0), np.sign(slope), 0.0))
         length = self.length(slope)
-        return np.divide(slope, length, out=np.zeros_like(slope), where=length > 0)
+        return np.asarray(np.divide(slope, length, out=np.zeros_like(slope), where=length > 0))
 
     def length(self, change: NDArray[np.float64]) -> NDArray[np.float64]:
         """The root of the sum of squares, per sample."""
-        return np.sqrt((change**2).sum(axis=tuple(range(1, change.ndim)), keepdims=True))
+        return np.asarray(np.sqrt((change**2).sum(axis=tuple(range(1, change.ndim)), keepdims=True)))
 
     def inside(self, points: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
         """The nearest points in the ball of this size, and between the bounds."""
@@ -173,17 +175,19 @@ class Attack:
         return (self.start + change).clip(self.low, self.high)
 
     def descend(
-        self, size: NDArray[np.float64], steps: int, step: float = 0, seed: int | None = None
+        self, size: NDArray[np.float64], steps: int, step: float = 0, seed: int | None = None, name: str = ""
     ) -> NDArray[np.float64]:
-        """Steps inside a ball, from the samples or, with a seed, from a random point in it."""
+        """Steps inside a ball, from the samples or, with a seed, a random point; `name` has a progress bar."""
         if steps < 1 or not 0 <= step < np.inf:
             raise InputError(f"{steps} steps of {step} lead nowhere (--steps, --step).")
         stride = step or 2.5 * size / steps
         points = self.start
         if seed is not None:
             points = self.inside(points + size * self._random(seed), size)
+        advance = self.job.progress(name, steps) if name and self.job.progress is not None else lambda n: None
         for _ in range(steps):
             points = self.inside(points + stride * self.direction(points), size)
+            advance(1)
         return points
 
     def _random(self, seed: int) -> NDArray[np.float64]:
@@ -201,13 +205,17 @@ class Attack:
         change = points - self.start
         if self.norm == "linf":
             reach = np.floor(size)
-            return self.start + np.rint(change).clip(-reach, reach)
+            return np.asarray(self.start + np.rint(change).clip(-reach, reach))
+
+        def rounded(times: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray((self.start + np.rint(times * change)).clip(self.low, self.high))
+
         low, high = np.zeros_like(size), 255 / np.maximum(np.abs(change).max(axis=self._axes, keepdims=True), 1e-9)
         for _ in range(40):
             middle = (low + high) / 2
-            fits = self.length(np.rint(middle * change)) <= size
+            fits = self.length(rounded(middle) - self.start) <= size
             low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-        return (self.start + np.rint(low * change)).clip(self.low, self.high)
+        return rounded(low)
 
     @property
     def _axes(self) -> tuple[int, ...]:

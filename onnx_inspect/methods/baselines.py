@@ -45,10 +45,12 @@ def absent(job: Job, baseline: Baseline, seed: int = 0, names: Sequence[str] = (
         others = {k: np.zeros_like(job.feeds[k]) for k in names}
         return others | {job.input.name: _fit(job, job.input.name, baseline)}
     if (number := _number(baseline)) is not None:
-        return {k: _cast(np.full(job.feeds[k].shape, number), job.feeds[k].dtype) for k in names}
+        if number % 1 and (whole := [k for k in names if job.feeds[k].dtype.kind in "iu"]):
+            raise InputError(f"'{whole[0]}' holds whole numbers, for which {number:g} cannot stand (--baseline).")
+        return {k: cast(np.full(job.feeds[k].shape, number), job.feeds[k].dtype) for k in names}
     name = str(baseline)
     if name in _MADE:
-        return {k: _cast(_MADE[name](job, k, seed), job.feeds[k].dtype) for k in names}
+        return {k: cast(_MADE[name](job, k, seed), job.feeds[k].dtype) for k in names}
     if Path(name).suffix.lower() in SUFFIXES:
         job.notes.append(f"baseline: the photo '{Path(name).name}'")
         return absent(job, _picture(job).batch([image.read(Path(name))]), seed, names)
@@ -106,7 +108,7 @@ def _inpainted(pixels: NDArray[np.uint8], hole: NDArray[np.bool_]) -> NDArray[np
     return image.inpaint(pixels, hole)
 
 
-def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """As the type of an input: whole numbers are the nearest ones."""
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)

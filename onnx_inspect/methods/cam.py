@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 
 from ..attribution import Attribution
 from ..layer import before_pooling
 from ..target import TargetLike
-from .cam_common import Array, Fuse, Layers, View, explain, mapped
+from .cam_common import Array, Fuse, Layers, View, explain, known, mapped
 from .inputs import Input, ModelLike
 from .job import How, Job
 from .registry import method
 
-if TYPE_CHECKING:
-    pass
+Preset = Literal["", "captum", "pgc"]
 
 
 @method("gradient", "map")
@@ -26,7 +25,7 @@ def gradcam(
     target: TargetLike = "top",
     *,
     layer: Layers = "auto",
-    preset: Literal["", "captum", "pgc"] = "",
+    preset: Preset = "",
     fuse: Fuse = "mean",
     flips: bool = False,
     scales: Sequence[float] = (),
@@ -53,10 +52,12 @@ def gradcam(
     Raises:
         LayerError: no such layer, or it is not a map.
         TargetError: no such target, or it does not depend on the layer.
+        InputError: no such preset, or inputs that cannot be mirrored or scaled.
 
     Example:
         >>> gradcam("model.onnx", "cat.jpg", target="tiger cat").save("cat")
     """
+    known(preset, Preset, "preset")
     job = Job(model, x, target, **how)
     return explain(
         "gradcam",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from .runs import SCORE, Vary
 
 Layers = str | Sequence[str]
 Fuse = Literal["mean", "max"]
+Interpolation = Literal["linear", "corners", "nearest"]
 Array = NDArray[Any]
 
 
@@ -136,6 +137,7 @@ def mapped(
     With `pgc`, as pytorch-grad-cam has it: each layer's map is brought to 0 to 1 before it is resized to the input,
     and so is their mean.
     """
+    known(fuse, Fuse, "fuse")
     x, letters = channels_first(job.feeds[job.input.name], input_layout(job)), input_layout(job) or ""
     variants = [(flip, scale) for flip in ((False, True) if flips else (False,)) for scale in (scales or (1.0,))]
     if flips and "W" not in letters:
@@ -198,7 +200,7 @@ def unit(maps: Array, eps: float = 1e-7) -> Array:
     return np.asarray(maps / (maps.max(axis=axes, keepdims=True) + eps))
 
 
-def resized(maps: Array, size: tuple[int, ...], how: Literal["linear", "corners", "nearest"] = "linear") -> Array:
+def resized(maps: Array, size: tuple[int, ...], how: Interpolation = "linear") -> Array:
     """Maps (..., positions) at another size, axis by axis.
 
     "linear" keeps the edges of pixels on edges, "corners" the centres of corner pixels on centres, "nearest" repeats.
@@ -213,6 +215,17 @@ def resized(maps: Array, size: tuple[int, ...], how: Literal["linear", "corners"
         weights = (1 - np.abs(place[:, None] - np.arange(cells))).clip(0).astype(maps.dtype)
         maps = np.moveaxis(np.moveaxis(maps, axis, -1) @ weights.T, -1, axis)
     return maps
+
+
+def known(value: str, kind: Any, option: str) -> None:
+    """Refuse what is not among the words of a Literal.
+
+    Raises:
+        InputError: it is not.
+    """
+    if value not in get_args(kind):
+        words = ", ".join(repr(word) for word in get_args(kind) if word)
+        raise InputError(f"There is no {option} '{value}': choose from {words}.")
 
 
 def input_layout(job: Job) -> str | None:

@@ -85,7 +85,7 @@ def eigen_gradcam(
     principal component v add up to something positive, so the map grows where sum_k g_k A_k does, the map of hirescam.
     Values are (N, h, w) at the layer's resolution.
 
-    EigenGradCAM of pytorch-grad-cam, after Muhammad & Yeasin, Eigen-CAM, IJCNN 2020.
+    EigenGradCAM of Gildenblat et al., PyTorch library for CAM methods, 2021; after Muhammad & Yeasin (eigencam).
 
     Args:
         layer: the map to explain at: readable name, exact tensor name, or "auto" for the last one with extent;

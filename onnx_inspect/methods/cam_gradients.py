@@ -119,7 +119,7 @@ def elementwise_gradcam(
     L = sum_k relu(g_k A_k), with g = dS/dA at each position: as hirescam, but nothing is set off against anything.
     Values are (N, h, w) at the layer's resolution, never negative, in units of the score.
 
-    GradCAMElementWise of pytorch-grad-cam.
+    GradCAMElementWise of Gildenblat et al., PyTorch library for CAM methods, 2021.
 
     Args:
         layer: the map to explain at: readable name, exact tensor name, or "auto" for the last one with extent;

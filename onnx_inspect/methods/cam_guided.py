@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..target import TargetLike
 from .backprop import guided_rules
 from .cam import gradcam_formula
-from .cam_common import Array, Fuse, Layers, input_layout, mapped, maps_at, resized, together
+from .cam_common import Array, Fuse, Layers, input_layout, known, mapped, maps_at, resized, together
 from .inputs import Input, ModelLike, channels_back, channels_first
 from .job import SCORE, How, Job
 from .registry import method
@@ -22,6 +22,7 @@ from .registry import method
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+Preset = Literal["", "captum"]
 Rescale = Literal["layer", "channel", "none"]
 
 
@@ -32,7 +33,7 @@ def guided_gradcam(
     target: TargetLike = "top",
     *,
     layer: Layers = "auto",
-    preset: Literal["", "captum"] = "",
+    preset: Preset = "",
     fuse: Fuse = "mean",
     **how: Unpack[How],
 ) -> Attribution:
@@ -57,6 +58,7 @@ def guided_gradcam(
     Example:
         >>> guided_gradcam("model.onnx", "cat.jpg", target="tiger cat").save("cat")
     """
+    known(preset, Preset, "preset")
     job = Job(model, x, target, **how)
     name, at = job.input.name, maps_at(job, layer)
     layout = input_layout(job)
@@ -94,6 +96,7 @@ def fullgrad(
     Example:
         >>> fullgrad("model.onnx", "cat.jpg").measures["delta"]
     """
+    known(rescale, Rescale, "rescale")
     job = Job(model, x, target, **how)
     name, layout = job.input.name, input_layout(job)
     if layout is None or "C" not in layout:

@@ -12,7 +12,7 @@ import numpy as np
 from ..attribution import Attribution
 from ..errors import TargetError
 from ..target import TargetLike
-from .cam_common import Array, Fuse, Layers, View, explain, mapped, maps_at, resized, together
+from .cam_common import Array, Fuse, Layers, View, explain, known, mapped, maps_at, resized, together
 from .inputs import Input, ModelLike
 from .job import How, Job
 from .registry import method
@@ -63,6 +63,7 @@ def scorecam(
     Example:
         >>> scorecam("model.onnx", "cat.jpg").save("cat")
     """
+    known(preset, Preset, "preset")
     job = Job(model, x, target, **how)
 
     def formula(v: View) -> Array:

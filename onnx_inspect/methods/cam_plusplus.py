@@ -8,11 +8,14 @@ from typing import Literal, Unpack
 import numpy as np
 
 from ..attribution import Attribution
+from ..errors import InputError
 from ..target import TargetLike
-from .cam_common import Array, Fuse, Layers, View, explain, in_rows
+from .cam_common import Array, Fuse, Layers, View, explain, in_rows, known
 from .inputs import Input, ModelLike, channels_first
 from .job import How, Job, draws
 from .registry import method
+
+Variant = Literal["default", "paper"]
 
 
 @method("gradient", "map")
@@ -22,7 +25,7 @@ def gradcam_plusplus(
     target: TargetLike = "top",
     *,
     layer: Layers = "auto",
-    variant: Literal["default", "paper"] = "default",
+    variant: Variant = "default",
     fuse: Fuse = "mean",
     flips: bool = False,
     scales: Sequence[float] = (),
@@ -54,6 +57,7 @@ def gradcam_plusplus(
     Example:
         >>> gradcam_plusplus("model.onnx", "two_cats.jpg", target="tiger cat").save("cats")
     """
+    known(variant, Variant, "variant")
     job = Job(model, x, target, **how)
     formula = _as_published if variant == "paper" else _plusplus
     params = {"variant": variant}
@@ -124,6 +128,8 @@ def smooth_gradcam_plusplus(
     Example:
         >>> smooth_gradcam_plusplus("model.onnx", "cat.jpg", samples=50).save("cat")
     """
+    if samples < 1:
+        raise InputError(f"{samples} noisy copies have no mean: take at least 1 (--samples).")
     job = Job(model, x, target, **how)
     params = {"samples": samples, "noise": noise, "seed": seed}
     return explain(

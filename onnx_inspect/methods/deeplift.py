@@ -37,14 +37,16 @@ def deeplift(
 ) -> Attribution:
     """DeepLIFT: what each input number adds to the score, compared with a reference input.
 
-    m (x - x'), shaped like x, in units of the score. Multipliers m go backwards as gradients do, but by the slope of
-    each operator between the two passes, (y - y') / (x - x'), not at one of them: so they see through saturation, and
-    sum up to S(x) - S(x'). `measures["delta"]` is how far the sum is off that: rounding, or an operator whose line is
-    only approximated, of which a note says. Also in it: the score of the reference. Products of two tensors that
-    both vary (gates, attention) are split evenly, as Shapley's value does; whatever of one number is written in
-    several operators (x sigmoid(x), the pieces of Gelu) gets what it would as one. With "captum", what its DeepLift
-    gives: only ReLU, ELU, LeakyReLU, Sigmoid, Tanh, Softplus, MaxPool and Softmax are contrasted, the others pass
-    their gradient; but samples do not mix in Softmax and MaxPool. At a layer (`wrt`), captum's LayerDeepLift.
+    m (x - x'), shaped like x, in units of the score. Multipliers m go backwards as gradients do, but each operator
+    gives the slope of the line between the two passes, (y - y') / (x - x'), not of its tangent. So they see through
+    saturation, and contributions sum up to S(x) - S(x'): the measure `delta` is how far they are off, by rounding, or
+    by an operator whose line is only approximated, which a note names; `reference score` is S(x'). Products of two
+    tensors that vary (gates, attention) are split evenly; x sigmoid(x) and the pieces of Gelu get what they would get
+    as one operator. The class is that of x in both passes.
+
+    With captum's conventions only ReLU, ELU, LeakyReLU, Sigmoid, Tanh, Softplus, MaxPool and Softmax have such lines,
+    all else has its gradient, as a MaxPool behind a ReLU does there. But samples do not mix. At a layer (`wrt`),
+    captum's LayerDeepLift; with a unit as target, its NeuronDeepLift.
 
     Shrikumar et al., Learning Important Features Through Propagating Activation Differences, ICML 2017 (the rescale
     rule). The reference of 0 is captum's.
@@ -52,7 +54,7 @@ def deeplift(
     Args:
         baseline: the reference: a number, mean, grey, blur, noise, or another photo; from Python also arrays.
         wrt: tensors to attribute to, by name: every float input by default.
-        preset: "captum" for the conventions of that library.
+        preset: the conventions of a reference: captum.
 
     Raises:
         TargetError: no such target, or it does not depend on the input.
@@ -92,7 +94,7 @@ def deep_shap(
         baseline: from Python an array with a reference per row, or such arrays by input name. One reference else: a
             number, mean, grey, blur, noise, or another photo.
         wrt: tensors to attribute to, by name: every float input by default.
-        preset: "captum" for the conventions of that library.
+        preset: the conventions of a reference: captum.
 
     Raises:
         TargetError: no such target, or it does not depend on the input.
@@ -150,8 +152,12 @@ def _contrasted(job: Job, tensors: Sequence[str], inputs: Sequence[str], preset:
 
 def _delta(values: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     """How far the attributions of each sample miss the sum S(x) - S(x')."""
-    total = np.sum([v.reshape(len(v), -1).sum(axis=1, dtype=np.float64) for v in values.values()], axis=0)
-    return np.asarray(total - (found[SCORE].astype(np.float64) - found[OTHER]))
+    delta = found[OTHER].astype(np.float64) - found[SCORE]
+    for name, v in values.items():
+        if len(delta) not in (1, len(v)):
+            raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")
+        delta += v.reshape(len(delta), -1).sum(axis=1, dtype=np.float64)
+    return delta
 
 
 def _attribution(

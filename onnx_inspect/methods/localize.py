@@ -169,13 +169,13 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     both = sides.clip(0).prod(axis=-1)
     total = sum((box[..., 2:] - box[..., :2]).prod(axis=-1) for box in (a, b)) - both
-    return np.divide(both, total, out=np.zeros(np.shape(total)), where=total > 0)
+    return np.asarray(np.divide(both, total, out=np.zeros(np.shape(total)), where=total > 0))
 
 
 def _measures(made: Localization) -> dict[str, NDArray[np.float64]]:
     """How well the boxes fit, NaN for photos without known ones."""
     pairs = [iou(found[:, None], true).max(initial=0) for found, true in zip(made.boxes, made.known, strict=True)]
-    hits = pointing_game(made, [[tuple(box) for box in true] for true in made.known])  # type: ignore[misc]
+    hits = pointing_game(made, [[tuple(box) for box in true] for true in made.known])
     there = np.array([len(true) > 0 for true in made.known])
     return {"iou": np.where(there, pairs, np.nan), "hit": np.where(there, hits, np.nan)}
 

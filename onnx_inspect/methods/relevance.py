@@ -45,8 +45,8 @@ def lrp(
     composite: Composite = "",
     epsilon: float | None = None,
     gamma: float = 0.25,
-    low: Sequence[float] | float = (),
-    high: Sequence[float] | float = (),
+    low: Sequence[float] | float | NDArray[Any] = (),
+    high: Sequence[float] | float | NDArray[Any] = (),
     attention: Attention = "values",
     wrt: Sequence[str] = (),
     preset: Literal["", "captum", "zennit"] = "",
@@ -55,26 +55,28 @@ def lrp(
     """LRP: how much of the score each input number accounts for, passed back from layer to layer.
 
     Layer-wise relevance propagation. R_i = sum_j (c_ij / sum_i c_ij) R_j, where c_ij is what x_i adds to y_j. Shaped
-    like x, in units of the score, signed. What c is for layers with weights, the composite says:
+    like x, in units of the score, signed. What c is for layers with weights, the composite says, by these rules:
 
     \b
-    epsilon: c = x w             flat: c = 1, for the first layer
-    zplus: c = (x w)+            wsquare: c = w^2
-    gamma: c = x w + gamma (x w)+, where y > 0, and - where y < 0
-    alpha2_beta1: twice by (x w)+, less once by (x w)-
-    box: c = x w - low w+ - high w-, for the first layer
+    epsilon: c = x w, and epsilon is added to the sum
+    plus: c = (x w)+
+    gamma: c = x w + gamma (x w)+ where y > 0, and x w + gamma (x w)- where y < 0
+    alpha2_beta1: 2 times by c = (x w)+, less once by c = (x w)-
+    flat: c = 1    wsquare: c = w^2    box: c = x w - low w+ - high w-
 
-    epsilon_plus_flat, the default and zennit's usual one, is flat in the first layer, zplus in all other convolutions
-    and epsilon in dense layers; its siblings replace zplus or flat. One rule alone is used everywhere. All other
-    operators have rules too: docs/lrp.md lists them. Batch normalisation is merged into the layer before it. Biases
-    keep their share, so the sum ("relevance"; "conservation", its part of the score; "delta", what the score is more)
-    need not be the score.
+    All other operators have rules too: docs/lrp.md lists them. Batch normalisation is merged into the layer before it.
+    Biases keep their share, so the sum ("relevance"; "conservation", its part of the score; "delta", what the score is
+    more) need not be the score.
 
     Bach et al., On Pixel-Wise Explanations, PLOS ONE 2015; Montavon et al., Layer-Wise Relevance Propagation, 2019;
     for attention, Ali et al., ICML 2022, and Achtibat et al., AttnLRP, ICML 2024.
 
     Args:
-        composite: the rules of convolutions, dense layers and the first layer; epsilon_plus_flat, captum's: epsilon.
+        composite: which rule where, by zennit's names. epsilon_plus_flat, the usual one and the default: flat in the
+            first layer, plus in other convolutions, epsilon in dense layers; epsilon_plus: without flat;
+            epsilon_plus_wsquare: wsquare first; epsilon_gamma_box: box first, gamma in convolutions;
+            epsilon_alpha2_beta1 and epsilon_alpha2_beta1_flat: alpha2_beta1 in convolutions. One rule in every layer:
+            epsilon (captum's), zplus, gamma, alpha_beta (2 and 1).
         epsilon: added to every y of the epsilon rule, away from 0; 1e-6, or captum's 1e-9.
         gamma: how much the gamma rule favours what has the sign of y.
         low: the least values of the input, one number or one per channel, for box; a black pixel by default.
@@ -85,7 +87,7 @@ def lrp(
             alone; captum merges none and applies epsilon to it.
 
     Raises:
-        InputError: there is no such composite, or nobody knows the least and largest input.
+        InputError: there is no such composite, a parameter is negative, or nobody knows the least and largest input.
         TargetError: no such target, or it does not depend on the input.
         MissingRule: an operator in between has no rule.
 
@@ -96,6 +98,8 @@ def lrp(
     name = composite or ("epsilon" if preset == "captum" else "epsilon_plus_flat")
     if name not in COMPOSITES:
         raise InputError(f"There is no composite '{name}': choose from {', '.join(COMPOSITES)} (--composite).")
+    if min(gamma, epsilon or 0) < 0:
+        raise InputError("gamma and epsilon favour and stabilise: they cannot be negative (--gamma, --epsilon).")
     small = 1e-9 if preset == "captum" else 1e-6
     rules = Rules(
         **COMPOSITES[name],
@@ -172,25 +176,31 @@ def _propagate(job: Job, name: str, rules: Rules, wrt: Sequence[str], *, merge: 
 
 def _box(job: Job, low: Numbers, high: Numbers) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The least and the largest input, to broadcast against it: given, or those of a black and a white picture."""
-    shape = job.feeds[job.input.name].shape
-    layout = job.layout(job.input.name) or ""
+    shape, layout = job.feeds[job.input.name].shape, job.layout(job.input.name) or ""
     ends = []
     for given, pixel in ((low, 0), (high, 255)):
         array = np.asarray(given, np.float32)
         if not array.size:
-            if job.preprocessing is None:
-                raise InputError(
-                    "The rule box needs the least and the largest value of the input, which is no picture here: give "
-                    "them (--low, --high), or choose another composite."
-                )
-            photo = np.full((*job.preprocessing.size, 3), pixel, np.uint8)
-            array = job.preprocessing.apply(photo)[None].astype(np.float32)
-        elif array.size == 1:
-            array = array.reshape([1] * len(shape))
-        elif array.ndim == 1 and "C" in layout:
+            array = _picture(job, pixel)
+        elif array.ndim < 2 and array.size > 1 and "C" in layout:
             array = array.reshape([-1 if letter == "C" else 1 for letter in layout])
         ends.append(array)
     try:
-        return np.broadcast_to(np.minimum(*ends), shape)[:1], np.broadcast_to(np.maximum(*ends), shape)[:1]
-    except ValueError as error:
-        raise InputError(f"low and high have shapes {ends[0].shape} and {ends[1].shape}, the input {shape}.") from error
+        fits = np.broadcast_shapes(*(end.shape for end in ends), shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InputError(f"low and high have shapes {ends[0].shape} and {ends[1].shape}, the input {shape}.")
+    return np.minimum(*ends), np.maximum(*ends)
+
+
+def _picture(job: Job, pixel: int) -> NDArray[np.float32]:
+    """A picture of one shade of grey as the model sees it, one pixel of it."""
+    if job.preprocessing is None:
+        raise InputError(
+            "The rule box needs the least and the largest value of the input, which is no picture here: give them "
+            "(--low, --high), or choose another composite."
+        )
+    picture = job.preprocessing.apply(np.full((*job.preprocessing.size, 3), pixel, np.uint8))[None]
+    one = tuple(slice(None) if letter == "C" else slice(1) for letter in job.preprocessing.layout)
+    return picture[one].astype(np.float32)

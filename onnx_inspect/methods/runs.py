@@ -92,6 +92,7 @@ class Runs:
 
         if self.precision == "float32" and any(v.dtype == ir.DataType.FLOAT16 for v in self.model.varying):
             self.notes.append("gradients of half precision are computed in float32 (--precision model)")
+            self.notes[:] = dict.fromkeys(self.notes)  # many runs say it once
         name = getattr(RULES if rules is None else rules, "name", None)
         key = ("gradient", target.key(), tuple(tensors), self.precision, edition(), name, str(passed), tuple(at))
         model = build() if name is None else self.model.memo(key, build)

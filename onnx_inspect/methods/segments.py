@@ -143,8 +143,8 @@ def covered(job: Job) -> list[str]:
     """
     kinds = {s.name: np.dtype(s.dtype).kind for s in job.model.inputs if s.dtype != "unknown"}
     names = [job.input.name] if kinds.get(job.input.name, "") in "iu" else job.attributed()
-    pair = job.copies(0, 2)
-    shared = [k for k in names if not pair[k].ndim or len(pair[k]) != 2]
+    one, two = job.copies(0, 1), job.copies(0, 2)
+    shared = [k for k in names if one[k].shape == two[k].shape]
     if shared == names:
         raise InputError(f"{_listed(names)} holds no entry per sample, so there is nothing to cover.")
     if shared:
@@ -236,7 +236,7 @@ def _made(job: Job, name: str, kind: str) -> NDArray[np.intp]:
         plane = np.arange(np.prod(shape, dtype=int)).reshape(1, *shape)
     elif what == "grid":
         cells = [np.arange(s) * min(count, s) // s for s in shape]
-        plane = np.ravel_multi_index(np.ix_(*cells), [int(c[-1]) + 1 for c in cells])[None]
+        plane = np.asarray(np.ravel_multi_index(np.ix_(*cells), [int(c[-1]) + 1 for c in cells]))[None]
     elif name != job.input.name:
         return _made(job, name, "elements")
     else:
@@ -264,8 +264,8 @@ def _of_picture(picture: NDArray[np.uint8], what: str, count: int) -> NDArray[np
 
     if what == "superpixels":
         return np.asarray(segmentation.slic(picture, n_segments=count, compactness=10, start_label=0), np.intp)
-    found: Any = segmentation.quickshift(picture, kernel_size=4, max_dist=200, ratio=0.2, rng=0)
-    return np.asarray(found, np.intp)
+    quickshift: Any = segmentation.quickshift
+    return np.asarray(quickshift(picture, kernel_size=4, max_dist=200, ratio=0.2, rng=0), np.intp)
 
 
 def _fit(job: Job, name: str, given: NDArray[Any], names: Sequence[str]) -> NDArray[np.intp]:

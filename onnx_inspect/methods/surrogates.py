@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..attribution import Attribution
 from ..errors import InputError
 from ..target import TargetLike
-from .baselines import Baseline, absent, told
+from .baselines import Baseline, absent, cast, told
 from .features import coalitions, positive, written
 from .inputs import Input, ModelLike
 from .job import How, Job, draws
@@ -235,7 +235,7 @@ def _rise_of_cells(job: Job, cells: int, baseline: Baseline, params: dict[str, A
     def vary(i: int, which: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         x, m = job.feeds[name][i], _cells(shape, cells, params["keep"], draws(params["seed"], which))
         m = m if axis is None else np.expand_dims(m, axis)
-        return {name: (x * m + there[i] * (1 - m)).astype(x.dtype)}
+        return {name: cast(x * m + there[i] * (1 - m), x.dtype)}
 
     for i, which, found in job.sweep("rise", params["samples"], vary):
         m = _cells(shape, cells, params["keep"], draws(params["seed"], which))

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
 
 import onnx_ir as ir
 
@@ -32,12 +32,13 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """A node as y = Σ x w + b; `at` is the input that x is."""
+    """A node as y = Σ x w + b; `at` is the input that x is, `origin` the value of the model that it stands for."""
 
     how: How
     op: Op
     node: ir.Node
     at: int
+    origin: ir.Value
 
     @property
     def x(self) -> ir.Value:
@@ -89,8 +90,7 @@ class Layer:
 
     def signs(self, positive: ir.Value, negative: ir.Value, b: ir.Value | None) -> list[Part]:
         """x⁺ with some weights and a bias, x⁻ with others and none; the second only where x can be negative."""
-        x = (self.op.node or self.node).inputs[self.at]
-        if x is not None and nonnegative(x):
+        if nonnegative(self.origin):
             return [Part(self.x, positive, b)]
         return [Part(self.above(self.x), positive, b), Part(self.below(self.x), negative, None)]  # type: ignore[arg-type]
 
@@ -134,14 +134,13 @@ def gamma(layer: Layer, r: ir.Value) -> ir.Value:
 
 def boxed(layer: Layer, r: ir.Value) -> ir.Value:
     """c = x w - low w⁺ - high w⁻, for inputs between low and high."""
-    low, high = (_shaped(layer.op.CastLike(v, layer.x, dtype=layer.x.dtype), layer.x) for v in _ends(layer))
+    low, high = (
+        _shaped(layer.op.CastLike(v, layer.x, dtype=layer.x.dtype), layer.x)
+        for v in box(layer.how, layer.op, layer.origin)
+    )
     w, b = layer.w, layer.b
     bottom, top = (Part(end, part(w), part(b), -1) for end, part in ((low, layer.above), (high, layer.below)))  # type: ignore[arg-type]
     return layer.share(r, Part(layer.x, w, b), bottom, top)
-
-
-def _ends(layer: Layer) -> tuple[ir.Value, ir.Value]:
-    return box(layer.how, layer.op, (layer.op.node or layer.node).inputs[layer.at])  # type: ignore[arg-type]
 
 
 def flat(layer: Layer, r: ir.Value) -> ir.Value:
@@ -164,56 +163,75 @@ RULES_OF_LAYERS = {
 }  # fmt: skip
 
 
-def _by(how: How, op: Op, node: ir.Node, r: ir.Value, name: str) -> dict[Any, Any]:
+Origins = Sequence[ir.Value | None]
+
+
+def _origins(op: Op, node: ir.Node) -> Origins:
+    """What the inputs of a node are in the model, where the walk shows casts of them."""
+    return (op.node or node).inputs
+
+
+def _by(how: How, op: Op, node: ir.Node, r: ir.Value, name: str, origins: Origins) -> dict[ir.Value, ir.Value]:
     """The rule of the composite, for a layer of which one factor varies."""
     moving = [i for i, x in enumerate(node.inputs[:2]) if op.wants(x)]
-    x = (op.node or node).inputs[moving[0]] if moving else None
-    if how.first and x is not None and is_first(op, x):
+    at = moving[0] if moving else 0
+    origin, bias = origins[at], _BIAS.get(node.op_type, 3)
+    if how.first and origin is not None and is_first(op, origin):
         name = how.first
-    bias = _BIAS.get(node.op_type, 3)
-    if name == "epsilon" or len(moving) != 1 or len(node.inputs) < 2 or op.wants(inputs(node, bias + 1)[bias]):
+    if name == "epsilon" or len(moving) != 1 or origin is None or op.wants(inputs(node, bias + 1)[bias]):
         return epsilon(how, op, node, r, eps=how.epsilon)
-    layer = Layer(how, op, node, moving[0])
-    return to(op, node, [RULES_OF_LAYERS[name](layer, r) if i == layer.at else None for i in range(len(node.inputs))])
+    found: list[Any] = [None] * len(node.inputs)
+    found[at] = RULES_OF_LAYERS[name](Layer(how, op, node, at, origin), r)
+    return to(op, node, found)
 
 
 @relevance("convolution", "Conv", "ConvTranspose", "DeformConv")
 def convolution(how: How, op: Op, node: ir.Node, r: ir.Value) -> Cotangents:
     """A convolution by the composite's rule; offsets of windows get nothing."""
-    found = _by(how, op, node, r, how.conv)
-    return to(op, node, [found.get(x) if i in (0, 1, _BIAS[node.op_type]) else None for i, x in enumerate(node.inputs)])
+    found, kept = _by(how, op, node, r, how.conv, _origins(op, node)), (0, 1, _BIAS[node.op_type])
+    return to(op, node, [found.get(x) if x is not None and i in kept else None for i, x in enumerate(node.inputs)])
 
 
 @relevance("dense", "Gemm", "MatMul", "Einsum")
 def dense(how: How, op: Op, node: ir.Node, r: ir.Value) -> Cotangents:
     """A matrix product by the composite's rule; of two that vary as `shares` says."""
+    return _dense(how, op, node, r, _origins(op, node))
+
+
+def _dense(how: How, op: Op, node: ir.Node, r: ir.Value, origins: Origins) -> dict[ir.Value, ir.Value]:
     moving = [i for i, x in enumerate(node.inputs) if op.wants(x) and i != _BIAS.get(node.op_type)]
     if len(moving) < 2:
-        return _by(how, op, node, r, how.dense if len(node.inputs) < 4 else "epsilon")
-    shared = shares(how, op, op.node or node, moving, both=how.attention == "attnlrp")
+        return _by(how, op, node, r, how.dense if len(node.inputs) < 4 else "epsilon", origins)
+    shared = shares(op, [origins[i] for i in moving], both=how.attention == "attnlrp")
     found: list[Any] = times(node.inputs, gradient(op, node, r / stabilised(op, node.outputs[0], how.epsilon)))
     for i, share in zip(moving, shared, strict=True):
         found[i] = found[i] * share if share else None
     return to(op, node, found)
 
 
-def shares(how: How, op: Op, node: ir.Node, moving: Sequence[int], *, both: bool = False) -> list[float]:
+def shares(op: Op, factors: Origins, *, both: bool = False) -> list[float]:
     """How much of R each of some factors gets: what is least of a gate takes all."""
-    ranks = [0 if both or x is None else gate(op, x) for x in (node.inputs[i] for i in moving)]
+    ranks = [0 if both or x is None else gate(op, x) for x in factors]
     signals = [rank == min(ranks) for rank in ranks]
     return [signal / sum(signals) for signal in signals]
 
 
 @relevance("quantised", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 def quantised(how: How, op: Op, node: ir.Node, r: ir.Value) -> Cotangents:
-    """The epsilon rule for integers less their zero points."""
-    quantised_output = node.op_type.startswith("QLinear")
-    zeros, a, b = ((2, 5), 0, 3) if quantised_output else ((2, 3), 0, 1)
-    conv = "Conv" in node.op_type
-    given = inputs(node, 8)
-    y = Grid(None, given[7] if quantised_output else None, -2).reals(op, node.outputs[0])
-    found = list(gradient(op, node, r / stabilised(op, y, how.epsilon)))
-    grids = {a: Grid(None, given[zeros[0]], 1 if conv else -2), b: Grid(None, given[zeros[1]], 0 if conv else -1)}
-    return to(
-        op, node, [dx and grids[i].reals(op, given[i]) * dx if i in grids else None for i, dx in enumerate(found)]
-    )
+    """The layer of what its integers stand for; what saturates counts as well."""
+    conv, bias = "Conv" in node.op_type, None
+    if node.op_type.startswith("QLinear"):
+        x, x_scale, x_zero, w, w_scale, w_zero, _, _, bias = inputs(node, 9)
+    else:
+        (x, w, x_zero, w_zero), x_scale, w_scale = inputs(node, 4), None, None
+    pairs = [(x, Grid(x_scale, x_zero, 1 if conv else -2)), (w, Grid(w_scale, w_zero, 0 if conv else -1))]
+    if bias is not None:
+        pairs.append((bias, Grid(_shaped(op.Reshape(x_scale, []) * w_scale, w_scale), None, 0)))
+    reals = [grid.reals(op, q) for q, grid in pairs]
+    op_type, attributes = "Conv" if conv else "MatMul", {k: v.value for k, v in node.attributes.items()}
+    y = _shaped(getattr(op, op_type)(*reals, **attributes), node.outputs[0])
+    wanted = [real for (q, _), real in zip(pairs, reals, strict=True) if op.wants(q)]
+    shown = cast(ir.Node, replace(cast(Any, view(op, node, reals, [y], wanted)), op_type=op_type))
+    origins = [q for q, _ in pairs]
+    found = _by(how, op, shown, r, how.conv, origins) if conv else _dense(how, op, shown, r, origins)
+    return {q: found[real] for q, real in zip(origins, reals, strict=True) if real in found}

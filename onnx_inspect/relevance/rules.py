@@ -67,7 +67,7 @@ def _shifts(op: Op, node: ir.Node) -> bool:
 def product(how: How, op: Op, node: ir.Node, r: ir.Value) -> Cotangents:
     """A signal takes all from its gate; of two signals each takes half; constants take nothing."""
     moving = [i for i, x in enumerate(node.inputs) if op.wants(x)]
-    shared = shares(how, op, op.node or node, moving)
+    shared = shares(op, [(op.node or node).inputs[i] for i in moving])
     rs: list[Any] = [None] * len(node.inputs)
     for i, share in zip(moving, shared, strict=True):
         rs[i] = op.sum_to(r * share, inputs(node, 2)[i], of=node.outputs[0]) if share else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
@@ -53,7 +54,7 @@ class How:
     @property
     def name(self) -> str:
         """Tells tables apart: equal names do the same."""
-        box = {k: [v.tolist() for v in pair] for k, pair in (self.box or {}).items()}
+        box = {k: [sha256(v.tobytes()).hexdigest() for v in pair] for k, pair in (self.box or {}).items()}
         return f"relevance {[v for k, v in vars(self).items() if k != 'box']} {box}"
 
 
@@ -64,7 +65,7 @@ KINDS = {
     "convolution": "a weighted sum: the composite's rule for convolutions, or for the first layer",
     "dense": "a weighted sum: the composite's rule for dense layers, or for the first layer; of two varying factors as "
     "in *product*, each side by the epsilon rule",
-    "quantised": "a weighted sum of integers less their zero points: epsilon rule",
+    "quantised": "as *convolution* or *dense*, for what its integers stand for",
     "epsilon": "linear, or homogeneous of degree 1: R = x · gradient(R / y), each input by what it adds to the output, "
     "constants included",
     "sum": "as *epsilon*; but a constant that shifts the model's input, before any layer, takes nothing",

@@ -19,7 +19,7 @@ WEIGHTED = frozenset(
 # What only brings values elsewhere, or scales and shifts them, where its other operands are constant.
 _SAME = frozenset(
     "Add Sub Mul Div Neg Cast CastLike Reshape Flatten Squeeze Unsqueeze Transpose Expand Identity Dropout Where "
-    "Slice Split Gather Concat Tile ReduceMean".split()
+    "Slice Split Gather Concat Tile ReduceMean QuantizeLinear DequantizeLinear".split()
 )
 _GATES = {
     "Reciprocal": 3,

@@ -118,6 +118,10 @@ CAMS = [
     Row("gradcam-pgc-two", "pgc.GradCAM", "gradcam", IMAGES,
         {"layer": ["{early}", "{features}"], "preset": "pgc"}, {"final": True, "layers": ["early", "features"]}),
     Row("scorecam-pgc", "pgc.ScoreCAM", "scorecam", IMAGES, {"layer": "{features}", "preset": "pgc"}, {"final": True}),
+    Row("gradcam-pgc-smooth", "pgc.GradCAM", "gradcam", IMAGES,
+        {"layer": "{features}", "preset": "pgc", "flips": True, "scales": (0.9, 1, 1.1)},
+        {"final": True, "aug_smooth": True}),
+    Row("cam", "pgc.GradCAM", "cam", ("resnet", "mobilenet", "densenet"), {"signed": True}, {"total": True}),
     Row("fullgrad-pgc", "pgc.FullGrad", "fullgrad", IMAGES, {"rescale": "channel"}),
     # Not resnet: pytorch-grad-cam pairs gradients with biases in the order of the backward pass, and so swaps those of
     # the two branches of a block. Scaling to 0 to 1 hides that.
@@ -136,6 +140,7 @@ COMPOSITES = [
 ]
 RELEVANCE = [
     Row("lrp-captum", "captum.LRP", "lrp", ("vgg", "cnn1d", "mlp"), {"preset": "captum"}),
+    Row("lrp-captum-layer", "captum.LayerLRP", "lrp", ("cnn1d",), {**EARLY, "preset": "captum"}),
     *(
         Row(f"lrp-{name.replace('_', '-')}", f"zennit.{reference}", "lrp", networks,
             {"composite": name, "preset": "zennit", **params}, settings)
@@ -169,6 +174,11 @@ PERTURBATION = [
             {"window": window, "stride": stride, "baseline": "0"}, {"window": window, "stride": stride})
         for window, stride in [(6, 3), (7, 5)]
     ),
+    *(
+        Row(f"occlusion-captum-{len(window)}d", "captum.Occlusion", "occlusion", networks,
+            {"window": window, "stride": stride, "preset": "captum"}, {"window": window, "stride": stride})
+        for window, stride, networks in [((2, 6, 7), (1, 3, 4), (*IMAGES, "vit")), ((3, 4), (2, 3), ("cnn1d", "lstm"))]
+    ),
     Row("feature-ablation", "captum.FeatureAblation", "feature_ablation", ALL,
         {"features": Stored("mask"), "baseline": "0"}),
     Row("feature-ablation-baseline", "captum.FeatureAblation", "feature_ablation", ALL,
@@ -177,6 +187,7 @@ PERTURBATION = [
         {"features": Stored("coarse"), "baseline": "0", "exact": True}),
     Row("shapley-baseline", "captum.ShapleyValues", "shapley_value_sampling", ALL,
         {"features": Stored("coarse"), "baseline": Stored("baseline"), "exact": True}, {"baselines": "baseline"}),
+    Row("kernel-shap", "captum.ShapleyValues", "kernel_shap", ALL, {"features": Stored("coarse"), "baseline": "0"}),
 ]  # fmt: skip
 
 ATTACKED = (*MAPS, "vit", "lstm")
