@@ -17,13 +17,12 @@ from .batching import Arrays, Plan, fit, is_second, make_plan, one_for_all, put,
 from .errors import DeviceError, InputError, ModelError, ResultError
 from .memory import Need, told
 from .model import Model
+from .providers import SILENT, WARNING, choose, half
 from .rewrite import cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-_SILENT, _WARNING = 4, 2
 _LARGE = 2000  # nodes
 _KEPT = 1000  # estimates
 _EXHAUSTED = re.compile(r"bad_alloc|allocate memory|out of memory|BFCArena|smaller than requested bytes", re.IGNORECASE)
@@ -65,15 +64,15 @@ class Engine:
         sessions: int = 16,
         verbose: bool = False,
     ) -> None:
-        ort.set_default_logger_severity(_WARNING if verbose else _SILENT)
+        ort.set_default_logger_severity(WARNING if verbose else SILENT)
         if threads is not None and threads < 1:
             raise DeviceError(f"{threads} threads cannot run anything: give at least 1, or none for one per core.")
         if batch < 1:
             raise InputError(f"A batch of {batch} is empty: give at least 1.")
         self.device, self.threads, self.batch, self.verbose = device, threads, batch, verbose
-        self._providers = _providers(device)
+        self._providers = choose(device)
         self.provider: str = self._providers[0][0]
-        self.max_memory = _half(self._providers[0]) if max_memory is None else memory.parse(max_memory)
+        self.max_memory = half(self._providers[0]) if max_memory is None else memory.parse(max_memory)
         self.notes: list[str] = []
         self._limit = sessions
         self._sessions: OrderedDict[tuple[str, tuple[str, ...]], ort.InferenceSession] = OrderedDict()
@@ -248,7 +247,7 @@ class Engine:
 
     def _open(self, model: Model) -> ort.InferenceSession:
         options = ort.SessionOptions()
-        options.log_severity_level = _WARNING if self.verbose else _SILENT
+        options.log_severity_level = WARNING if self.verbose else SILENT
         # onnxruntime turns int8 pairs into uint8 ones, but not the output_dtype of those that it has added itself.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         # onnxruntime's planner takes quadratic time where sizes are open: minutes for graphs of several thousand nodes.
@@ -267,60 +266,6 @@ class Engine:
             return ort.InferenceSession(data, options, providers=self._providers)
         except Exception as error:
             raise ModelError(f"onnxruntime does not accept '{model.source.name}': {_reason(error)}") from error
-
-
-def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:
-    match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", device)
-    if match is None or (match[2] and match[1] != "cuda"):
-        raise DeviceError(f"There is no device '{device}': use auto, cpu, cuda or cuda:N.")
-    cpu: tuple[str, dict[str, Any]] = (_CPU, {})
-    if match[1] == "cpu":
-        return [cpu]
-    # TF32 rounds convolutions to 10 bits, which no comparison of explanations survives.
-    cuda = (_CUDA, {"device_id": int(match[2] or 0), "use_tf32": 0})
-    if _runs(cuda):
-        return [cuda, cpu]
-    if match[1] == "auto":
-        return [cpu]
-    there = _CUDA in ort.get_available_providers()
-    reason = "CUDA, cuDNN or the card is missing" if there else "this onnxruntime is built without CUDA"
-    raise DeviceError(
-        f"Device '{device}' cannot run here: {reason}. Install `pip install 'onnx-inspect[cuda]'` on a machine with "
-        "an NVIDIA driver, or use --device cpu."
-    )
-
-
-def _half(provider: tuple[str, dict[str, Any]]) -> int:
-    """Half of the memory of what runs."""
-    return (memory.of_card(provider[1]["device_id"]) if provider[0] == _CUDA else memory.available()) // 2
-
-
-def _probe() -> bytes:
-    """One Identity node: the smallest session that shows which provider really runs."""
-    from onnx import TensorProto, helper
-
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [x], [y])
-    data: bytes = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10
-    ).SerializeToString()
-    return data
-
-
-def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
-    """Whether a session really gets this provider: onnxruntime lists and accepts those that cannot run."""
-    if provider[0] not in ort.get_available_providers():
-        return False
-    from importlib.util import find_spec
-
-    if find_spec("nvidia") is not None:
-        ort.preload_dlls()
-    options = ort.SessionOptions()
-    options.log_severity_level = _SILENT
-    try:
-        return provider[0] in ort.InferenceSession(_probe(), options, providers=[provider, _CPU]).get_providers()
-    except Exception:  # a card that is there but refuses: then CUDA does not run
-        return False
 
 
 def _call(session: ort.InferenceSession, outputs: list[str], feeds: Arrays) -> list[NDArray[Any]]:

@@ -194,7 +194,10 @@ def _guess(dtype: str, normalises: bool, channels: int) -> tuple[str, dict[str, 
 def _layout(spec: InputSpec, flag: Any, metadata: Mapping[str, str], notes: list[str]) -> Layout:
     """By flag, by metadata, by the graph, or by the axis that looks like channels."""
     possible: list[Layout] = ["NCHW", "NHWC"] if len(spec.shape) == 4 else []
-    if len(spec.shape) == 3 and not {spec.shape[0], spec.shape[2]} & {3, 4} and spec.shape[2] != 1:
+    # Signals have three axes too: the graph knows their layout, and pictures are seldom so much longer than wide.
+    sides = [d for d in spec.shape[1:] if isinstance(d, int)]
+    grey = spec.layout is None and (len(sides) < 2 or max(sides) <= 4 * min(sides))
+    if len(spec.shape) == 3 and grey and not {spec.shape[0], spec.shape[2]} & {3, 4} and spec.shape[2] != 1:
         possible = ["NHW"]
     if not possible:
         raise InputError(

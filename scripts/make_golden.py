@@ -255,7 +255,9 @@ def attack(kind: Any, case: Case, to: int | None = None, bounds: tuple[float, ..
     """The changes that raise the cross-entropy, or lower that of another class."""
     limits = dict(zip(("lower_bound", "upper_bound"), bounds, strict=False))
     target = torch.tensor(case.classes if to is None else [to] * BATCH)
-    changed = kind(case.net, nn.CrossEntropyLoss(reduction="none"), **limits).perturb(case.x, target=target, targeted=to is not None, **settings)
+    changed = kind(case.net, nn.CrossEntropyLoss(reduction="none"), **limits).perturb(
+        case.x, target=target, targeted=to is not None, **settings
+    )
     return {"values": changed[0] - case.x[0]}
 
 
@@ -300,6 +302,14 @@ for name in (
     "GradCAM GradCAMPlusPlus XGradCAM HiResCAM GradCAMElementWise LayerCAM EigenCAM EigenGradCAM ScoreCAM AblationCAM"
 ).split():
     REFERENCES[f"pgc.{name}"] = partial(cam, getattr(pgc, name))
+
+
+@reference("pgc.GuidedBackprop")
+def guided_backprop(case: Case) -> Found:
+    """It takes one photo at a time, and gives (H, W, C)."""
+    explained = pgc.GuidedBackpropReLUModel(case.net)
+    found = [explained(one[None], c) for one, c in zip(case.x[0], case.classes, strict=True)]
+    return case.named(torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2))
 
 
 @reference("pgc.FullGrad")
@@ -408,8 +418,12 @@ def example(name: str, seed: int) -> Case:
     net, shapes = build(name).double(), NETWORKS[name].shapes
     inputs = {k: photos(rng, BATCH, shape).float().double() for k, shape in shapes.items()}
     stored = {
-        "baseline": {k: torch.from_numpy(rng.normal(0, 0.5, (1, *shape))).float().double() for k, shape in shapes.items()},
-        "baselines": {k: torch.from_numpy(rng.normal(0, 0.5, (3, *shape))).float().double() for k, shape in shapes.items()},
+        "baseline": {
+            k: torch.from_numpy(rng.normal(0, 0.5, (1, *shape))).float().double() for k, shape in shapes.items()
+        },
+        "baselines": {
+            k: torch.from_numpy(rng.normal(0, 0.5, (3, *shape))).float().double() for k, shape in shapes.items()
+        },
     }
     for kind, cells in (("mask", 3), ("coarse", 2)):
         stored[kind] = {}
@@ -442,7 +456,8 @@ def layer_activation_of(case: Case, layer: str) -> Tensor:
 def rounded(case: Case) -> Case:
     """The same in float32."""
     one = {
-        k: {n: v.float() if v.is_floating_point() else v for n, v in arrays.items()} for k, arrays in case.stored.items()
+        k: {n: v.float() if v.is_floating_point() else v for n, v in arrays.items()}
+        for k, arrays in case.stored.items()
     }
     inputs = {k: v.float() for k, v in case.inputs.items()}
     return Case(case.name, copy.deepcopy(case.net).float(), inputs, case.classes, case.unit, one)

@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper, parser
 
 import onnx_inspect as oi
 from onnx_inspect.autodiff.contrast import Convention, contrast
+from onnx_inspect.autodiff.gradient import Precision
 from onnx_inspect.autodiff.lines import LINEAR, LINES, PRODUCTS, WEIGHTED
 from onnx_inspect.autodiff.table import CONSTANTS, RULES
 from onnx_inspect.emit import Op
@@ -525,6 +526,24 @@ def test_states_and_shared_inputs() -> None:
     np.testing.assert_allclose(one.measures["delta"], 0, atol=1e-6)
     with pytest.raises(InputError, match="'k' is one for all samples"):
         oi.deeplift(proto, x, target=1, engine=ENGINE)
+
+
+def test_half_precision() -> None:
+    proto = made("relu, pools, bn, residual")
+    x, reference = drawn(2, 3, 9, 11), drawn(2, 3, 9, 11, seed=2)
+    wide = oi.deeplift(proto, x, target=1, baseline=reference, engine=ENGINE)
+    half = onnx.ModelProto()
+    half.CopyFrom(proto)
+    for weights in half.graph.initializer:
+        weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights).astype(np.float16), weights.name))
+    for value in (*half.graph.input, *half.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    precisions: tuple[Precision, ...] = ("float32", "model")
+    for precision in precisions:
+        for baseline in (reference.astype(np.float16), x.astype(np.float16)):
+            found = oi.deeplift(half, x.astype(np.float16), target=1, baseline=baseline, precision=precision)
+            expected = wide.values if baseline[0, 0, 0, 0] != np.float16(x[0, 0, 0, 0]) else 0 * x
+            np.testing.assert_allclose(found.values, expected, atol=0.05 * np.abs(wide.values).max())
 
 
 def test_saturated_quantisers_rectify() -> None:

@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 
 import onnx_inspect as oi
 from onnx_inspect import memory
-from onnx_inspect.engine import Engine, _probe
+from onnx_inspect.engine import Engine
 from onnx_inspect.errors import DeviceError, InputError, ModelError, ResultError
+from onnx_inspect.providers import probe
 
 from . import nets
 
@@ -20,7 +21,7 @@ X = nets.images(5)
 
 
 def test_the_probe_is_one_identity_node() -> None:
-    proto = onnx.ModelProto.FromString(_probe())
+    proto = onnx.ModelProto.FromString(probe())
     onnx.checker.check_model(proto, full_check=True)
     assert [n.op_type for n in proto.graph.node] == ["Identity"]
 

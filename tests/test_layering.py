@@ -41,6 +41,7 @@ STOREYS = [
     {"relevance.table"},
     {"relevance.upstream"},
     {"relevance"},
+    {"providers"},
     {"engine", "scores"},
     {"preprocess"},
     {"guess", "labels"},
@@ -59,8 +60,8 @@ STOREYS = [
     {"__main__", ""},
 ]
 HEIGHT = {name: i for i, names in enumerate(STOREYS) for name in names}
-DOORS = {"onnxruntime": {"engine"}, "cv2": {"image"}, "click": {"cli", "commands"}, "rich": {"commands"}}
-HEAVY = "numpy onnx onnx_ir cv2 sklearn scipy onnxruntime rich google.protobuf".split()
+DOORS = {"onnxruntime": {"engine", "providers"}, "cv2": {"image"}, "click": {"cli", "commands"}, "rich": {"commands"}}
+HEAVY = "numpy onnx onnx_ir cv2 sklearn skimage scipy onnxruntime rich google.protobuf".split()
 
 
 def module(path: Path) -> str:

@@ -215,10 +215,11 @@ SCALE = 1 + weights(6)
 
 def test_the_first_layer_has_a_rule_of_its_own() -> None:
     """The flat rule in the first layer and zplus in the second, literally."""
-    row = r(21, "h = Conv (x, W)  g = Relu (h)  k = Conv (g, V)  y = Flatten (k)", x=f(1, 5, 1, 1),
+    row = r(21, "h = Conv (x, W)  g = Relu (h)  k = Conv (g, V)  y = Flatten (k)", x=weights(1, 5, 1, 1, seed=8),
             W=weights(6, 5, 1, 1), V=np.abs(weights(3, 6, 1, 1)))  # fmt: skip
     x, w, v = (floats(row, name).reshape(shape) for name, shape in (("x", 5), ("W", (6, 5)), ("V", (3, 6))))
     g = np.maximum(w @ x, 0)
+    assert g.any()
     given = np.array([0.0, 1.0, 0.0])
     expected = literal("flat", w, x, np.zeros(6), literal("zplus", v, g, np.zeros(3), given))
     found = oi.lrp(row.proto(), row.feeds(), target=1, preset="zennit", engine=ENGINE)
@@ -313,7 +314,8 @@ CONSTANTS = {"Root": ONE * 1.4142135, "One": ONE, "Half": ONE / 2, "Three": ONE 
 )
 def test_activations_pass_however_they_are_written(body: str) -> None:
     used = {k: v.astype(np.float32) for k, v in CONSTANTS.items() if f"{k})" in body or f"{k}," in body}
-    row = r(24 if "Swish (" in body and "Hard" not in body else 21, body, x=f(4, 5), **used)
+    version = 24 if "Swish (" in body and "Hard" not in body else 21
+    row = r(version, f"x = MatMul (z, Eye)  {body}", z=f(4, 5), Eye=np.eye(5, dtype=np.float32), **used)
     given = weights(4, 5)
     np.testing.assert_allclose(relevance(row, How(), given), given, rtol=1e-5)
 
@@ -484,6 +486,16 @@ def test_merging_changes_no_number(name: str) -> None:
     before, after = (ENGINE.run(m, row.feeds(), ["y"])["y"] for m in (model, merged))
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
     assert merge_batchnorm(model, ["h", "a", "t"]) is model or "n" in merged.values
+
+
+def test_what_is_asked_for_is_not_merged_away() -> None:
+    body = f"h = Conv (x, W)  {NORM.format('h')}  g = Relu (n)  y = ReduceMean <keepdims = 0> (g, Axes)"
+    row = r(21, body, x=f(2, 3, 6, 6), W=weights(4, 3, 2, 2), Axes=i(2, 3), **STATS)
+    result = oi.lrp(row.proto(), row.feeds(), target=1, wrt=["h"], engine=ENGINE)
+    assert result.values.shape == (2, 4, 5, 5)
+    at_x = oi.lrp(row.proto(), row.feeds(), target=1, composite="epsilon", engine=ENGINE)
+    alone = oi.lrp(row.proto(), row.feeds(), target=1, composite="epsilon", preset="captum", engine=ENGINE)
+    np.testing.assert_allclose(alone.values, at_x.values, rtol=1e-2, atol=1e-4 * np.abs(at_x.values).max())
 
 
 def test_batch_normalisation_alone() -> None:

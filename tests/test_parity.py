@@ -38,7 +38,7 @@ WITHOUT = {
     **dict.fromkeys([("fgsm", ""), ("pgd", ""), ("minimal_perturbation", "")], "test_adversarial.py"),
     **dict.fromkeys([("reciprocam", ""), ("smooth_gradcam_plusplus", "")], "test_cam.py"),
     **dict.fromkeys([("scorecam", ""), ("scorecam", "torchcam"), ("guided_gradcam", "")], "test_cam.py"),
-    **dict.fromkeys([("guided_backprop", ""), ("deconvnet", "")], "test_backprop.py"),
+    **dict.fromkeys([("guided_backprop", ""), ("deconvnet", ""), ("deconvnet", "pgc")], "test_backprop.py"),
     ("excitation_backprop", ""): "test_lrp.py",
     ("permutation", ""): "test_features.py",
     ("localize", ""): "test_localize.py",

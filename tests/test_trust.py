@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_inspect as oi
+from onnx_inspect.comparison import explain, sheet
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, ResultError
-from onnx_inspect.comparison import explain, sheet
 from onnx_inspect.methods.sanity import rank_correlation, shuffled, ssim, weighted
 from onnx_inspect.resources import bundled
 from onnx_inspect.trust.faithfulness import impute

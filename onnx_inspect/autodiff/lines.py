@@ -145,7 +145,7 @@ def absolute(pair: Pair, dy: ir.Value) -> Cotangents:
     """Y = Σ |X|: the rescale rule of |X|."""
     op, (x, reference) = pair.op, pair.inputs(0)
     step = x - reference
-    apart = op.GreaterOrEqual(op.Abs(step), EQUAL)
+    apart = op.Greater(op.Abs(step), EQUAL)
     m = op.Where(apart, (op.Abs(x) - op.Abs(reference)) / op.Where(apart, step, 1), op.Sign(x))
     return as_list(RULES["ReduceSum"](op, pair.node, dy))[0] * m
 
@@ -163,7 +163,7 @@ def winner(pair: Pair, dy: ir.Value, *_: ir.Value | None) -> Cotangents:
         if first is not None and second is not None and same is not None:
             x, reference = pair.inputs(i)
             step = x - reference
-            apart = op.GreaterOrEqual(op.Abs(step), EQUAL)
+            apart = op.Greater(op.Abs(step), EQUAL)
             found[i] = op.Where(apart, (first + second) / op.Where(apart, step, 1), same)
     return found
 
@@ -176,7 +176,7 @@ def where(pair: Pair, dy: ir.Value) -> Cotangents:
         return pair.gradient(dy)
     switched = op.Xor(condition, before)
     steps = {i: pair.inputs(i)[0] - pair.inputs(i)[1] for i in pair.moving if i}
-    apart = {i: op.GreaterOrEqual(op.Abs(step), EQUAL) for i, step in steps.items()}
+    apart = {i: op.Greater(op.Abs(step), EQUAL) for i, step in steps.items()}
     if not apart:
         return pair.gradient(dy)
     count = op.Max(op.Sum(*(op.mask(a, dy) for a in apart.values())), 1.0)

@@ -114,7 +114,7 @@ def rescale(pair: Pair, dy: ir.Value, *, near: float = EQUAL, relative: bool = F
     step, limit = x - reference, op.const(near, x.dtype)
     if relative:
         limit = op.Max(op.Min(op.Abs(x), op.Abs(reference)) * near, EQUAL)
-    apart = op.GreaterOrEqual(op.Abs(step), limit)  # false for the difference of infinities
+    apart = op.Greater(op.Abs(step), limit)  # false for the difference of infinities
     m = (y - other) / op.Where(apart, step, 1)
     gradient = pair.gradient(dy) if near == EQUAL else pair.halfway(dy)
     return pair.only(i, op.Where(apart, pair.sum_to(dy * m, i), gradient[i]))

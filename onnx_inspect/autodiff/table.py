@@ -32,8 +32,8 @@ INTEGERS: set[str] = set()
 FLAT: dict[str, tuple[int, ...]] = {}
 _registered = 0
 _OTHERWISE = (
-    "choose a layer behind this node; or take a method that needs no gradients: occlusion, feature_ablation, rise, lime, "
-    "kernel_shap or shapley_value_sampling (`onnx-inspect doctor MODEL` lists those that fit)."
+    "choose a layer behind this node; or take a method that needs no gradients: occlusion, feature_ablation, rise, "
+    "lime, kernel_shap or shapley_value_sampling (`onnx-inspect doctor MODEL` lists those that fit)."
 )
 
 

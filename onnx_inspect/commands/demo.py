@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def run(engine: Engine, folder: Path, quiet: bool = False) -> dict[str, dict[str
     from ..methods import cam, gradients, perturbation
     from ..resources import bundled
 
-    functions = {
+    functions: dict[str, Callable[..., Attribution]] = {
         "gradcam": cam.gradcam,
         "cam": cam.cam,
         "saliency": gradients.saliency,

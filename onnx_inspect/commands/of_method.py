@@ -47,7 +47,9 @@ def _own_options(method: Method) -> Iterator[Callable[[Any], Any]]:
     for name, parameter in inspect.signature(method).parameters.items():
         if name not in _SHARED:
             word = _NAMES.get(name, name)
-            yield click.option("--" + word.replace("_", "-"), word, help=docs[name], **_type(hints[name], parameter.default))
+            yield click.option(
+                "--" + word.replace("_", "-"), word, help=docs[name], **_type(hints[name], parameter.default)
+            )
 
 
 def _output_options() -> Iterator[Callable[[Any], Any]]:

@@ -71,7 +71,7 @@ engine = _apply(
         click.option(
             "--max-memory",
             metavar="SIZE",
-            help="What a run may take, as 4GB, 500MB or 2GiB: fewer samples go into it [default: half of what is free].",
+            help="What a run may take, as 4GB or 500MB: fewer samples go into it [default: half of what is free].",
         ),
         click.option("-v", "--verbose", is_flag=True, help="Let onnxruntime speak on stderr."),
     ]

@@ -77,7 +77,11 @@ class View:
     def _inputs(self, x: Array) -> Feeds:
         name = self.job.input.name
         kind = self.job.feeds[name].dtype
-        return {name: channels_back(x if kind.kind == "f" else np.rint(x), input_layout(self.job)).astype(kind)}
+        return {
+            name: channels_back(x if kind.kind == "f" else np.rint(x), self.job.layout(self.job.input.name)).astype(
+                kind
+            )
+        }
 
     def _collect(self, sweep: Any, count: int) -> Array:
         scores = np.zeros((self.job.n, count), self.S.dtype)
@@ -138,7 +142,7 @@ def mapped(
     and so is their mean.
     """
     known(fuse, Fuse, "fuse")
-    x, letters = channels_first(job.feeds[job.input.name], input_layout(job)), input_layout(job) or ""
+    x, letters = channels_first(job.feeds[job.input.name], job.layout(job.input.name)), job.layout(job.input.name) or ""
     variants = [(flip, scale) for flip in ((False, True) if flips else (False,)) for scale in (scales or (1.0,))]
     if flips and "W" not in letters:
         raise InputError(f"'{job.input.name}' has no width that could be mirrored (--flips).")
@@ -161,7 +165,9 @@ def _run(job: Job, at: Sequence[Layer], x: Array, gradients: bool, clean: bool) 
     if not clean:  # the class stays what it is for the clean photo
         classes = job.explained(job.clean)
         target = target if None in classes else Index(tuple(c for c in classes if c is not None), job.score)
-    feeds = job.feeds if clean else job.feeds | {name: np.ascontiguousarray(channels_back(x, input_layout(job)))}
+    feeds = (
+        job.feeds if clean else job.feeds | {name: np.ascontiguousarray(channels_back(x, job.layout(job.input.name)))}
+    )
     tensors = list(dict.fromkeys(one.tensor for one in at))
     if gradients:
         return job.gradients(tensors, feeds=feeds, target=target)
@@ -228,11 +234,6 @@ def known(value: str, kind: Any, option: str) -> None:
         raise InputError(f"There is no {option} '{value}': choose from {words}.")
 
 
-def input_layout(job: Job) -> str | None:
-    """What the axes of the picture mean: the graph knows of a sequence what may look like a picture without colours."""
-    return job.model.layouts.get(job.model.values[job.input.name]) or job.layout(job.input.name)
-
-
 def maps_at(job: Job, layer: Layers) -> list[Layer]:
     """The layers with these names, all of them maps.
 
@@ -246,7 +247,7 @@ def maps_at(job: Job, layer: Layers) -> list[Layer]:
 
 
 def _checked(job: Job, at: Layer) -> Layer:
-    letters, seen = at.layout or "", input_layout(job) or "NCHW"
+    letters, seen = at.layout or "", job.layout(job.input.name) or "NCHW"
     if "C" not in letters or len(letters) != len(seen):
         extent = {3: "length", 4: "height and width"}.get(len(seen), "extent")
         raise LayerError(

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..target import TargetLike
 from .backprop import guided_rules
 from .cam import gradcam_formula
-from .cam_common import Array, Fuse, Layers, input_layout, known, mapped, maps_at, resized, together
+from .cam_common import Array, Fuse, Layers, known, mapped, maps_at, resized, together
 from .inputs import Input, ModelLike, channels_back, channels_first
 from .job import SCORE, How, Job
 from .registry import method
@@ -61,7 +61,7 @@ def guided_gradcam(
     known(preset, Preset, "preset")
     job = Job(model, x, target, **how)
     name, at = job.input.name, maps_at(job, layer)
-    layout = input_layout(job)
+    layout = job.layout(job.input.name)
     coarse, _ = mapped(job, at, gradcam_formula, fuse=fuse)
     found = job.gradients([name], guided_rules(clip=not preset))
     guided = channels_first(found[f"gradient.{name}"], layout)
@@ -98,7 +98,7 @@ def fullgrad(
     """
     known(rescale, Rescale, "rescale")
     job = Job(model, x, target, **how)
-    name, layout = job.input.name, input_layout(job)
+    name, layout = job.input.name, job.layout(job.input.name)
     if layout is None or "C" not in layout:
         raise InputError(f"fullgrad needs a picture as input, with channels and positions: '{name}' has none.")
     size = channels_first(job.feeds[name], layout).shape[2:]
@@ -128,7 +128,7 @@ def full_gradients(job: Job) -> Iterator[tuple[int, str | None, Array]]:
     for i, _, found in sweep:
         for tensor in tensors:
             factor = found[tensor] if tensor in inputs else biases[tensor]
-            letters = input_layout(job) if tensor == job.input.name else job.layout(tensor)
+            letters = job.layout(tensor)
             yield i, letters, (factor * found[f"gradient.{tensor}"])[0]
 
 

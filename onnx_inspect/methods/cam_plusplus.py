@@ -8,9 +8,9 @@ from typing import Literal, Unpack
 import numpy as np
 
 from ..attribution import Attribution
-from ..errors import InputError
 from ..target import TargetLike
 from .cam_common import Array, Fuse, Layers, View, explain, in_rows, known
+from .features import positive
 from .inputs import Input, ModelLike, channels_first
 from .job import How, Job, draws
 from .registry import method
@@ -128,8 +128,7 @@ def smooth_gradcam_plusplus(
     Example:
         >>> smooth_gradcam_plusplus("model.onnx", "cat.jpg", samples=50).save("cat")
     """
-    if samples < 1:
-        raise InputError(f"{samples} noisy copies have no mean: take at least 1 (--samples).")
+    positive("samples", samples)
     job = Job(model, x, target, **how)
     params = {"samples": samples, "noise": noise, "seed": seed}
     return explain(

@@ -152,7 +152,7 @@ def _contrasted(job: Job, tensors: Sequence[str], inputs: Sequence[str], preset:
 
 def _delta(values: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     """How far the attributions of each sample miss the sum S(x) - S(x')."""
-    delta = found[OTHER].astype(np.float64) - found[SCORE]
+    delta: NDArray[np.float64] = found[OTHER].astype(np.float64) - found[SCORE]
     for name, v in values.items():
         if len(delta) not in (1, len(v)):
             raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")

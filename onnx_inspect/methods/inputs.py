@@ -66,6 +66,8 @@ def _of_arrays(
     try:
         if preprocessing is None:
             preprocessing = guess_preprocessing(model)[0]
+            if array.ndim == 3 and preprocessing.source.startswith("guess"):
+                return None, [None] * len(array), []  # a sequence, rather than grey pictures
             notes.append(
                 "the input came as an array, as the model takes it; pictures of it, and what is grey, assume "
                 f"{preprocessing.describe()} (preprocessing=)"

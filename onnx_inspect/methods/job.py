@@ -139,10 +139,11 @@ class Job(Runs):
 
     def layout(self, tensor: str) -> str | None:
         """What the axes of a tensor mean, a letter each, None where nobody knows."""
-        if tensor == self.input.name and self.preprocessing is not None:
-            return self.preprocessing.layout
         value = self.model.values.get(tensor)
-        return None if value is None else self.model.layouts.get(value)
+        known = None if value is None else self.model.layouts.get(value)
+        if known is None and tensor == self.input.name and self.preprocessing is not None:
+            return self.preprocessing.layout
+        return known
 
     # The result.
 
@@ -192,6 +193,8 @@ class Job(Runs):
         explained = [by_index[i].get(c) if c is not None else None for i, c in enumerate(self.explained(found))]
         given = np.array([e.score if e is not None else np.nan for e in explained])
         heat = values if heat is None else heat
+        self.notes += [note for note in self.engine.notes if note not in self.notes]
+        self.engine.notes.clear()
         result = kind(
             method=method,
             values=values,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from ..attribution import Attribution
 from ..errors import InputError
@@ -29,7 +31,13 @@ def method(*needs: Need, explains: bool = True) -> Callable[[F], F]:
         explains: the result is a map of what speaks for the target, which can be compared with others.
     """
 
-    def register(function: F) -> F:
+    def register(given: F) -> F:
+        @functools.wraps(given)
+        def checked(*args: Any, **how: Any) -> Attribution:
+            _check(given, how)
+            return given(*args, **how)
+
+        function = cast(F, checked)
         METHODS[function.__name__] = function
         NEEDS[function.__name__] = needs
         if explains:
@@ -37,6 +45,15 @@ def method(*needs: Need, explains: bool = True) -> Callable[[F], F]:
         return function
 
     return register
+
+
+def _check(function: Callable[..., Attribution], given: dict[str, Any]) -> None:
+    """Refuse words that are none of those that a parameter takes: a reference that is misspelt is no reference."""
+    parameters = inspect.signature(function).parameters
+    for name, hint in get_type_hints(function).items():
+        if get_origin(hint) is Literal and name in parameters and given.get(name, "") not in ("", *get_args(hint)):
+            words = ", ".join(repr(w) for w in get_args(hint) if w)
+            raise InputError(f"There is no {name} {given[name]!r}: choose from {words}.")
 
 
 def every() -> dict[str, Callable[..., Attribution]]:

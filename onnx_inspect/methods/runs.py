@@ -166,17 +166,19 @@ class Runs:
         """
         advance = self.progress(name, self.n * count) if self.progress is not None else lambda n: None
         run = run or (lambda feeds, target: self.forward([], target, feeds | target.feeds(self._count(feeds))))
-        size = self.engine.batch
         for i, target in enumerate(self.fixed):
-            for start in range(0, count, size):
+            start, size = 0, self.engine.fits(self.model, self.copies(i, 1))
+            while start < count:
                 which = np.arange(start, min(start + size, count))
                 found = run(self.copies(i, len(which)) | dict(vary(i, which)), target)
                 if any(len(v) != len(which) for v in found.values()):
                     raise InputError("Samples do not stay apart in this model: let each run alone (--batch 1).")
                 yield i, which, found
                 advance(len(which))
+                start, size = start + len(which), self._fits
 
     def _run(self, model: Model, wanted: list[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        self._fits = self.engine.fits(model, feeds, wanted)  # a gradient takes more than a forward pass
         found = self.engine.run(model, feeds, wanted)
         for name in wanted:
             self._finite(found[name], name)

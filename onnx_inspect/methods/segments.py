@@ -128,11 +128,8 @@ def measured(job: Job, worth: Worth) -> dict[str, NDArray[Any]]:
 
 
 def is_picture(job: Job) -> bool:
-    """True if the main input shows a picture; an array (N, a, b) is taken for a sequence, unless somebody says more."""
-    photo, how = job.photos[0], job.preprocessing
-    if photo is None or how is None:
-        return False
-    return job.feeds[job.input.name].ndim == 4 or photo.path is not None or not how.source.startswith("guess")
+    """True if the main input shows a picture."""
+    return job.photos[0] is not None and job.preprocessing is not None
 
 
 def covered(job: Job) -> list[str]:

@@ -66,6 +66,7 @@ GRADIENTS = [
     Row("guided-backprop-unit", "captum.NeuronGuidedBackprop", "guided_backprop", RELUS, target=UNIT),
     Row("guided-backprop-zennit", "zennit.GuidedBackprop", "guided_backprop", (*RELUS, "mobilenet"),
         {"preset": "zennit"}),
+    Row("guided-backprop-pgc", "pgc.GuidedBackprop", "guided_backprop", IMAGES, {"preset": "pgc"}),
     Row("deconvnet", "captum.Deconvolution", "deconvnet", (*RELUS, "mobilenet"), {"preset": "captum"}),
     Row("deconvnet-unit", "captum.NeuronDeconvolution", "deconvnet", RELUS, target=UNIT),
     Row("deconvnet-zennit", "zennit.DeconvNet", "deconvnet", (*RELUS, "mobilenet"), {"preset": "zennit"}),
@@ -209,7 +210,11 @@ ADVERSARIAL = [
 ]  # fmt: skip
 
 FAMILIES = {
-    "gradients": GRADIENTS, "paths": PATHS, "cams": CAMS, "relevance": RELEVANCE, "perturbation": PERTURBATION,
+    "gradients": GRADIENTS,
+    "paths": PATHS,
+    "cams": CAMS,
+    "relevance": RELEVANCE,
+    "perturbation": PERTURBATION,
     "adversarial": ADVERSARIAL,
 }
 ROWS = [row for rows in FAMILIES.values() for row in rows]
