@@ -440,7 +440,7 @@ def example(name: str, seed: int) -> Case:
 
 
 def segments(name: str, shape: tuple[int, ...], cells: int) -> Tensor:
-    """A grid of features: over the positions of a picture or signal, over the steps of a sequence, else over numbers."""
+    """A grid of features: over the positions of a picture or signal, the steps of a sequence, else over numbers."""
     axes = {3: (1, 2), 2: (0,) if name == "lstm" else (1,), 1: (0,)}[len(shape)]
     found = torch.zeros((1, *shape), dtype=torch.long)
     for axis in axes:

@@ -77,11 +77,7 @@ class View:
     def _inputs(self, x: Array) -> Feeds:
         name = self.job.input.name
         kind = self.job.feeds[name].dtype
-        return {
-            name: channels_back(x if kind.kind == "f" else np.rint(x), self.job.layout(self.job.input.name)).astype(
-                kind
-            )
-        }
+        return {name: channels_back(x if kind.kind == "f" else np.rint(x), self.job.layout(name)).astype(kind)}
 
     def _collect(self, sweep: Any, count: int) -> Array:
         scores = np.zeros((self.job.n, count), self.S.dtype)
@@ -165,9 +161,7 @@ def _run(job: Job, at: Sequence[Layer], x: Array, gradients: bool, clean: bool) 
     if not clean:  # the class stays what it is for the clean photo
         classes = job.explained(job.clean)
         target = target if None in classes else Index(tuple(c for c in classes if c is not None), job.score)
-    feeds = (
-        job.feeds if clean else job.feeds | {name: np.ascontiguousarray(channels_back(x, job.layout(job.input.name)))}
-    )
+    feeds = job.feeds if clean else job.feeds | {name: np.ascontiguousarray(channels_back(x, job.layout(name)))}
     tensors = list(dict.fromkeys(one.tensor for one in at))
     if gradients:
         return job.gradients(tensors, feeds=feeds, target=target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -32,8 +33,10 @@ class Sanity(Attribution):
 
         photo = self.photo(i)
         maps = [self.map(i), *(photo.geometry.to_photo(h) for h in self.extra["maps"][i])]
-        seen = photo.geometry.mask_in_photo()
-        tiles = [layout.fit(render.overlay(photo.pixels, m, signed=self.signed, seen=seen), 220, 330) for m in maps]
+        draw = partial(
+            render.overlay, signed=self.signed, percentile=self.percentile, seen=photo.geometry.mask_in_photo()
+        )
+        tiles = [layout.fit(draw(photo.pixels, m), 220, 330) for m in maps]
         names = ["intact", *(str(stage) for stage in self.params["stages"])]
         numbers = [
             "",
@@ -127,7 +130,7 @@ def sanity(
     job.notes.extend(n for n in intact.notes if n not in job.notes)
     return job.attribution(  # type: ignore[no-any-return]
         "sanity",
-        intact.values,
+        intact.tensors or intact.values,
         job.clean,
         heat=intact.heat,
         kind=Sanity,

@@ -140,6 +140,7 @@ COMPOSITES = [
     ("epsilon_gamma_box", "EpsilonGammaBox", MAPS, {"low": (-8.0,), "high": (8.0,)}, {"low": -8.0, "high": 8.0}),
 ]
 RELEVANCE = [
+    # Not resnet: with an epsilon of 1e-9, rounding decides what relevance a sum near 0 passes on.
     Row("lrp-captum", "captum.LRP", "lrp", ("vgg", "cnn1d", "mlp"), {"preset": "captum"}),
     Row("lrp-captum-layer", "captum.LayerLRP", "lrp", ("cnn1d",), {**EARLY, "preset": "captum"}),
     *(
