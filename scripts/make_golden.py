@@ -485,11 +485,12 @@ def run(row: Row, case: Case) -> Arrays:
 
 
 def apart(a: Arrays, b: Arrays, sign: bool) -> float:
-    """The largest difference, relative to the largest value; `measures` are held to the size of the attributions."""
-    size = max(float(np.abs(v).max()) for v in a.values())
-    if not size or not all(np.isfinite(v).all() for v in [*a.values(), *b.values()]):
+    """The largest difference, relative to the largest attribution; of measures, which are sums of them, to their sum."""
+    maps = [np.abs(v) for k, v in a.items() if not k.startswith("measures.")]
+    largest, whole = max(float(v.max()) for v in maps), max(float(v.sum()) for v in maps)
+    if not largest or not all(np.isfinite(v).all() for v in [*a.values(), *b.values()]):
         return np.inf
-    return max(difference(a[k], b[k], sign) for k in a) / size
+    return max(difference(a[k], b[k], sign) / (whole if k.startswith("measures.") else largest) for k in a)
 
 
 def difference(a: NDArray[Any], b: NDArray[Any], sign: bool) -> float:

@@ -113,10 +113,12 @@ def sanity(
     x = x if job.preprocessing is not None and not isinstance(x, np.ndarray | dict) else job.feeds
     intact = function(job.model, x, fixed, **given)
     advance = job.progress("sanity", len(ends)) if job.progress is not None else lambda n: None
+    readable = {layer.tensor: layer.name for layer in job.model.layers}
     maps, names = [], []
     for end in ends:
         chosen = layers[end - 1 : end] if independent else layers[:end]
-        names.append(f"{label(chosen[-1])}" if independent else f"down to {label(chosen[-1])}")
+        last = readable.get(chosen[-1].outputs[0].name or "", label(chosen[-1]))
+        names.append(last if independent else f"down to {last}")
         maps.append(function(shuffled(job.model, chosen, seed), x, fixed, **given).heat)
         advance(1)
     alike = {
