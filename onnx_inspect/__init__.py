@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from .rewrite import cut, expose
     from .target import gradient
     from .trust.boxes import energy_in_box, pointing_game
-    from .trust.faithfulness import average_drop, deletion, infidelity, insertion, max_sensitivity, road
+    from .trust.faithfulness import average_drop, deletion, insertion
+    from .trust.infidelity import infidelity, max_sensitivity
+    from .trust.road import road
 
 # Where each public name lives: importing the package imports none of them (a command line must start quickly).
 _HOMES = {
@@ -92,7 +94,7 @@ _HOMES = {
     "guided_gradcam": "methods.cam_guided",
     "guided_ig": "methods.paths_image",
     "hirescam": "methods.cam_gradients",
-    "infidelity": "trust.faithfulness",
+    "infidelity": "trust.infidelity",
     "input_x_gradient": "methods.gradients",
     "insertion": "trust.faithfulness",
     "integrated_gradients": "methods.paths",
@@ -102,7 +104,7 @@ _HOMES = {
     "load": "model",
     "localize": "methods.localize",
     "lrp": "methods.relevance",
-    "max_sensitivity": "trust.faithfulness",
+    "max_sensitivity": "trust.infidelity",
     "minimal_perturbation": "methods.adversarial",
     "occlusion": "methods.perturbation",
     "permutation": "methods.features",
@@ -110,7 +112,7 @@ _HOMES = {
     "pointing_game": "trust.boxes",
     "reciprocam": "methods.cam_masks",
     "rise": "methods.surrogates",
-    "road": "trust.faithfulness",
+    "road": "trust.road",
     "rule": "autodiff.table",
     "saliency": "methods.gradients",
     "sanity": "methods.sanity",

@@ -119,8 +119,20 @@ class Attribution:
         return found
 
     def map(self, i: int = 0) -> NDArray[np.float32]:
-        """The map of a sample in the coordinates of its photo, (H, W); 0 where the model did not see the photo."""
-        return self.photo(i).geometry.to_photo(self.heat[i])
+        """The map of a sample in the coordinates of its photo, (H, W); 0 where the model did not see the photo.
+
+        Raises:
+            ResultError: the sample is no picture, or the values have no height and width.
+        """
+        photo = self.photo(i)
+        if not self.drawable:
+            raise ResultError(f"Values {self.values.shape[1:]} are no map to draw on the picture: use the values.")
+        return photo.geometry.to_photo(self.heat[i])
+
+    @property
+    def drawable(self) -> bool:
+        """True if there is a map of height and width."""
+        return self.heat.ndim == 3
 
     def overlay(self, i: int = 0) -> NDArray[np.uint8]:
         """The map over the photo, (H, W, 3) RGB."""
@@ -165,7 +177,7 @@ class Attribution:
     def arrays(self, i: int) -> dict[str, NDArray[Any]]:
         """What the npz of a sample holds."""
         found = {"values": self.values[i], "heat": self.heat[i], "score": np.asarray(self.scores[i])}
-        if self.photos[i] is not None:
+        if self.photos[i] is not None and self.drawable:
             found["map"] = self.map(i)
         found |= {f"values.{k}": v[i] for k, v in self.tensors.items() if len(self.tensors) > 1}
         return found | {k: v[i] for k, v in self.extra.items()}
@@ -191,6 +203,7 @@ class Attribution:
             "target": self.target,
             "layer": self.layer or None,
             "tensor": self.tensor or None,
+            "attributed": list(self.tensors),
             "model": self.model,
             "preprocessing": self.preprocessing.to_json() if self.preprocessing is not None else None,
             "provider": self.provider,
@@ -236,14 +249,14 @@ class Attribution:
     def write(self, pictures: Sequence[Path], *, panel: bool = False, npz: bool = False) -> list[dict[str, Path]]:
         """Write the files of every sample, given the name of each picture; says which were written.
 
-        A sample that is no picture gets an npz instead of one.
+        What cannot be drawn gets an npz instead of a picture.
         """
         from . import image
 
         written: list[dict[str, Path]] = []
         for i, picture in enumerate(pictures):
             made: dict[str, Path] = {}
-            if self.photos[i] is not None:
+            if self.photos[i] is not None and self.drawable:
                 made["picture"] = picture
                 image.write(picture, self.overlay(i))
                 if panel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -15,7 +16,9 @@ from .methods.inputs import Input, ModelLike
 from .methods.job import How, Job
 from .methods.registry import EXPLANATIONS, every, find
 from .target import TargetLike
-from .trust.faithfulness import average_drop, deletion, infidelity, insertion, max_sensitivity, road
+from .trust.faithfulness import average_drop, deletion, insertion
+from .trust.infidelity import infidelity, max_sensitivity
+from .trust.road import road
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,25 +78,27 @@ def explain(
         target: as for a method; the class is that of the intact photo for all.
         methods: by name; short names are ig, ixg, gbp and shap; "all" for every one that fits the model.
         metrics: deletion, insertion, road, average_drop, infidelity, max_sensitivity.
-        options: arguments of single methods, by name.
+        options: arguments of single methods, by their names.
         how: as for a method.
 
     Returns:
         One entry per method, in order.
 
     Raises:
-        InputError: no such method or metric.
+        InputError: no such method or metric, or options of a method that is none of them.
     """
     if unknown := [m for m in metrics if m not in METRICS]:
         raise InputError(f"There is no metric '{unknown[0]}': there are {', '.join(METRICS)}.")
     names = chosen(methods)
+    own = {SHORT.get(name, name): given for name, given in (options or {}).items()}
+    if unknown := sorted(set(own) - set(names)):
+        raise InputError(f"There are options for '{unknown[0]}', but the methods are {', '.join(names)}.")
     job = Job(model, x, target, **how)
-    fixed: Any = [c for c in job.explained(job.clean) if c is not None] or job.target
     given: Any = how | {"preprocessing": job.preprocessing, "labels": job.labels}
     progress = job.progress("methods", len(names)) if job.progress is not None else lambda n: None
     found = []
     for name in names:
-        found.append(_one(job, x, fixed, name, metrics, given, (options or {}).get(name, {})))
+        found.append(_one(job, x, partial(find(name), **own.get(name, {})), name, metrics, given))
         progress(1)
     return found
 
@@ -112,18 +117,18 @@ def chosen(methods: Sequence[str]) -> list[str]:
 
 
 def _one(
-    job: Job, x: Input, target: Any, name: str, metrics: Sequence[str], how: Any, options: dict[str, Any]
+    job: Job, x: Input, method: Callable[..., Attribution], name: str, metrics: Sequence[str], how: Any
 ) -> Explained:
     start = time.perf_counter()
     try:
-        result = find(name)(job.model, x, target, **options, **how)
+        result = method(job.model, x, job.settled, **how)
     except InspectError as error:
         return Explained(name, reason=str(error))
     entry = Explained(name, result, time.perf_counter() - start)
     for metric in metrics:
         try:
             if metric == "max_sensitivity":
-                entry.measures[metric] = max_sensitivity(find(name), job.model, x, result, **options, **how)
+                entry.measures[metric] = max_sensitivity(method, job.model, x, result, **how)
             else:
                 entry.measures[metric] = METRICS[metric](job.model, x, result, **how)
         except InspectError as error:

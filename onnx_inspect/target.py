@@ -171,7 +171,7 @@ class Element(Target):
 
     def emit(self, op: Op, model: Model) -> ir.Value:
         """The sum of the elements."""
-        value = self._tensor(model)
+        value = self.tensor(model)
         if value.shape is None or len(value.shape) - 1 < len(self.index):
             raise TargetError(f"'{self.output}' has shape {model.spec(value).sizes()}: {self} has too many indices.")
         for axis, wanted in enumerate(self.index, start=1):
@@ -182,7 +182,8 @@ class Element(Target):
                 value = _take(op, value, axis, wanted)
         return _sum(op, value)
 
-    def _tensor(self, model: Model) -> ir.Value:
+    def tensor(self, model: Model) -> ir.Value:
+        """What they are elements of: the output, or what lies before its final activation."""
         value = model.value(self.output)
         before, activation = before_activation(value)
         alike = None not in (value.shape, before.shape) and len(before.shape or ()) == len(value.shape or ())

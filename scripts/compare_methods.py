@@ -34,16 +34,19 @@ MODELS = {
 }
 # Fewer samples than the defaults, so that the table is made in an hour on one core.
 FEWER: dict[str, dict[str, Any]] = {
-    "rise": dict(samples=1000),
+    "rise": dict(samples=500),
     "lime": dict(samples=300),
     "kernel_shap": dict(samples=300),
     "shapley_value_sampling": dict(samples=5),
     "smooth_gradcam_plusplus": dict(samples=10),
     "smoothgrad": dict(samples=20),
     "integrated_gradients": dict(steps=20),
+    "blur_ig": dict(steps=20),
+    "guided_ig": dict(steps=20),
+    "xrai": dict(steps=20),
 }
 SKIPPED = {"permutation": "samples meet"}
-STEPS = 20
+STEPS = 10
 
 
 def targets(model: oi.Model, how: oi.Preprocessing, played: list[Round], engine: oi.Engine) -> list[int]:

@@ -485,7 +485,7 @@ def run(row: Row, case: Case) -> Arrays:
 
 
 def apart(a: Arrays, b: Arrays, sign: bool) -> float:
-    """The largest difference, relative to the largest attribution; of measures, which are sums of them, to their sum."""
+    """The largest difference, relative to the largest attribution; of measures, which are sums, to their sum."""
     maps = [np.abs(v) for k, v in a.items() if not k.startswith("measures.")]
     largest, whole = max(float(v.max()) for v in maps), max(float(v.sum()) for v in maps)
     if not largest or not all(np.isfinite(v).all() for v in [*a.values(), *b.values()]):

@@ -15,7 +15,7 @@ from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, LayerError, TargetError
 from onnx_inspect.methods.cam_common import resized
 from onnx_inspect.methods.cam_guided import full_gradients
-from onnx_inspect.methods.job import Job
+from onnx_inspect.methods.job import Job, draws
 
 from . import nets
 
@@ -288,20 +288,49 @@ def test_layers_are_fused_at_the_largest_size(name: str, fuse: str, model: oi.Mo
 
 
 def test_gradcam_of_pytorch_grad_cam(model: oi.Model) -> None:
-    """Scaled, resized, averaged and scaled again; captum's has no ReLU."""
+    """Scaled, resized, fused and scaled again; captum's has no ReLU."""
 
     def scaled(one: np.ndarray) -> np.ndarray:
         return (one - one.min()) / (one.max() - one.min() + 1e-7)
 
     raw = [call("gradcam", model, X, target=TARGET, layer=one).values for one in (EARLY, LAST)]
-    means = [np.mean([image.resize(scaled(m[n]), (12, 12), "linear") for m in raw], axis=0) for n in range(3)]
-    both = call("gradcam", model, X, target=TARGET, layer=[EARLY, LAST], preset="pgc")
-    np.testing.assert_allclose(both.values, [scaled(m) for m in means], atol=1e-5)
+    for fuse in ("mean", "max"):
+        fused = [
+            getattr(np, fuse)([image.resize(scaled(m[n]), (12, 12), "linear") for m in raw], axis=0) for n in range(3)
+        ]
+        both = call("gradcam", model, X, target=TARGET, layer=[EARLY, LAST], preset="pgc", fuse=fuse)
+        np.testing.assert_allclose(both.values, [scaled(m) for m in fused], atol=1e-5)
     signed = call("gradcam", model, X, target=TARGET, layer=EARLY, signed=True)
     for preset in ("captum", "pgc"):
         same = call("gradcam", model, X, target=TARGET, layer=EARLY, preset=preset, signed=preset == "pgc")
         np.testing.assert_array_equal(same.values, signed.values)
         assert same.signed
+
+
+def test_maps_of_turned_pictures_are_refused() -> None:
+    proto = nets.classifier()
+    proto.graph.node[0].input[0] = "turned"
+    proto.graph.node.insert(0, helper.make_node("Transpose", ["image"], ["turned"], perm=[0, 1, 3, 2]))
+    with pytest.raises(LayerError, match="another order"):
+        call("gradcam", proto, X)
+
+
+def test_noise_stays_within_the_bytes() -> None:
+    """Noisy bytes are cut off at 0 and 255: they do not begin again at the other end."""
+    proto = nets.classifier()
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    proto.graph.node.insert(0, helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT))
+    proto.graph.node[1].input[0] = "floats"
+    x = np.repeat(np.array([0, 255], np.uint8), 216).reshape(1, 3, 12, 12)
+    noises = [rng.standard_normal((3, 12, 12)) for rng in draws(0, np.arange(4))]
+    copies = np.rint(x + 0.15 * 255 * np.array(noises)).clip(0, 255).astype(np.float32)
+    clean = oi.load(nets.classifier())
+    g = oi.saliency(clean, copies, TARGET, wrt=EARLY, signed=True, engine=ENGINE).values.astype(np.float64)
+    A, (g1, g2, g3) = nets.forward(x)["r1"][0], ((g**power).mean(axis=0) for power in (1, 2, 3))
+    a = g2 / (2 * g2 + A.sum(axis=(1, 2), keepdims=True) * g3 + 1e-6)
+    expected = relu(np.einsum("k,khw->hw", (a * relu(g1)).sum(axis=(1, 2)), A))
+    result = call("smooth_gradcam_plusplus", proto, x, target=TARGET, layer=EARLY, samples=4)
+    np.testing.assert_allclose(result.values[0], expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
 def test_resizing() -> None:

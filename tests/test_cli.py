@@ -171,6 +171,19 @@ def test_one_bad_photo_does_not_stop_the_rest(model: Path, photo: Path, tmp_path
     assert len(record["results"]) == 1
 
 
+def test_explain_goes_on_after_a_bad_photo(model: Path, photo: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(photo.read_bytes()[:200])
+    other = nets.photo(tmp_path, "other.png")
+    result = call("explain", model, photo, bad, other, "-o", tmp_path / "out", "--methods", "gradcam", "--json")
+    assert result.exit_code == 2
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["other.explain.png", "phötö 1.explain.png"]
+    record = json.loads(result.stdout)
+    assert ["error" in entry for entry in record] == [False, True, False]
+    lines = [line for line in result.stderr.splitlines() if line.startswith("note: layer")]
+    assert len(lines) == 1, "a note is said once, however many photos there are"
+
+
 def test_flags_reach_the_preprocessing(model: Path, photo: Path, tmp_path: Path) -> None:
     flags = ["--preset", "tf", "--color", "BGR", "--resize", "letterbox", "--pad-value", "7"]
     record = json.loads(call("gradcam", model, photo, "-o", tmp_path, "--json", *flags).stdout)["preprocessing"]

@@ -524,8 +524,27 @@ def test_states_and_shared_inputs() -> None:
     w = numpy_helper.to_array(proto.graph.initializer[0])[:, 1]
     np.testing.assert_allclose(one.tensors["k"], x["k"] * x["x"][0] / 2 * w, atol=1e-6)
     np.testing.assert_allclose(one.measures["delta"], 0, atol=1e-6)
-    with pytest.raises(InputError, match="'k' is one for all samples"):
-        oi.deeplift(proto, x, target=1, engine=ENGINE)
+    both = {"x": np.repeat(x["x"], 3, axis=0), "k": x["k"]}  # as many samples as k has numbers
+    for feeds in (x, both):
+        for method in (oi.lrp, oi.deeplift, oi.deep_shap):
+            with pytest.raises(InputError, match="'k' is one for all samples"):
+                method(proto, feeds, target=1, engine=ENGINE)
+    row = network(text.replace("float[6] k", "float[1, 6] k"), w2=(6, 3))
+    with pytest.raises(InputError, match="'k' is one for all samples: give it one baseline, not 2"):
+        given = {"x": drawn(2, 6), "k": drawn(2, 6)}
+        oi.deep_shap(row, {**x, "k": drawn(1, 6)}, target=1, baseline=given, wrt=["x"], engine=ENGINE)
+
+
+@pytest.mark.parametrize("method", ["deeplift", "deep_shap"])
+def test_what_is_not_attributed_to_stays(method: str) -> None:
+    """As it does in integrated gradients: the contributions of some inputs sum up as well, in any order of inputs."""
+    text = "(float[N, 6] x, float[4] k) => (float[N, 3] y) { m = MatMul (x, w) s = ReduceSum (k) y = Mul (m, s) }"
+    proto = network(text, w=(6, 3))
+    feeds = {"k": drawn(4), "x": drawn(2, 6)}
+    result = getattr(oi, method)(proto, feeds, target=[1, 2], wrt=["x"], engine=ENGINE)
+    w = numpy_helper.to_array(proto.graph.initializer[0])[:, [1, 2]].T
+    np.testing.assert_allclose(result.values, feeds["x"] * w * feeds["k"].sum(), atol=1e-6)
+    complete(result)
 
 
 def test_half_precision() -> None:
@@ -609,3 +628,17 @@ def test_a_target_that_does_not_depend_is_an_error() -> None:
     text = "(float[N, 6] x) => (float[N, 3] y, float[N, 6] z) { y = MatMul (x, w) z = Relu (x) }"
     with pytest.raises(TargetError, match="does not depend on 'z'"):
         oi.deeplift(network(text, w=(6, 3)), drawn(1, 6), target="y[0]", wrt=["z"], engine=ENGINE)
+
+
+def test_numbers_that_name_things_have_no_reference_of_their_own() -> None:
+    text = """(int64[N, 4] ids, float[N, 4] k) => (float[N, 3] y)
+        { e = Gather (w, ids) u = Unsqueeze (k, one) m = Mul (e, u) s = Flatten (m) y = MatMul (s, v) }"""
+    proto = network(text, w=(9, 2), v=(8, 3))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2]), "one"))
+    feeds: dict[str, Any] = {"ids": np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), "k": drawn(2, 4)}
+    with pytest.raises(TargetError, match="'e' does not depend on 'k', which alone differs"):
+        oi.deeplift(proto, feeds, target=0, wrt=["e"], engine=ENGINE)
+    baseline = {"ids": np.zeros((1, 4), np.int64), "k": feeds["k"]}
+    complete(oi.deeplift(proto, feeds, target=0, wrt=["e"], baseline=baseline, engine=ENGINE))
+    with pytest.raises(LayerError, match="'ids' holds INT64 numbers"):
+        oi.guided_ig(proto, feeds, target=0, engine=ENGINE)

@@ -169,6 +169,17 @@ def test_boxes_as_coco_has_them(tmp_path: Path, photo: Path, model: oi.Model) ->
     other = localize(model, photo, "cat", boxes=str(path), engine=ENGINE)
     assert len(other.known[0]) == 2
     assert any("category" in note for note in other.notes)
+    crowd = {"image_id": 7, "bbox": [0, 0, 30, 20], "category_id": 1, "iscrowd": 1}
+    path.write_text(json.dumps(coco(annotations=[*coco()["annotations"], crowd])), encoding="utf-8")
+    assert read_boxes(path) == {"photo.png": [((2, 3, 12, 8), "Hound"), ((20, 3, 24, 8.5), "dog")]}
+
+
+def test_an_umlaut_may_be_spelt_in_two_ways(tmp_path: Path, model: oi.Model) -> None:
+    one, two = ("L\u00f6we.png", "Lo\u0308we.png")
+    for photo, listed in ((one, two), (two, one)):
+        (tmp_path / "boxes.json").write_text(json.dumps({listed: [[1, 2, 9, 8]]}), encoding="utf-8")
+        result = localize(model, nets.photo(tmp_path, photo), boxes=str(tmp_path / "boxes.json"), engine=ENGINE)
+        np.testing.assert_array_equal(result.known[0], [(1, 2, 9, 8)])
 
 
 @pytest.mark.parametrize(

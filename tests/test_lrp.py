@@ -119,6 +119,49 @@ def test_dense_layers(rule: Any, form: str) -> None:
         np.testing.assert_allclose(found[n], literal(rule, w, x[n], b, given[n]), rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("rule", LAYER_RULES)
+@pytest.mark.parametrize("form", ["h = MatMul (x, V)  y = Add (B, h)", "V = Transpose (W) h = MatMul (x, V)  y = Add (h, B)"])
+def test_dense_layers_over_sequences_have_their_bias(rule: Any, form: str) -> None:
+    w, b, x, given = weights(5, 7), weights(5), f(2, 3, 7), weights(2, 3, 5, seed=3)
+    row = r(21, form, x=x, B=b, **({"W": w} if "Transpose" in form else {"V": w.T.copy()}))
+    box = {"x": tuple(np.full((1, 1, 1), end, np.float32) for end in (-3, 3))}
+    merged = merge_batchnorm(oi.load(row.proto()))
+    before, after = (ENGINE.run(m, {"x": x}, ["y"])["y"] for m in (oi.load(row.proto()), merged))
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    model = oi.vjp(merged, ["x"], ["y"], rules=Relevance(How(dense=rule, box=box)))  # type: ignore[arg-type]
+    found = ENGINE.run(model, {"x": x, "cotangent.y": given}, ["gradient.x"])["gradient.x"]
+    for at in np.ndindex(2, 3):
+        np.testing.assert_allclose(found[at], literal(rule, w, x[at], b, given[at]), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("rule", LAYER_RULES)
+def test_factors_of_a_gemm_belong_to_its_weights(rule: Any) -> None:
+    w, b, x = weights(5, 7), weights(5), f(1, 7)
+    row = r(21, "y = Gemm <transB = 1, alpha = -2.0, beta = -0.5> (x, W, B)", x=x, W=w, B=b)
+    found = relevance(row, How(dense=rule, box=BOX), given := weights(1, 5, seed=3))
+    np.testing.assert_allclose(found[0], literal(rule, -2 * w, x[0], -b / 2, given[0]), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("rule", ["flat", "zplus"])
+def test_an_einsum_may_have_any_number_of_factors(rule: Any) -> None:
+    """One only moves and is no first layer; of three, two stand for weights."""
+    w, v = weights(6, 5), weights(5, seed=1)
+    moved = r(21, 't = Einsum <equation = "nij->nji"> (x)  h = Flatten (t)  y = MatMul (h, W)', x=f(2, 2, 3), W=w)
+    plain = r(21, "t = Transpose <perm = [0, 2, 1]> (x)  h = Flatten (t)  y = MatMul (h, W)", **moved.arrays)
+    found, expected = (relevance(row, How(dense=rule, first="flat")) for row in (moved, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    three = r(21, 'y = Einsum <equation = "ni,ij,j->nj"> (x, W, V)', x=f(1, 6), W=w, V=v)
+    given = weights(1, 5, seed=9)
+    expected = literal("epsilon", (w * v).T, three.arrays["x"][0], 0 * v, given[0])
+    np.testing.assert_allclose(relevance(three, How(dense=rule), given)[0], expected, rtol=2e-3, atol=2e-4)
+
+
+def test_tables_with_other_bounds_have_other_names() -> None:
+    low = np.array([-3, -4, -5], np.float32)
+    names = {How(box={"x": (low.reshape(shape), low)}).name for shape in ((1, 3, 1, 1), (1, 1, 3, 1))}
+    assert len(names) == 2
+
+
 @pytest.mark.parametrize("rule", ["epsilon", "zplus", "gamma", "flat"])
 def test_quantised_layers(rule: Any) -> None:
     """As the layer of what the integers stand for, behind a quantiser that rounds nothing."""
@@ -398,6 +441,14 @@ def test_the_start_of_presets() -> None:
     np.testing.assert_allclose(captum.values, same.values, rtol=1e-2, atol=1e-4 * np.abs(same.values).max())
 
 
+def test_small_scores_hand_all_on() -> None:
+    """What keeps sums from 0 does not show in the start."""
+    row = r(21, "h = MatMul (x, W)  y = Sigmoid (h)", x=np.full((2, 5), 2, np.float32), W=np.full((5, 3), -1, np.float32))
+    result = oi.lrp(row.proto(), row.feeds(), target=1, score="output", preset="zennit", composite="epsilon", engine=ENGINE)
+    assert result.scores.max() < 1e-4
+    np.testing.assert_allclose(result.values.sum(axis=1), 1, atol=1e-5)
+
+
 def test_a_layer_in_the_middle() -> None:
     row = network("residual")
     middle = oi.lrp(row.proto(), row.feeds(), composite="epsilon_plus", wrt=["s"], engine=ENGINE)
@@ -470,6 +521,7 @@ MERGED = {
         f"v = Flatten (x)  h = Gemm <alpha = 2.0, beta = 3.0> (v, W, C)  {NORM.format('h')}  y = Relu (n)",
         {"W": weights(90, 4), "C": weights(4), **STATS}, 1,
     ),
+    "spread": ("h = Conv (x, W)  a = Mul (h, C)  n = Add (a, C)  y = Relu (n)", {"W": weights(1, 3, 2, 2), "C": COLUMN}, 0),
     "used twice": (
         f"h = Conv (x, W)  {NORM.format('h')}  y = Add (n, h)", {"W": weights(4, 3, 2, 2), **STATS}, 0,
     ),

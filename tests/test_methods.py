@@ -14,7 +14,7 @@ import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, LayerError, ResultError, TargetError
 from onnx_inspect.methods.perturbation import _spread, _starts
-from onnx_inspect.target import Top
+from onnx_inspect.target import Index, Top
 
 from . import nets
 
@@ -283,6 +283,57 @@ def test_activations_need_no_target() -> None:
 def test_misspelt_arguments_are_refused(model: oi.Model) -> None:
     with pytest.raises(TypeError, match="no argument 'enigne'"):
         oi.gradcam(model, X, enigne=ENGINE)  # type: ignore[call-arg]
+
+
+def test_a_target_brings_its_own_score() -> None:
+    """What is run again for changed photos explains the same score as the clean run."""
+    net = oi.load(nets.classifier(final="Softmax"))
+    for method, more in ((oi.occlusion, dict(window=4, stride=4)), (oi.gradcam, dict(flips=True)), (oi.sanity, {})):
+        own = method(net, X, Index(2, "output"), engine=ENGINE, **more)  # type: ignore[operator]
+        same = method(net, X, 2, score="output", engine=ENGINE, **more)  # type: ignore[operator]
+        np.testing.assert_allclose(own.values, same.values, atol=1e-7)
+        np.testing.assert_allclose(own.scores, same.scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(score="logit"), dict(precision="half"), dict(score=""), dict(along="")], ids=str
+)
+def test_words_that_mean_nothing_are_refused(wrong: dict[str, str], model: oi.Model) -> None:
+    with pytest.raises(InputError, match="choose from"):
+        oi.integrated_gradients(model, X, 2, steps=1, engine=ENGINE, **wrong)  # type: ignore[arg-type]
+
+
+def test_cam_of_an_element_before_the_softmax(model: oi.Model) -> None:
+    element = oi.cam(nets.classifier(final="Softmax"), X, target="scores[1]", engine=ENGINE)
+    np.testing.assert_allclose(element.values, oi.cam(model, X, target=1, engine=ENGINE).values, atol=1e-6)
+
+
+def test_weights_are_attributed_nothing(model: oi.Model) -> None:
+    with pytest.raises(InputError, match="'w1' is the same for every input"):
+        oi.saliency(model, X[:1], wrt="w1", engine=ENGINE)
+
+
+def test_values_without_positions_are_not_drawn(tmp_path: Path) -> None:
+    """Neither a row of numbers nor rows of tokens lie on the picture."""
+    proto = nets.classifier()
+    proto.graph.node[4].input[0] = "map"
+    proto.graph.node.insert(4, helper.make_node("Reshape", ["tokens", "whole"], ["map"]))
+    proto.graph.node.insert(4, helper.make_node("Reshape", ["a:2/x;0", "rows"], ["tokens"]))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0, 6, 36]), "rows"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0, 6, 6, 6]), "whole"))
+    for wrt, shape in (("scores", (1, 4)), ("tokens", (1, 6, 36))):
+        result = oi.saliency(oi.load(proto), nets.photo(tmp_path), 2, wrt=wrt, engine=ENGINE)
+        assert result.values.shape == shape
+        with pytest.raises(ResultError, match="no map to draw"):
+            result.overlay()
+        assert [f.name for f in result.save(tmp_path / "out" / "photo")] == ["photo.npz", "photo.json"]
+        assert any("no picture of them" in note for note in result.notes)
+        assert json.loads((tmp_path / "out" / "photo.json").read_text())["attributed"] == [wrt]
+
+
+def test_what_a_gradient_passed_is_recorded(model: oi.Model) -> None:
+    for method in (oi.saliency, oi.input_x_gradient):
+        assert method(model, X, through="head[1]", engine=ENGINE).params["through"] == "head[1]"
 
 
 def test_a_dead_map_gets_a_sentence() -> None:

@@ -38,7 +38,7 @@ def share(part: float) -> np.ndarray:
 
 
 def smooth(model: oi.Model, **more: Any) -> oi.Attribution:
-    return oi.smoothgrad(model, X, **{"target": 1, "samples": COUNT, "engine": ENGINE, **more})
+    return oi.smoothgrad(model, **{"x": X, "target": 1, "samples": COUNT, "engine": ENGINE, **more})
 
 
 @pytest.mark.parametrize("kind", ["mean", "squared", "variance"])
@@ -118,6 +118,13 @@ def test_all_inputs_get_noise() -> None:
     offsets = [offset + 0.15 * 3 * s.standard_normal((1, 4)) for s in sources]
     close(result.tensors["image"], np.mean([x * backward(x, 1)["image"] for x in images], axis=0))
     close(result.tensors["offset"], np.mean(offsets, axis=0) * np.eye(4)[1])
+
+
+def test_the_order_of_the_inputs_does_not_matter() -> None:
+    model = oi.load(nets.classifier(extra_input=True))
+    x = {"image": X, "offset": np.arange(8, dtype=np.float32).reshape(2, 4)}
+    one, other = (smooth(model, x=given) for given in (x, dict(reversed(x.items()))))
+    np.testing.assert_array_equal(one.values, other.values)
 
 
 def test_wrong_words_are_refused(model: oi.Model) -> None:

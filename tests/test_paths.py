@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError
-from onnx_inspect.methods.job import draws
+from onnx_inspect.methods.baselines import absent
+from onnx_inspect.methods.job import Job, draws
 from onnx_inspect.methods.lines import nodes
 
 from . import nets
@@ -250,6 +251,33 @@ def test_words_are_attributed_to_by_their_embedding() -> None:
 def test_whole_numbers_are_floats_to_a_model_of_floats(model: oi.Model) -> None:
     whole = (X * 4).astype(np.int64)
     close(ig(model, whole, steps=4).values, ig(model, whole.astype(np.float32), steps=4).values)
+
+
+def test_the_baseline_of_what_does_not_move_is_not_asked_for() -> None:
+    """The offset has no positions to blur, and stays."""
+    model = oi.load(nets.classifier(extra_input=True))
+    x = {"image": X, "offset": np.ones((2, 4), np.float32)}
+    result = ig(model, x, wrt=["image"], baseline="blur", steps=3)
+    alone = ig(oi.load(nets.classifier()), X, baseline="blur", steps=3)
+    close(result.values, alone.values)
+
+
+def test_a_baseline_of_noise_does_not_depend_on_the_layout(model: oi.Model) -> None:
+    last = oi.load(nets.classifier(nhwc=True))
+    first = ig(model, X, baseline="noise", steps=3)
+    close(ig(last, nets.images(2, nhwc=True), baseline="noise", steps=3).heat, first.heat)
+
+
+def test_half_precision_is_blurred(model: oi.Model) -> None:
+    half = nets.classifier()
+    half.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    half.graph.node.insert(0, helper.make_node("Cast", ["image"], ["single"], to=TensorProto.FLOAT))
+    half.graph.node[1].input[0] = "single"
+    blurred, expected = (
+        absent(Job(m, x, engine=ENGINE), "blur")["image"] for m, x in ((half, X.astype(np.float16)), (model, X))
+    )
+    assert blurred.dtype == np.float16
+    np.testing.assert_allclose(blurred, expected, atol=2e-3)
 
 
 def test_an_input_that_all_samples_share_cannot_move() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, ResultError
 from onnx_inspect.methods.sanity import rank_correlation, shuffled, ssim, weighted
 from onnx_inspect.resources import bundled
-from onnx_inspect.trust.faithfulness import impute
+from onnx_inspect.trust.road import impute
 
 from . import nets
 
@@ -165,6 +166,77 @@ def test_infidelity_needs_attributions_of_the_input(model: oi.Model) -> None:
         oi.infidelity(model, X, oi.gradcam(model, X, engine=ENGINE), engine=ENGINE)
 
 
+def test_a_baseline_is_not_passed_over(model: oi.Model) -> None:
+    """Where the input is no picture grey is zero; all else means what it says."""
+    flat = oi.load(linear(W))
+    result = oi.saliency(flat, VECTORS, target=0, engine=ENGINE)
+    ends = {"mean": VECTORS.mean(axis=1, keepdims=True), "2": np.full((4, 1), 2.0), "grey": np.zeros((4, 1))}
+    for baseline, values in ends.items():
+        gone = oi.deletion(flat, VECTORS, result, steps=1, baseline=baseline, engine=ENGINE).scores[:, -1]
+        np.testing.assert_allclose(gone, softmax(np.broadcast_to(values, (4, 6)) @ W)[:, 0], rtol=1e-4)
+
+
+def test_only_the_picture_is_blurred() -> None:
+    """A second input, which has no positions, stays as it is."""
+    two = oi.load(nets.classifier(extra_input=True))
+    x = {"image": X, "offset": np.arange(8, dtype=np.float32).reshape(2, 4)}
+    result = oi.saliency(two, x, target=2, engine=ENGINE)
+    curve = oi.insertion(two, x, result, steps=3, engine=ENGINE)
+    expected = softmax(nets.forward(X)["logits"] + x["offset"])[:, 2]
+    np.testing.assert_allclose(curve.scores[:, -1], expected, rtol=1e-4)
+
+
+def whole() -> oi.Model:
+    """The classifier, for bytes."""
+    proto = nets.classifier()
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    proto.graph.node[0].input[0] = "x"
+    proto.graph.node.insert(0, helper.make_node("Mul", ["floats", "scale"], ["x"]))
+    proto.graph.node.insert(0, helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT))
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(1 / 64), "scale"))
+    return oi.load(proto)
+
+
+def test_whole_numbers_are_weighed_before_they_are_rounded() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 12, 12)).astype(np.uint8)
+    result = oi.occlusion(whole(), pixels, target=3, window=3, stride=3, engine=ENGINE)
+    result.heat = np.random.default_rng(1).random((2, 12, 12))
+    mask = result.heat / result.heat.max(axis=(1, 2), keepdims=True)
+    before, after = (softmax(nets.forward(x / 64)["logits"])[:, 3] for x in (pixels, np.rint(pixels * mask[:, None])))
+    expected = np.maximum(before - after, 0) / before
+    assert expected.min() > 0.1
+    np.testing.assert_allclose(oi.average_drop(whole(), pixels, result, engine=ENGINE), expected, rtol=1e-3, atol=1e-5)
+    with pytest.raises(InputError, match="uint8 numbers, which cannot change a little"):
+        oi.max_sensitivity(oi.occlusion, whole(), pixels, result, engine=ENGINE)
+    result.values = np.zeros(pixels.shape)
+    with pytest.raises(InputError, match="uint8 numbers, which cannot change a little"):
+        oi.infidelity(whole(), pixels, result, engine=ENGINE)
+
+
+def test_nothing_cannot_be_measured(model: oi.Model) -> None:
+    result = oi.saliency(model, X, engine=ENGINE)
+    with pytest.raises(InputError, match="at least 1"):
+        oi.infidelity(model, X, result, samples=0, engine=ENGINE)
+    with pytest.raises(InputError, match="at least 1"):
+        oi.max_sensitivity(oi.saliency, model, X, result, samples=0, engine=ENGINE)
+    for shares in ((), (0.5, 1.5)):
+        with pytest.raises(InputError, match="between 0 and 1"):
+            oi.road(model, X, result, shares=shares, engine=ENGINE)
+    for measure in (oi.pointing_game, oi.energy_in_box):
+        with pytest.raises(ResultError, match="boxes for 1 photos, the explanation is of 2"):
+            measure(result, [[(0, 0, 5, 5)]])
+
+
+def test_infidelity_does_not_depend_on_the_layout(model: oi.Model) -> None:
+    last, images = oi.load(nets.classifier(nhwc=True)), nets.images(2, nhwc=True)
+    results = [oi.saliency(m, x, target=1, engine=ENGINE) for m, x in ((model, X), (last, images))]
+    first, second = (
+        oi.infidelity(m, x, r, samples=3, engine=ENGINE)
+        for m, x, r in zip((model, last), (X, images), results, strict=True)
+    )
+    np.testing.assert_allclose(first, second, rtol=1e-4)
+
+
 def test_pointing_game_and_energy(model: oi.Model) -> None:
     result = oi.saliency(model, X, target=2, engine=ENGINE)
     result.heat = np.zeros((2, 12, 12))
@@ -253,3 +325,18 @@ def test_explain_measures_every_method_and_says_which_do_not_fit(model: oi.Model
     for wrong in (dict(methods=["activations"]), dict(methods=["nothing"]), dict(metrics=["beauty"])):
         with pytest.raises(InputError):
             explain(model, X, engine=ENGINE, **wrong)  # type: ignore[arg-type]
+
+
+def test_options_reach_the_method_and_its_measures(model: oi.Model) -> None:
+    few = {"samples": 2, "seed": 5}
+    (entry,) = explain(
+        model, X, 2, methods=["smoothgrad"], metrics=["max_sensitivity"], options={"smoothgrad": few}, engine=ENGINE
+    )
+    assert entry.result is not None
+    again = oi.max_sensitivity(partial(oi.smoothgrad, **few), model, X, entry.result, engine=ENGINE)  # type: ignore[arg-type]
+    np.testing.assert_allclose(entry.measures["max_sensitivity"], again)
+    (entry,) = explain(model, X, 2, methods=["ig"], options={"ig": {"steps": 7}}, engine=ENGINE)
+    assert entry.result is not None
+    assert entry.result.params["steps"] == 7
+    with pytest.raises(InputError, match="options for 'gradcm'"):
+        explain(model, X, methods=["gradcam"], options={"gradcm": {}}, engine=ENGINE)

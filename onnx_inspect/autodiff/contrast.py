@@ -49,11 +49,11 @@ def contrast(
 
     Raises:
         LayerError: no such tensor.
-        TargetError: the target does not depend on one of the tensors, or that tensor not on the inputs.
+        TargetError: the target does not depend on one of the tensors, or that tensor not on these inputs.
         MissingRule: an operator in between has no rule.
     """
     new = writable(model)
-    graph = new.ir.graph
+    graph, inputs = new.ir.graph, list(inputs)
     xs = list(dict.fromkeys(float_value(new, n) for n in wrt))
     op = emitter(graph, precision)
     with op:
@@ -64,8 +64,14 @@ def contrast(
         rules = Contrast(twins, xs, preset)
         gradients = backward(op, {value: filled(op, value, 1)}, xs, rules)
         for x in xs:
-            if x not in gradients or x not in twins:
+            if x not in gradients:
                 raise TargetError(f"The target {target} does not depend on '{x.name}': there is nothing to attribute.")
+            if x not in twins:
+                told = " and ".join(f"'{name}'" for name in inputs)
+                raise TargetError(
+                    f"'{x.name}' does not depend on {told}, which alone differs from the reference: give a baseline "
+                    "for other inputs, as arrays by their names."
+                )
         found = {x: gradients[x] * (_as(op, x, gradients[x]) - _as(op, twins[x], gradients[x])) for x in xs}
         other = op.Identity(twins.get(value, value))
     graph.outputs.append(output(op, score, value, value))

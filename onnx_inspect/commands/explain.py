@@ -43,6 +43,7 @@ def command(
     """
     from .. import files, image
     from ..comparison import explain, sheet
+    from ..errors import PhotoError
     from ..model import load
     from .of_method import outputs
 
@@ -53,25 +54,24 @@ def command(
     loaded = load(model)
     engine = options.make_engine(values)
     preprocessing, notes = options.make_preprocessing(loaded, values)
+    shared: dict[str, Any] = {"engine": engine, "preprocessing": preprocessing, **values}
     record: list[dict[str, Any]] = []
+    said: set[str] = set()
     with Progress(quiet) as progress:
         for photo in found:
-            entries = explain(
-                loaded,
-                photo,
-                values["target"],
-                methods=_names(methods),
-                metrics=_names(metrics),
-                progress=progress,
-                labels=values["labels"],
-                score=values["score"],
-                precision=values["precision"],
-                engine=engine,
-                preprocessing=preprocessing,
-            )
+            try:
+                entries = explain(
+                    loaded, photo, methods=_names(methods), metrics=_names(metrics), progress=progress, **shared
+                )
+            except PhotoError as error:  # it does not stop the rest
+                click.echo(options.printable(f"error: {error}"), err=True)
+                record.append({"photo": str(photo), "error": str(error)})
+                continue
             progress.hide()
             image.write(targets[photo], sheet(entries))
-            options.say([*notes, *(n for e in entries for n in e.notes)], quiet)
+            told = [*notes, *(n for e in entries for n in e.notes)]
+            options.say([n for n in told if n not in said], quiet)
+            said.update(told)
             record.append(
                 {"photo": str(photo), "sheet": str(targets[photo]), "methods": [e.to_json() for e in entries]}
             )
@@ -79,6 +79,8 @@ def command(
                 _print(photo, targets[photo], record[-1]["methods"])
     if as_json:
         options.print_json(record)
+    if any("error" in entry for entry in record):
+        raise click.exceptions.Exit(2)
 
 
 def _names(text: str) -> list[str]:

@@ -57,21 +57,21 @@ def absent(job: Job, baseline: Baseline, seed: int = 0, names: Sequence[str] = (
     raise InputError(f"There is no baseline '{name}': use {KINDS} (--baseline).")
 
 
-def several(job: Job, baseline: Baseline, seed: int = 0) -> list[Feeds]:
+def several(job: Job, baseline: Baseline, seed: int = 0, names: Sequence[str] = ()) -> list[Feeds]:
     """Each row of an array, or of arrays by input name, as a baseline of its own; one baseline for anything else.
 
-    An array without the axis of samples is one row.
+    An array without the axis of samples is one row. For the rest see `absent`.
     """
     if isinstance(baseline, np.ndarray):
         baseline = {job.input.name: baseline}
     if not isinstance(baseline, Mapping):
-        return [absent(job, baseline, seed)]
+        return [absent(job, baseline, seed, names)]
     given = {k: np.atleast_1d(v) for k, v in baseline.items()}
     rows = {k: v if v.ndim >= np.ndim(job.feeds.get(k, v)) else v[None] for k, v in given.items()}
     counts = {len(v) for v in rows.values()}
     if len(counts) != 1 or 0 in counts:
         raise InputError(f"Each input needs the same number of baselines, here there are {sorted(counts)}.")
-    return [absent(job, {k: v[j][None] for k, v in rows.items()}) for j in range(counts.pop())]
+    return [absent(job, {k: v[j][None] for k, v in rows.items()}, names=names) for j in range(counts.pop())]
 
 
 def filling(job: Job, names: Sequence[str], baseline: Baseline, seed: int = 0) -> Fill:
@@ -168,14 +168,16 @@ def _blur(job: Job, name: str, seed: int) -> NDArray[Any]:
     if layout is None or not axes:
         raise InputError(f"'{name}' has no positions to blur: use a number, mean or noise (--baseline).")
     sigma = 0.1 * min(x.shape[i] for i in axes)
-    blurred: NDArray[Any] = gaussian_filter(x, [sigma if i in axes else 0 for i in range(x.ndim)])
+    single = np.asarray(x, np.result_type(x, np.float32))  # scipy blurs no half precision
+    blurred: NDArray[Any] = gaussian_filter(single, [sigma if i in axes else 0 for i in range(x.ndim)])
     return blurred
 
 
 def _noise(job: Job, name: str, seed: int) -> NDArray[Any]:
     x = job.feeds[name]
     rng = draws(seed, np.zeros(1, np.int64))[0]
-    share = rng.random(x.shape[1:])  # every sample gets the same
+    first = channels_first(x[:1], job.layout(name))  # every sample gets the same, wherever the channels are
+    share = channels_back(rng.random(first.shape), job.layout(name))
     least, most = (f(x, axis=tuple(range(1, x.ndim)), keepdims=True) for f in (np.min, np.max))
     return np.asarray(least + share * (most - least))
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..attribution import Attribution
 from ..layer import before_pooling
 from ..target import TargetLike
-from .cam_common import Array, Fuse, Layers, View, explain, known, mapped
+from .cam_common import Array, Fuse, Layers, View, explain, mapped
 from .inputs import Input, ModelLike
 from .job import How, Job
 from .registry import method
@@ -43,7 +43,7 @@ def gradcam(
         layer: the map to explain at: readable name, exact tensor name, or "auto" for the last one with extent;
             several are resized to the largest and fused.
         preset: a reference's conventions: "captum" has no ReLU; "pgc" (pytorch-grad-cam) brings each map to 0 to 1
-            before it resizes it to the input, and once more after several are averaged.
+            before it resizes it to the input, and once more after several are fused; signed maps it leaves alone.
         fuse: how the maps of several layers become one: "mean" or "max".
         flips: take the mean with the mirrored input's map, mirrored back.
         scales: take the mean over the input times these numbers, as 0.9, 1 and 1.1.
@@ -57,7 +57,6 @@ def gradcam(
     Example:
         >>> gradcam("model.onnx", "cat.jpg", target="tiger cat").save("cat")
     """
-    known(preset, Preset, "preset")
     job = Job(model, x, target, **how)
     return explain(
         "gradcam",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from .. import structure
 from ..attribution import Attribution
 from ..errors import InputError, LayerError
 from ..naming import Layer
-from ..target import Index, Target
+from ..target import Target
+from .baselines import cast
 from .inputs import Feeds, channels_back, channels_first
 from .job import Job
 from .runs import SCORE, Vary
@@ -76,11 +77,10 @@ class View:
 
     def _inputs(self, x: Array) -> Feeds:
         name = self.job.input.name
-        kind = self.job.feeds[name].dtype
-        return {name: channels_back(x if kind.kind == "f" else np.rint(x), self.job.layout(name)).astype(kind)}
+        return {name: cast(channels_back(x, self.job.layout(name)), self.job.feeds[name].dtype)}
 
     def _collect(self, sweep: Any, count: int) -> Array:
-        scores = np.zeros((self.job.n, count), self.S.dtype)
+        scores = np.zeros((self.job.n, count), np.result_type(self.S, np.float32))
         for i, which, found in sweep:
             scores[i, which] = found[SCORE]
         return scores
@@ -135,9 +135,8 @@ def mapped(
     """The map of several layers, averaged over mirrored and scaled inputs, and what the clean run found.
 
     With `pgc`, as pytorch-grad-cam has it: each layer's map is brought to 0 to 1 before it is resized to the input,
-    and so is their mean.
+    and so is what they are fused to.
     """
-    known(fuse, Fuse, "fuse")
     x, letters = channels_first(job.feeds[job.input.name], job.layout(job.input.name)), job.layout(job.input.name) or ""
     variants = [(flip, scale) for flip in ((False, True) if flips else (False,)) for scale in (scales or (1.0,))]
     if flips and "W" not in letters:
@@ -156,11 +155,7 @@ def mapped(
 
 
 def _run(job: Job, at: Sequence[Layer], x: Array, gradients: bool, clean: bool) -> dict[str, Array]:
-    name = job.input.name
-    target = job.target
-    if not clean:  # the class stays what it is for the clean photo
-        classes = job.explained(job.clean)
-        target = target if None in classes else Index(tuple(c for c in classes if c is not None), job.score)
+    name, target = job.input.name, job.target if clean else job.settled
     feeds = job.feeds if clean else job.feeds | {name: np.ascontiguousarray(channels_back(x, job.layout(name)))}
     tensors = list(dict.fromkeys(one.tensor for one in at))
     if gradients:
@@ -185,12 +180,13 @@ def in_rows(values: Array) -> Array:
 
 def _fused(maps: list[Array], fuse: Fuse, pgc: tuple[int, ...]) -> Array:
     """One map of several layers' maps, at the largest size, or as pytorch-grad-cam has it at that of the input."""
+    one = np.mean if fuse == "mean" else np.max
     if pgc:
-        return unit(np.mean([resized(unit(m), pgc) for m in maps], axis=0))
+        return unit(one([resized(unit(m), pgc) for m in maps], axis=0))
     if len(maps) == 1:
         return maps[0]
     size = tuple(max(sides) for sides in zip(*(m.shape[1:] for m in maps), strict=True))
-    return np.asarray((np.mean if fuse == "mean" else np.max)([resized(m, size) for m in maps], axis=0))
+    return np.asarray(one([resized(m, size) for m in maps], axis=0))
 
 
 def unit(maps: Array, eps: float = 1e-7) -> Array:
@@ -217,17 +213,6 @@ def resized(maps: Array, size: tuple[int, ...], how: Interpolation = "linear") -
     return maps
 
 
-def known(value: str, kind: Any, option: str) -> None:
-    """Refuse what is not among the words of a Literal.
-
-    Raises:
-        InputError: it is not.
-    """
-    if value not in get_args(kind):
-        words = ", ".join(repr(word) for word in get_args(kind) if word)
-        raise InputError(f"There is no {option} '{value}': choose from {words}.")
-
-
 def maps_at(job: Job, layer: Layers) -> list[Layer]:
     """The layers with these names, all of them maps.
 
@@ -247,6 +232,11 @@ def _checked(job: Job, at: Layer) -> Layer:
         raise LayerError(
             f"'{at.name}' ({at.op_type}, {structure.sizes(at.shape)}) is not a map with {extent}: "
             "`onnx-inspect layers MODEL --spatial` lists those that are."
+        )
+    if letters.replace("C", "") != seen.replace("C", ""):
+        raise LayerError(
+            f"'{at.name}' has its axes in another order ({letters}) than the input ({seen}), so its map would not lie "
+            "on the picture: name another layer (--layer NAME), or explain the input (saliency)."
         )
     return at
 

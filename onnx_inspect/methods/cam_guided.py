@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..target import TargetLike
 from .backprop import guided_rules
 from .cam import gradcam_formula
-from .cam_common import Array, Fuse, Layers, known, mapped, maps_at, resized, together
+from .cam_common import Array, Fuse, Layers, mapped, maps_at, resized, together
 from .inputs import Input, ModelLike, channels_back, channels_first
 from .job import SCORE, How, Job
 from .registry import method
@@ -58,7 +58,6 @@ def guided_gradcam(
     Example:
         >>> guided_gradcam("model.onnx", "cat.jpg", target="tiger cat").save("cat")
     """
-    known(preset, Preset, "preset")
     job = Job(model, x, target, **how)
     name, at = job.input.name, maps_at(job, layer)
     layout = job.layout(job.input.name)
@@ -96,7 +95,6 @@ def fullgrad(
     Example:
         >>> fullgrad("model.onnx", "cat.jpg").measures["delta"]
     """
-    known(rescale, Rescale, "rescale")
     job = Job(model, x, target, **how)
     name, layout = job.input.name, job.layout(job.input.name)
     if layout is None or "C" not in layout:

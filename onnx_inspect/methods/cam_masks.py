@@ -12,7 +12,7 @@ import numpy as np
 from ..attribution import Attribution
 from ..errors import TargetError
 from ..target import TargetLike
-from .cam_common import Array, Fuse, Layers, View, explain, known, mapped, maps_at, resized, together
+from .cam_common import Array, Fuse, Layers, View, explain, mapped, maps_at, resized, together
 from .inputs import Input, ModelLike
 from .job import How, Job
 from .registry import method
@@ -48,8 +48,8 @@ def scorecam(
         layer: the map to explain at: readable name, exact tensor name, or "auto" for the last one with extent;
             several are resized to the largest and fused.
         preset: a reference's conventions: "pgc" (pytorch-grad-cam) upsamples with corners on corners, and brings maps
-            to 0 to 1 before and after it resizes them to the input; "torchcam" brings A_k to 0 to 1 before it
-            upsamples it, and sums that.
+            to 0 to 1 before and after it resizes them to the input, unless they are signed; "torchcam" brings A_k to 0
+            to 1 before it upsamples it, and sums that.
         fuse: how the maps of several layers become one: "mean" or "max".
         flips: take the mean with the mirrored input's map, mirrored back.
         scales: take the mean over the input times these numbers, as 0.9, 1 and 1.1.
@@ -63,7 +63,6 @@ def scorecam(
     Example:
         >>> scorecam("model.onnx", "cat.jpg").save("cat")
     """
-    known(preset, Preset, "preset")
     job = Job(model, x, target, **how)
 
     def formula(v: View) -> Array:

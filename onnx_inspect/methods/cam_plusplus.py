@@ -9,7 +9,7 @@ import numpy as np
 
 from ..attribution import Attribution
 from ..target import TargetLike
-from .cam_common import Array, Fuse, Layers, View, explain, in_rows, known
+from .cam_common import Array, Fuse, Layers, View, explain, in_rows
 from .features import positive
 from .inputs import Input, ModelLike, channels_first
 from .job import How, Job, draws
@@ -57,7 +57,6 @@ def gradcam_plusplus(
     Example:
         >>> gradcam_plusplus("model.onnx", "two_cats.jpg", target="tiger cat").save("cats")
     """
-    known(variant, Variant, "variant")
     job = Job(model, x, target, **how)
     formula = _as_published if variant == "paper" else _plusplus
     params = {"variant": variant}

@@ -20,6 +20,7 @@ from .inputs import Feeds, Input, ModelLike
 from .job import SCORE, How, Job, Run
 from .lines import Sums
 from .registry import method
+from .relevance import apart
 
 OTHER = f"reference.{SCORE}"
 
@@ -64,7 +65,9 @@ def deeplift(
         >>> deeplift("model.onnx", "cat.jpg", baseline="blur").measures["delta"]
     """
     job = Job(model, x, target, **how)
-    tensors, reference = job.attributed(wrt), absent(job, baseline)
+    tensors = job.attributed(wrt)
+    apart(job, tensors, job.n)
+    reference = absent(job, baseline, names=_given(job, tensors))
     found = _contrasted(job, tensors, list(reference), preset)(job.feeds | _named(reference), job.target)
     values = {t: found[f"contribution.{t}"] for t in tensors}
     measures = {"delta": _delta(values, found), "reference score": found[OTHER]}
@@ -104,8 +107,13 @@ def deep_shap(
         >>> deep_shap("model.onnx", x, baseline=training[:100]).values.mean(axis=0)
     """
     job = Job(model, x, target, **how)
-    tensors, references = job.attributed(wrt), several(job, baseline)
+    tensors = job.attributed(wrt)
+    references = several(job, baseline, names=_given(job, tensors))
+    apart(job, tensors, job.n * len(references))
     samples = job.engine.samples(job.model, job.feeds)
+    for k, v in references[0].items():
+        if k not in samples and any(not np.array_equal(v, row[k]) for row in references):
+            raise InputError(f"'{k}' is one for all samples: give it one baseline, not {len(references)}.")
     run = _contrasted(job, tensors, list(references[0]), preset)
 
     def vary(i: int, which: NDArray[np.int64]) -> Feeds:
@@ -122,6 +130,11 @@ def deep_shap(
     means = {t: v.astype(np.float32) for t, v in total.stacked().items()}
     params = {"baseline": baseline, "references": len(references), "preset": preset}
     return _attribution(job, "deep_shap", means, job.clean, {"delta": deltas, "reference score": others}, params)
+
+
+def _given(job: Job, tensors: Sequence[str]) -> list[str]:
+    """The inputs to attribute to, which alone get a reference; none named if there are tensors between among them."""
+    return list(tensors) if all(t in job.feeds for t in tensors) else []
 
 
 def _named(reference: Feeds) -> Feeds:
@@ -145,7 +158,7 @@ def _contrasted(job: Job, tensors: Sequence[str], inputs: Sequence[str], preset:
         key = ("contrast", target.key(), *tensors, "between", *inputs, preset, precision, edition())
         built = job.model.memo(key, build)
         job.notes += [note for note in built.notes if note not in job.notes]
-        return job.engine.run(built, feeds | target.feeds(len(feeds[f"reference.{inputs[0]}"])), wanted)
+        return job.engine.run(built, feeds | target.feeds(len(feeds[job.input.name])), wanted)
 
     return run
 
@@ -153,9 +166,7 @@ def _contrasted(job: Job, tensors: Sequence[str], inputs: Sequence[str], preset:
 def _delta(values: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     """How far the attributions of each sample miss the sum S(x) - S(x')."""
     delta: NDArray[np.float64] = found[OTHER].astype(np.float64) - found[SCORE]
-    for name, v in values.items():
-        if len(delta) not in (1, len(v)):
-            raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")
+    for v in values.values():
         delta += v.reshape(len(delta), -1).sum(axis=1, dtype=np.float64)
     return delta
 

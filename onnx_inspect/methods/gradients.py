@@ -47,7 +47,8 @@ def saliency(
     tensors = job.attributed(wrt)
     found = job.gradients(tensors, through=through)
     values = {t: found[f"gradient.{t}"] if signed else np.abs(found[f"gradient.{t}"]) for t in tensors}
-    return job.attribution("saliency", values, found, signed=signed)  # type: ignore[no-any-return]
+    params = {"through": through, "signed": signed}
+    return job.attribution("saliency", values, found, signed=signed, params=params)  # type: ignore[no-any-return]
 
 
 @method("gradient")
@@ -80,4 +81,5 @@ def input_x_gradient(
     tensors = job.attributed(wrt)
     found = job.gradients(tensors, through=through)
     values = {t: found[t] * found[f"gradient.{t}"] for t in tensors}
-    return job.attribution("input_x_gradient", values, found, signed=True)  # type: ignore[no-any-return]
+    params = {"through": through}
+    return job.attribution("input_x_gradient", values, found, signed=True, params=params)  # type: ignore[no-any-return]

@@ -28,10 +28,10 @@ def read(
     """How photos become inputs, the photos, a value per input, and what was assumed."""
     main = image_input(model)
     if isinstance(x, Mapping | np.ndarray):
-        feeds = {k: np.asarray(v) for k, v in x.items()} if isinstance(x, Mapping) else {main.name: x}
-        feeds |= {s.name: _floats(feeds[s.name], s.dtype) for s in model.inputs if s.name in feeds}
+        given = x if isinstance(x, Mapping) else {main.name: x}
+        feeds = {s.name: _floats(np.asarray(given[s.name]), s.dtype) for s in model.inputs if s.name in given}
         if main.name not in feeds:
-            raise InputError(f"The input '{main.name}' has no value; given are {sorted(feeds)}.")
+            raise InputError(f"The input '{main.name}' has no value; given are {sorted(given)}.")
         array = feeds[main.name]
         if array.ndim and array.ndim == len(main.shape) - 1 and isinstance(x, np.ndarray):
             feeds[main.name] = array = array[None]

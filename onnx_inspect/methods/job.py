@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,10 @@ from ..model import Model, load
 from ..naming import Layer
 from ..preprocess import Preprocessing
 from ..scores import ScoreKind, scores
-from ..target import Element, TargetLike, parse
+from ..target import Element, Index, TargetLike, Top, parse
 from . import predict
 from .inputs import Input, ModelLike, channels_first, image_input, read
+from .registry import check
 from .runs import SCORE, Progress, Run, Runs, Vary, draws
 
 __all__ = ["SCORE", "How", "Job", "Progress", "Run", "Vary", "draws"]
@@ -63,10 +64,11 @@ class Job(Runs):
     def __init__(self, model: ModelLike, x: Input, target: TargetLike = "top", **how: Unpack[How]) -> None:
         if unknown := sorted(set(how) - set(How.__annotations__)):
             raise TypeError(f"There is no argument '{unknown[0]}': methods also take {', '.join(How.__annotations__)}.")
+        check(get_type_hints(How), how)
         self.model = model if isinstance(model, Model) else load(model)
         self.engine = how.get("engine") or engines.default()
         self.notes = list(self.model.notes)
-        self.score = how.get("score", "logits")
+        self.score = target.kind if isinstance(target, Top | Index) else how.get("score", "logits")
         self.precision = how.get("precision", "float32")
         self.input = image_input(self.model)
         self.preprocessing, self.photos, self.feeds, notes = read(self.model, x, how.get("preprocessing"))
@@ -104,7 +106,7 @@ class Job(Runs):
     def explained_tensor(self) -> str:
         """The tensor that the target's score is read from."""
         if isinstance(self.target, Element):
-            return self.target.output
+            return self.target.tensor(self.model).name or ""
         return self.scores.tensor if self.scores is not None else self.model.outputs[0].name
 
     def layer(self, name: str) -> Layer:
@@ -120,10 +122,13 @@ class Job(Runs):
 
         Raises:
             LayerError: no such tensor.
-            InputError: no input holds floats.
+            InputError: no input holds floats, or a tensor does not depend on any.
         """
         if wrt:
-            return [self.model.value(name).name or "" for name in ([wrt] if isinstance(wrt, str) else wrt)]
+            values = [self.model.value(name) for name in ([wrt] if isinstance(wrt, str) else wrt)]
+            if constant := [v for v in values if v not in self.model.varying]:
+                raise InputError(f"'{constant[0].name}' is the same for every input: name another tensor (--wrt).")
+            return [v.name or "" for v in values]
         reached = structure.needed(self.model.ir.graph, self.model.value(self.explained_tensor))
         given = [v for v in self.model.ir.graph.inputs if v in reached]
         found = [v.name or "" for v in given if is_float(v)]
@@ -217,6 +222,10 @@ class Job(Runs):
             tensors=tensors,
             measures={k: np.asarray(v, np.float64) for k, v in (measures or {}).items()},
         )
+        if not result.drawable and any(self.photos):
+            result.notes.append(
+                f"values {values.shape[1:]} are no map of height and width: there is no picture of them"
+            )
         for stem, one in zip(result.stems, heat, strict=True):
             if not one.any():
                 where = f" at '{layer.name}'" if layer is not None else ""
@@ -230,7 +239,8 @@ class Job(Runs):
         """Attributions as a map: over the channels the sum, or of magnitudes the largest."""
         layout = self.layout(tensor)
         if layout is None or "C" not in layout or len(layout) != values.ndim or values.ndim < 3:
-            return values
+            between = tensor not in self.feeds  # rows of tokens, say: not to be drawn as rows of pixels
+            return values.reshape(len(values), -1) if between else values
         first = channels_first(values, layout)
         heat: NDArray[Any] = first.sum(axis=1) if signed else first.max(axis=1)
         return heat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from ..errors import InputError
 from ..geometry import Box
 
 MAX_BYTES = 64 * 2**20
-Known = dict[str, list[tuple[Box, str]]]  # photo name to its boxes, with their categories, "" where there is none
+Known = dict[str, list[tuple[Box, str]]]  # `known_as` of a photo to its boxes, with their categories, "" for none
 
 
 def read_boxes(path: str | Path) -> Known:
-    """Known boxes from a JSON file, by the name of the photo without its folders.
+    """Known boxes from a JSON file, by the name of the photo without its folders; not those of COCO's crowds.
 
     Raises:
         InputError: it cannot be read, is too large, or is neither COCO's format nor lists of boxes by photo name.
@@ -47,7 +48,7 @@ def _by_name(content: Any) -> Known:
     for name, boxes in content.items():
         if not isinstance(boxes, list):
             raise _Malformed(f"'{name}' has no list of boxes")
-        short = _short(name)
+        short = known_as(name)
         if short in known:
             raise _Malformed(f"two photos are called '{short}'")
         known[short] = [(_box(box, name), "") for box in boxes]
@@ -58,7 +59,7 @@ def _coco(content: dict[str, Any]) -> Known:
     names: dict[int | str, str] = {}
     known: Known = {}
     for entry in _entries(content, "images"):
-        short = _short(_field(entry, "file_name", str, "images"))
+        short = known_as(_field(entry, "file_name", str, "images"))
         if short in known:
             raise _Malformed(f"two photos are called '{short}'")
         names[_field(entry, "id", int | str, "images")] = short
@@ -71,6 +72,8 @@ def _coco(content: dict[str, Any]) -> Known:
         image = _field(entry, "image_id", int | str, "annotations")
         if image not in names:
             raise _Malformed(f"an annotation belongs to image {image}, which is not among the images")
+        if entry.get("iscrowd"):  # around many at once: COCO compares nothing with it
+            continue
         x, y, width, height = _numbers(entry.get("bbox"), names[image])
         box = _box([x, y, x + width, y + height], names[image])
         category = entry.get("category_id")
@@ -91,8 +94,9 @@ def _field(entry: dict[str, Any], key: str, kind: Any, where: str) -> Any:
     return entry[key]
 
 
-def _short(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2]
+def known_as(name: str) -> str:
+    """The name of a photo without its folders, in one spelling: some systems write an umlaut as two characters."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/").rpartition("/")[2])
 
 
 def _numbers(box: Any, name: str) -> list[float]:

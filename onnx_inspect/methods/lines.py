@@ -44,7 +44,7 @@ class Lines:
         shared = set(tensors) - set(self.inside) - job.engine.samples(job.model, job.feeds)
         if shared:
             raise InputError(f"'{min(shared)}' is the same for all samples: name the others (--wrt).")
-        rows = several(job, baseline, seed)
+        rows = several(job, baseline, seed, () if self.inside else tensors)
         if not all(rows):
             raise InputError(
                 f"No input holds floats: give the baseline as arrays, by the names {', '.join(map(repr, job.feeds))}."

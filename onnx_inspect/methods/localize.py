@@ -16,7 +16,7 @@ from ..target import TargetLike
 from ..trust.boxes import pointing_game
 from .inputs import Input, ModelLike
 from .job import How
-from .known_boxes import Known, read_boxes
+from .known_boxes import Known, known_as, read_boxes
 from .registry import EXPLANATIONS, find, method
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _of_photo(known: Known, i: int, result: Attribution) -> NDArray[np.float64]:
     if not known:
         return np.empty((0, 4))
     name = photo.path.name if photo.path is not None else ""
-    there = known.get(name, [])
+    there = known.get(known_as(name), [])
     if not there:
         result.notes.append(f"no boxes are known of '{name or result.stems[i]}' (--boxes)")
     what = result.explained[i]

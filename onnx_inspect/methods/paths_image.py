@@ -136,7 +136,7 @@ def guided_ig(
     if others := [k for k, v in job.feeds.items() if v.dtype.kind == "f" and k != name]:
         stay = ", ".join(map(repr, others))
         job.notes.append(f"only '{name}' moves along the path, {stay} stays (integrated_gradients moves all)")
-    start = absent(job, baseline)[name]
+    start = absent(job, baseline, names=[name])[name]
     advance = job.progress("guided_ig", job.n * steps) if job.progress is not None else lambda n: None
     values = np.zeros(job.feeds[name].shape)
     for i, own in enumerate(job.fixed):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from ..attribution import Attribution
@@ -34,7 +33,7 @@ def method(*needs: Need, explains: bool = True) -> Callable[[F], F]:
     def register(given: F) -> F:
         @functools.wraps(given)
         def checked(*args: Any, **how: Any) -> Attribution:
-            _check(given, how)
+            check(get_type_hints(given), how)
             return given(*args, **how)
 
         function = cast(F, checked)
@@ -47,11 +46,14 @@ def method(*needs: Need, explains: bool = True) -> Callable[[F], F]:
     return register
 
 
-def _check(function: Callable[..., Attribution], given: dict[str, Any]) -> None:
-    """Refuse words that are none of those that a parameter takes: a reference that is misspelt is no reference."""
-    parameters = inspect.signature(function).parameters
-    for name, hint in get_type_hints(function).items():
-        if get_origin(hint) is Literal and name in parameters and given.get(name, "") not in ("", *get_args(hint)):
+def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse words that are none of those that a parameter takes: a reference that is misspelt is no reference.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name, hint in hints.items():
+        if get_origin(hint) is Literal and name in given and given[name] not in get_args(hint):
             words = ", ".join(repr(w) for w in get_args(hint) if w)
             raise InputError(f"There is no {name} {given[name]!r}: choose from {words}.")
 

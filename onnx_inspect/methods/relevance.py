@@ -15,6 +15,7 @@ from ..relevance.composites import COMPOSITES
 from ..relevance.merge import merge_batchnorm
 from ..relevance.table import Attention, Relevance
 from ..relevance.table import How as Rules
+from ..structure import varying
 from ..target import TargetLike
 from .inputs import Input, ModelLike
 from .job import SCORE, How, Job
@@ -64,7 +65,8 @@ def lrp(
     alpha2_beta1: 2 times by c = (x w)+, less once by c = (x w)-
     flat: c = 1    wsquare: c = w^2    box: c = x w - low w+ - high w-
 
-    All other operators have rules too: docs/lrp.md lists them. Batch normalisation is merged into the layer before it.
+    All other operators have rules too: docs/lrp.md lists them. Batch normalisation is merged into the layer before it,
+    as is a bias that is added to a matrix product.
     Biases keep their share, so the sum ("relevance"; "conservation", its part of the score; "delta", what the score is
     more) need not be the score.
 
@@ -152,15 +154,19 @@ def excitation_backprop(
 def _propagate(job: Job, name: str, rules: Rules, wrt: Sequence[str], *, merge: bool, unit: bool) -> Attribution:
     """Relevance of tensors; from 1 for the target, or from its score."""
     tensors = job.attributed(wrt)
+    apart(job, tensors, job.n)
     if merge:
         keep = (*tensors, job.explained_tensor)
         whole = job.model
         job.model = whole.memo(("merge batchnorm", *keep), lambda: merge_batchnorm(whole, keep))
     found = job.gradients(tensors, Relevance(rules))
-    start = np.ones(job.n) if unit else np.asarray(found[SCORE], np.float64)
-    # Every rule is linear in the relevance that it is given: a start other than 1 is a factor.
+    score = np.asarray(found[SCORE], np.float64)
+    start = np.ones(job.n) if unit else score
+    # Every rule is linear in the relevance that it is given: a start other than 1 is a factor. The sum that the score
+    # is was stabilised, too, which must not show.
+    factor = start * (1 + np.divide(rules.stabiliser, np.abs(score), out=np.zeros(job.n), where=score != 0))
     values = {
-        t: (r := found[f"gradient.{t}"]) * start.astype(r.dtype).reshape(-1, *[1] * (r.ndim - 1)) for t in tensors
+        t: (r := found[f"gradient.{t}"]) * factor.astype(r.dtype).reshape(-1, *[1] * (r.ndim - 1)) for t in tensors
     }
     total = np.sum([v.reshape(job.n, -1).sum(axis=1, dtype=np.float64) for v in values.values()], axis=0)
     share = np.divide(total, start, out=np.zeros(job.n), where=start != 0)
@@ -172,6 +178,16 @@ def _propagate(job: Job, name: str, rules: Rules, wrt: Sequence[str], *, merge: 
             "and what nothing excites keep the rest"
         )
     return job.attribution(name, values, found, signed=True, measures=measures)  # type: ignore[no-any-return]
+
+
+def apart(job: Job, tensors: Sequence[str], count: int) -> None:
+    """Refuse tensors that `count` samples share: what they add to one score cannot be told from the sum over all."""
+    graph, samples = job.model.ir.graph, job.engine.samples(job.model, job.feeds)
+    own = varying(graph, [v for v in graph.inputs if v.name in samples])
+    if count > 1 and (shared := [t for t in tensors if job.model.values[t] not in own]):
+        raise InputError(
+            f"'{shared[0]}' is one for all samples: name the others (--wrt), or explain one at a time."
+        )
 
 
 def _box(job: Job, low: Numbers, high: Numbers) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

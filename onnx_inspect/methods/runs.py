@@ -147,6 +147,12 @@ class Runs:
         """A target per sample, whose class stays what it is for the clean one, whatever a changed one looks like."""
         return [self.target if c is None else Index(c, self.score) for c in self.explained(self.clean)]
 
+    @cached_property
+    def settled(self) -> Target:
+        """The targets of `fixed` as one, for runs of all samples."""
+        classes = [c for c in self.explained(self.clean) if c is not None]
+        return Index(tuple(classes), self.score) if classes else self.target
+
     def sweep(
         self, name: str, count: int, vary: Vary, run: Run | None = None
     ) -> Iterator[tuple[int, NDArray[np.int64], dict[str, NDArray[Any]]]]:

@@ -108,7 +108,7 @@ def sanity(
     if stages < 1:
         raise InputError("A check without a stage checks nothing (--stages).")
     ends = np.unique(np.linspace(1, len(layers), min(stages, len(layers))).round().astype(int))
-    fixed: Any = [e for e in job.explained(job.clean) if e is not None] or job.target
+    fixed = job.settled
     given: Any = how | {"preprocessing": job.preprocessing, "progress": None}
     x = x if job.preprocessing is not None and not isinstance(x, np.ndarray | dict) else job.feeds
     intact = function(job.model, x, fixed, **given)

@@ -19,6 +19,7 @@ from .upstream import box, gate, is_first, nonnegative
 
 # Where an operator has its bias; factors are its first two inputs.
 _BIAS = {"Conv": 2, "ConvTranspose": 2, "DeformConv": 3, "Gemm": 2}
+_FACTORS = ("alpha", "beta")  # of a Gemm; they are shown as part of its weights and bias, whose signs rules look at
 
 
 class Part(NamedTuple):
@@ -48,13 +49,17 @@ class Layer:
     @property
     def w(self) -> ir.Value:
         """What it is multiplied by."""
-        return self.node.inputs[1 - self.at]  # type: ignore[return-value]
+        return self._times(self.node.inputs[1 - self.at], "alpha")  # type: ignore[return-value]
 
     @property
     def b(self) -> ir.Value | None:
         """The bias, where there is one and it takes a share."""
         place = _BIAS.get(self.node.op_type)
-        return inputs(self.node, place + 1)[place] if place is not None and self.how.bias else None
+        return self._times(inputs(self.node, place + 1)[place], "beta") if place is not None and self.how.bias else None
+
+    def _times(self, v: ir.Value | None, factor: str) -> ir.Value | None:
+        number = self.node.attributes.get_float(factor, 1.0)
+        return v if v is None or number == 1 else _shaped(v * number, v)
 
     def share(self, r: ir.Value, *parts: Part) -> ir.Value:
         """R_i = Σ_j c_ij R_j / Σ_i c_ij, with c_ij what x_i adds to y_j in all parts."""
@@ -73,11 +78,12 @@ class Layer:
         return given
 
     def _forward(self, part: Part) -> ir.Value:
-        attributes = {k: v.value for k, v in self.node.attributes.items()}
+        attributes = {k: v.value for k, v in self.node.attributes.items() if k not in _FACTORS}
         return _shaped(getattr(self.op, self.node.op_type)(*self._inputs(part), **attributes), self.node.outputs[0])
 
     def _back(self, part: Part, y: ir.Value, dy: ir.Value) -> ir.Value:
-        shown = view(self.op, self.node, self._inputs(part), [y], [part.x])
+        attributes = [a for a in self.node.attributes.values() if a.name not in _FACTORS]
+        shown = view(self.op, self.node, self._inputs(part), [y], [part.x], attributes)
         return gradient(self.op, shown, dy)[self.at]  # type: ignore[return-value]
 
     def above(self, v: ir.Value | None) -> ir.Value | None:
@@ -175,10 +181,12 @@ def _by(how: How, op: Op, node: ir.Node, r: ir.Value, name: str, origins: Origin
     """The rule of the composite, for a layer of which one factor varies."""
     moving = [i for i, x in enumerate(node.inputs[:2]) if op.wants(x)]
     at = moving[0] if moving else 0
-    origin, bias = origins[at], _BIAS.get(node.op_type, 3)
+    origin, bias = origins[at], _BIAS.get(node.op_type)
     if how.first and origin is not None and is_first(op, origin):
         name = how.first
-    if name == "epsilon" or len(moving) != 1 or origin is None or op.wants(inputs(node, bias + 1)[bias]):
+    # An Einsum may have any number of factors.
+    others = len(node.inputs) != 2 if bias is None else op.wants(inputs(node, bias + 1)[bias])
+    if name == "epsilon" or len(moving) != 1 or others or origin is None:
         return epsilon(how, op, node, r, eps=how.epsilon)
     found: list[Any] = [None] * len(node.inputs)
     found[at] = RULES_OF_LAYERS[name](Layer(how, op, node, at, origin), r)
@@ -201,7 +209,7 @@ def dense(how: How, op: Op, node: ir.Node, r: ir.Value) -> Cotangents:
 def _dense(how: How, op: Op, node: ir.Node, r: ir.Value, origins: Origins) -> dict[ir.Value, ir.Value]:
     moving = [i for i, x in enumerate(node.inputs) if op.wants(x) and i != _BIAS.get(node.op_type)]
     if len(moving) < 2:
-        return _by(how, op, node, r, how.dense if len(node.inputs) < 4 else "epsilon", origins)
+        return _by(how, op, node, r, how.dense, origins)
     shared = shares(op, [origins[i] for i in moving], both=how.attention == "attnlrp")
     found: list[Any] = times(node.inputs, gradient(op, node, r / stabilised(op, node.outputs[0], how.epsilon)))
     for i, share in zip(moving, shared, strict=True):

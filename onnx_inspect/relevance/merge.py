@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..emit import inputs
+from ..emit import Op, inputs
 from ..model import Model
+from ..structure import rank, size, varying
 
 Channels = NDArray[Any]
 
@@ -19,13 +20,15 @@ def merge_batchnorm(model: Model, keep: Collection[str] = ()) -> Model:
     """The same function, with batch normalisations merged into the convolutions and dense layers before them.
 
     So do multiplications by and additions of constants per channel, as exporters write batch normalisation and biases.
+    Dense layers over sequences become those of all their rows, since only these can have a bias.
 
     Args:
         model: the model; unchanged.
         keep: tensors that must stay.
     """
     new = model.clone()
-    graph, merged = new.ir.graph, 0
+    graph = new.ir.graph
+    merged = _give_biases(graph, keep)
     for node in list(graph):
         x = next((v for v in node.inputs if v is not None and v.const_value is None), None)
         behind = None if x is None else _layer(x, keep)
@@ -44,6 +47,36 @@ def merge_batchnorm(model: Model, keep: Collection[str] = ()) -> Model:
             y.name, x.name, x.type, x.shape = None, name, kind or x.type, shape or x.shape
             merged += 1
     return new.derived("merge batchnorm", str(merged)) if merged else model
+
+
+def _give_biases(graph: ir.Graph, keep: Collection[str]) -> int:
+    """Let matrix products have the biases that are added to them; how many do."""
+    varies, outer, count = varying(graph), Op(graph), 0
+    for add in [node for node in graph if node.op_type == "Add" and not node.domain]:
+        b, y = sorted(add.inputs, key=lambda v: v in varies)
+        product = y.producer() if y is not None else None
+        if product is None or product.op_type != "MatMul" or product.graph is not graph or b is None or b in varies:
+            continue
+        x, w = product.inputs
+        kept = y.is_graph_output() or y.name in keep or len(list(y.uses())) > 1
+        if kept or w in varies or rank(w) != 2 or rank(b) != 1 or size(b, 0) != size(w, 1) or (rank(x) or 0) < 2:
+            continue
+        with Op(ir.Graph([], [], nodes=[]), outer) as op:
+            z = op.Gemm(x if rank(x) == 2 else _rows(op, x, w), w, b)
+            z.shape = ir.Shape([None, size(w, 1)])
+            if rank(x) != 2:
+                z = op.Reshape(z, op.Concat(op.Shape(x, end=-1), op.size(w, 1), axis=0))
+        nodes = list(op.graph)
+        op.graph.remove(nodes)
+        ir.convenience.replace_nodes_and_values(graph, add, [add, product], nodes, add.outputs, [z])
+        count += 1
+    return count
+
+
+def _rows(op: Op, x: ir.Value, w: ir.Value) -> ir.Value:
+    rows: ir.Value = op.Flatten(x, axis=-1)
+    rows.shape = ir.Shape([None, size(w, 0)])
+    return rows
 
 
 def _layer(x: ir.Value, keep: Collection[str]) -> tuple[ir.Node, int] | None:
@@ -107,10 +140,8 @@ def _scale(layer: ir.Node, a: Channels | float, b: Channels | float) -> bool:
     _, w, bias = inputs(layer, 3)
     if w.const_value is None or (bias is not None and bias.const_value is None):
         return False
-    if layer.op_type == "MatMul":
-        if any(v is None or v.shape is None or len(v.shape) != 2 for v in layer.inputs):
-            return False
-        layer.op_type = "Gemm"
+    if layer.op_type == "MatMul" and any(v is None or v.shape is None or len(v.shape) != 2 for v in layer.inputs):
+        return False
     if layer.op_type == "Gemm" and (bias is not None and bias.const_value.numpy().ndim > 1):
         return False
     weights, dtype = w.const_value.numpy().astype(np.float64), w.const_value.numpy().dtype
@@ -121,6 +152,8 @@ def _scale(layer: ir.Node, a: Channels | float, b: Channels | float) -> bool:
     else:
         beta, axis = 1.0, _AXES[layer.op_type]
     count = weights.shape[axis] * group
+    if max(np.size(a), np.size(b)) > count:  # one channel, spread over many
+        return False
     old = np.zeros(count) if bias is None else np.broadcast_to(bias.const_value.numpy() * beta, (count,))
     a, b = np.broadcast_to(a, (count,)), np.broadcast_to(b, (count,))
     if group > 1:  # (C, M / group, ...): the channels of each group stand in its rows
@@ -129,6 +162,8 @@ def _scale(layer: ir.Node, a: Channels | float, b: Channels | float) -> bool:
         weights = scaled.reshape(weights.shape)
     else:
         weights = weights * a.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+    if layer.op_type == "MatMul":
+        layer.op_type = "Gemm"
     layer.resize_inputs(3)
     layer.replace_input_with(1, _weight(layer, "weight", weights.astype(dtype)))
     layer.replace_input_with(2, _weight(layer, "bias", (old * a + b).astype(dtype)))

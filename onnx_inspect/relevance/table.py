@@ -54,7 +54,7 @@ class How:
     @property
     def name(self) -> str:
         """Tells tables apart: equal names do the same."""
-        box = {k: [sha256(v.tobytes()).hexdigest() for v in pair] for k, pair in (self.box or {}).items()}
+        box = {k: [(v.shape, sha256(v.tobytes()).hexdigest()) for v in pair] for k, pair in (self.box or {}).items()}
         return f"relevance {[v for k, v in vars(self).items() if k != 'box']} {box}"
 
 

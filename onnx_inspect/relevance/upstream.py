@@ -48,7 +48,7 @@ def is_first(op: Op, x: ir.Value) -> bool:
             if value not in op.home.inputs and not value.is_initializer():
                 return False  # a state of a loop
             continue
-        if key(node) in WEIGHTED:
+        if key(node) in WEIGHTED and len(node.inputs) > 1:  # an Einsum of one factor only sums or moves
             return False
         new = [v for v in all_inputs(node) if v not in seen]
         seen.update(new)

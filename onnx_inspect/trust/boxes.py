@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..attribution import Attribution
+from ..errors import ResultError
 from ..geometry import Box
 
 Boxes = Sequence[Sequence[Box]]
@@ -27,9 +28,12 @@ def pointing_game(result: Attribution, boxes: Boxes, *, tolerance: float = 15) -
 
     Returns:
         (N,), True for a hit.
+
+    Raises:
+        ResultError: no photos, or boxes for more or fewer of them.
     """
     hits = []
-    for i, known in enumerate(boxes):
+    for i, known in enumerate(_of(result, boxes)):
         heat = result.map(i)
         if heat.max() <= 0:
             hits.append(False)
@@ -51,9 +55,12 @@ def energy_in_box(result: Attribution, boxes: Boxes) -> NDArray[np.float64]:
 
     Returns:
         (N,), from 0 to 1.
+
+    Raises:
+        ResultError: no photos, or boxes for more or fewer of them.
     """
     shares = []
-    for i, known in enumerate(boxes):
+    for i, known in enumerate(_of(result, boxes)):
         heat = np.maximum(result.map(i), 0).astype(np.float64)
         inside = np.zeros(heat.shape, bool)
         for x0, y0, x1, y1 in known:
@@ -61,3 +68,9 @@ def energy_in_box(result: Attribution, boxes: Boxes) -> NDArray[np.float64]:
         total = heat.sum()
         shares.append(heat[inside].sum() / total if total > 0 else 0.0)
     return np.array(shares, np.float64)
+
+
+def _of(result: Attribution, boxes: Boxes) -> Boxes:
+    if len(boxes) != len(result):
+        raise ResultError(f"There are boxes for {len(boxes)} photos, the explanation is of {len(result)}.")
+    return boxes
