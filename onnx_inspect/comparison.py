@@ -14,7 +14,7 @@ from .attribution import Attribution
 from .errors import InputError, InspectError, ResultError
 from .methods.inputs import Input, ModelLike
 from .methods.job import How, Job
-from .methods.registry import EXPLANATIONS, every, find
+from .methods.registry import EXPLANATIONS, every, explanation
 from .target import TargetLike
 from .trust.faithfulness import average_drop, deletion, insertion
 from .trust.infidelity import infidelity, max_sensitivity
@@ -98,7 +98,7 @@ def explain(
     progress = job.progress("methods", len(names)) if job.progress is not None else lambda n: None
     found = []
     for name in names:
-        found.append(_one(job, x, partial(find(name), **own.get(name, {})), name, metrics, given))
+        found.append(_one(job, x, partial(explanation(name), **own.get(name, {})), name, metrics, given))
         progress(1)
     return found
 
@@ -110,9 +110,7 @@ def chosen(methods: Sequence[str]) -> list[str]:
     if "all" in wanted:
         return sorted(EXPLANATIONS)
     for name in wanted:
-        find(name)
-        if name not in EXPLANATIONS:
-            raise InputError(f"'{name}' makes no map that could be compared with others.")
+        explanation(name)
     return list(dict.fromkeys(wanted))
 
 

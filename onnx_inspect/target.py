@@ -311,8 +311,10 @@ def gradient(
 
 def _class(target: str | int, labels: Labels) -> int:
     """A class by index, in digits or not, or by name."""
-    if isinstance(target, str) and not re.fullmatch(r"-?\d+", target.strip()):
-        return labels.index(target)
+    if isinstance(target, str):
+        return int(target) if re.fullmatch(r"-?\d+", target.strip()) else labels.index(target)
+    if not isinstance(target, int | np.integer):
+        raise TargetError(f"{target!r} is no class: give its index or its name.")
     return int(target)
 
 

@@ -16,6 +16,7 @@ from onnx_inspect.errors import InputError, LayerError, TargetError
 from onnx_inspect.methods.cam_common import resized
 from onnx_inspect.methods.cam_guided import full_gradients
 from onnx_inspect.methods.job import Job, draws
+from onnx_inspect.preprocess import Preprocessing
 
 from . import nets
 
@@ -398,6 +399,28 @@ def test_sequences_and_volumes_have_maps_too(name: str, axes: int) -> None:
         w = numpy_helper.to_array(small(axes).graph.initializer[1])[:, 1]
         expected = np.einsum("k,nk...->n...", w, A) / 6**axes
         np.testing.assert_allclose(result.values, relu(expected), atol=1e-6)
+
+
+def grey(axis: bool) -> onnx.ModelProto:
+    """The classifier of pictures in grey, with or without an axis for their channel."""
+    proto = nets.classifier()
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(nets.weights()["w1"][:, :1].copy(), "w1"))
+    sizes = ["N", 1, 12, 12] if axis else ["N", 12, 12]
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, sizes))
+    if not axis:
+        proto.graph.node[0].input[0] = "channel"
+        proto.graph.node.insert(0, helper.make_node("Unsqueeze", ["image", "one"], ["channel"]))
+        proto.graph.initializer.append(numpy_helper.from_array(np.array([1]), "one"))
+    return proto
+
+
+@pytest.mark.parametrize("name", [*CAMS, "guided_gradcam", "fullgrad"])
+def test_grey_pictures_need_no_axis_of_channels(name: str) -> None:
+    how = dict(color="GREY", mean=(0.0,), std=(1.0,))
+    flat, deep = Preprocessing((12, 12), layout="NHW", **how), Preprocessing((12, 12), layout="NCHW", **how)  # type: ignore[arg-type]
+    found = call(name, grey(False), X[:, 0], target=TARGET, preprocessing=flat)
+    expected = call(name, grey(True), X[:, :1], target=TARGET, preprocessing=deep)
+    np.testing.assert_allclose(found.heat, expected.heat, atol=1e-5 * np.abs(expected.heat).max())
 
 
 @pytest.mark.parametrize(("options", "said"), [({"layer": "head"}, "not a map"), ({"layer": []}, "no layer")], ids=str)

@@ -120,7 +120,9 @@ def test_dense_layers(rule: Any, form: str) -> None:
 
 
 @pytest.mark.parametrize("rule", LAYER_RULES)
-@pytest.mark.parametrize("form", ["h = MatMul (x, V)  y = Add (B, h)", "V = Transpose (W) h = MatMul (x, V)  y = Add (h, B)"])
+@pytest.mark.parametrize(
+    "form", ["h = MatMul (x, V)  y = Add (B, h)", "V = Transpose (W) h = MatMul (x, V)  y = Add (h, B)"]
+)
 def test_dense_layers_over_sequences_have_their_bias(rule: Any, form: str) -> None:
     w, b, x, given = weights(5, 7), weights(5), f(2, 3, 7), weights(2, 3, 5, seed=3)
     row = r(21, form, x=x, B=b, **({"W": w} if "Transpose" in form else {"V": w.T.copy()}))
@@ -443,8 +445,12 @@ def test_the_start_of_presets() -> None:
 
 def test_small_scores_hand_all_on() -> None:
     """What keeps sums from 0 does not show in the start."""
-    row = r(21, "h = MatMul (x, W)  y = Sigmoid (h)", x=np.full((2, 5), 2, np.float32), W=np.full((5, 3), -1, np.float32))
-    result = oi.lrp(row.proto(), row.feeds(), target=1, score="output", preset="zennit", composite="epsilon", engine=ENGINE)
+    row = r(
+        21, "h = MatMul (x, W)  y = Sigmoid (h)", x=np.full((2, 5), 2, np.float32), W=np.full((5, 3), -1, np.float32)
+    )
+    result = oi.lrp(
+        row.proto(), row.feeds(), target=1, score="output", preset="zennit", composite="epsilon", engine=ENGINE
+    )
     assert result.scores.max() < 1e-4
     np.testing.assert_allclose(result.values.sum(axis=1), 1, atol=1e-5)
 

@@ -173,6 +173,10 @@ def test_targets_per_sample(model: oi.Model) -> None:
     np.testing.assert_allclose(together.values, np.concatenate([a.values for a in apart]), atol=1e-6)
     with pytest.raises(TargetError, match="2 target classes for 3 samples"):
         oi.gradcam(model, X, target=[0, 1], engine=ENGINE)
+    with pytest.raises(TargetError, match=r"0\.5 is no class"):
+        oi.gradcam(model, X, target=[0, 0.5, 2], engine=ENGINE)  # type: ignore[list-item]
+    with pytest.raises(InputError, match="not by ndarray"):
+        oi.gradcam(model, list(X), engine=ENGINE)  # type: ignore[arg-type]
 
 
 def test_a_single_logit_is_explained_on_its_side() -> None:
@@ -309,8 +313,19 @@ def test_cam_of_an_element_before_the_softmax(model: oi.Model) -> None:
 
 
 def test_weights_are_attributed_nothing(model: oi.Model) -> None:
-    with pytest.raises(InputError, match="'w1' is the same for every input"):
+    with pytest.raises(InputError, match="'w1' is the same for all samples"):
         oi.saliency(model, X[:1], wrt="w1", engine=ENGINE)
+
+
+def test_what_samples_share_is_attributed_to_one_of_them_at_most() -> None:
+    """Its gradient is the sum over all of them."""
+    proto = nets.classifier(extra_input=True)
+    proto.graph.input[1].CopyFrom(helper.make_tensor_value_info("offset", TensorProto.FLOAT, [1, 4]))
+    net, shared = oi.load(proto), np.ones((1, 4), np.float32)
+    with pytest.raises(InputError, match="'offset' is the same for all samples"):
+        oi.saliency(net, {"image": X, "offset": shared}, 2, engine=ENGINE)
+    alone = oi.saliency(net, {"image": X[:1], "offset": shared}, 2, engine=ENGINE)
+    np.testing.assert_array_equal(alone.tensors["offset"], [[0, 0, 1, 0]])
 
 
 def test_values_without_positions_are_not_drawn(tmp_path: Path) -> None:

@@ -130,5 +130,7 @@ def test_the_order_of_the_inputs_does_not_matter() -> None:
 def test_wrong_words_are_refused(model: oi.Model) -> None:
     with pytest.raises(InputError, match="did you mean 'saliency'"):
         smooth(model, of="salience")
+    with pytest.raises(InputError, match="'activations' makes no map"):
+        smooth(model, of="activations")
     with pytest.raises(InputError, match="samples"):
         smooth(model, samples=-1)

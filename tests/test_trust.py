@@ -219,6 +219,8 @@ def test_nothing_cannot_be_measured(model: oi.Model) -> None:
         oi.infidelity(model, X, result, samples=0, engine=ENGINE)
     with pytest.raises(InputError, match="at least 1"):
         oi.max_sensitivity(oi.saliency, model, X, result, samples=0, engine=ENGINE)
+    with pytest.raises(ResultError, match="arguments that the method was given"):
+        oi.max_sensitivity(oi.gradcam, model, X, oi.gradcam(model, X, layer="body.relu1", engine=ENGINE), engine=ENGINE)
     for shares in ((), (0.5, 1.5)):
         with pytest.raises(InputError, match="between 0 and 1"):
             oi.road(model, X, result, shares=shares, engine=ENGINE)
@@ -305,6 +307,8 @@ def test_the_picture_of_a_sanity_check(tmp_path: Path) -> None:
     assert [f.name for f in result.save(tmp_path / "s")] == ["s.png", "s.npz", "s.json"]
     with pytest.raises(InputError, match="did you mean 'gradcam'"):
         oi.sanity(oi.load(bundled("signs/clean.onnx")), photo, of="gradcm", engine=ENGINE)
+    with pytest.raises(InputError, match="'activations' makes no map"):
+        oi.sanity(oi.load(bundled("signs/clean.onnx")), photo, of="activations", engine=ENGINE)
 
 
 # Explain.

@@ -155,9 +155,8 @@ def _grey(job: Job, name: str, seed: int) -> NDArray[Any]:
         return np.zeros_like(x)
     preprocessing = _picture(job)
     grey = preprocessing.apply(np.full((*preprocessing.size, 3), 128, np.uint8))
-    first = channels_first(grey[None], preprocessing.layout)[:, :, :1, :1] if grey.ndim == 3 else grey[None, :1, :1]
-    last = channels_back(first, preprocessing.layout) if grey.ndim == 3 else first
-    return np.broadcast_to(last, x.shape)
+    first = channels_first(grey[None], preprocessing.layout)[:, :, :1, :1]
+    return np.broadcast_to(channels_back(first, preprocessing.layout), x.shape)
 
 
 def _blur(job: Job, name: str, seed: int) -> NDArray[Any]:

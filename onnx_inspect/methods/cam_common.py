@@ -16,7 +16,7 @@ from ..errors import InputError, LayerError
 from ..naming import Layer
 from ..target import Target
 from .baselines import cast
-from .inputs import Feeds, channels_back, channels_first
+from .inputs import Feeds, channels_back, channels_first, positions
 from .job import Job
 from .runs import SCORE, Vary
 
@@ -226,17 +226,17 @@ def maps_at(job: Job, layer: Layers) -> list[Layer]:
 
 
 def _checked(job: Job, at: Layer) -> Layer:
-    letters, seen = at.layout or "", job.layout(job.input.name) or "NCHW"
-    if "C" not in letters or len(letters) != len(seen):
-        extent = {3: "length", 4: "height and width"}.get(len(seen), "extent")
+    letters, seen = positions(at.layout or ""), positions(job.layout(job.input.name) or "NCHW")
+    if len(letters) != len(seen):
+        extent = {1: "length", 2: "height and width"}.get(len(seen), "extent")
         raise LayerError(
             f"'{at.name}' ({at.op_type}, {structure.sizes(at.shape)}) is not a map with {extent}: "
             "`onnx-inspect layers MODEL --spatial` lists those that are."
         )
-    if letters.replace("C", "") != seen.replace("C", ""):
+    if letters != seen:
         raise LayerError(
-            f"'{at.name}' has its axes in another order ({letters}) than the input ({seen}), so its map would not lie "
-            "on the picture: name another layer (--layer NAME), or explain the input (saliency)."
+            f"The axes of '{at.name}' ({at.layout}) are in another order than those of the input, so its map would not "
+            "lie on the picture: name another layer (--layer NAME), or explain the input (saliency)."
         )
     return at
 

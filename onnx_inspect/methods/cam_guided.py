@@ -15,7 +15,7 @@ from ..target import TargetLike
 from .backprop import guided_rules
 from .cam import gradcam_formula
 from .cam_common import Array, Fuse, Layers, mapped, maps_at, resized, together
-from .inputs import Input, ModelLike, channels_back, channels_first
+from .inputs import Input, ModelLike, channels_back, channels_first, positions
 from .job import SCORE, How, Job
 from .registry import method
 
@@ -97,13 +97,13 @@ def fullgrad(
     """
     job = Job(model, x, target, **how)
     name, layout = job.input.name, job.layout(job.input.name)
-    if layout is None or "C" not in layout:
+    if layout is None:
         raise InputError(f"fullgrad needs a picture as input, with channels and positions: '{name}' has none.")
     size = channels_first(job.feeds[name], layout).shape[2:]
     values, sums = np.zeros((job.n, *size), np.float32), np.zeros(job.n)
     for i, letters, term in full_gradients(job):
         sums[i] += term.sum(dtype=np.float64)
-        if letters is not None and len(letters) == len(layout):
+        if letters is not None and positions(letters) == positions(layout):
             strength = _rescaled(np.abs(channels_first(term[None], letters)[0]), rescale).sum(axis=0)
             values[i] += resized(strength, size)
     scores = np.asarray(job.clean[SCORE], np.float64)

@@ -54,7 +54,7 @@ def deeplift(
 
     Args:
         baseline: the reference: a number, mean, grey, blur, noise, or another photo; from Python also arrays.
-        wrt: tensors to attribute to, by name: every float input by default.
+        wrt: tensors to attribute to, by name: every float input by default. Inputs that are left out stay as they are.
         preset: the conventions of a reference: captum.
 
     Raises:
@@ -96,7 +96,7 @@ def deep_shap(
     Args:
         baseline: from Python an array with a reference per row, or such arrays by input name. One reference else: a
             number, mean, grey, blur, noise, or another photo.
-        wrt: tensors to attribute to, by name: every float input by default.
+        wrt: tensors to attribute to, by name: every float input by default. Inputs that are left out stay as they are.
         preset: the conventions of a reference: captum.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -13,10 +12,11 @@ from ..attribution import Attribution
 from ..errors import InputError
 from ..target import TargetLike
 from .baselines import Baseline, told
+from .game import Game, coalitions, written
 from .inputs import Input, ModelLike
 from .job import SCORE, How, Job, draws
 from .registry import method
-from .segments import Features, Game, Present, Segmentation, segmented
+from .segments import Segmentation, segmented
 
 MOST = 16  # players whose coalitions are all tried
 
@@ -214,36 +214,8 @@ def _exact(game: Game) -> list[NDArray[np.float64]]:
     return values
 
 
-def coalitions(counts: list[int]) -> Present:
-    """Every coalition of the players of each sample: player j is present in coalition k if bit j of k is set."""
-    return lambda i, which: (which[:, None] >> np.arange(counts[i])) % 2 == 1
-
-
 def positive(name: str, number: int) -> int:
     """A number of things that must be some."""
     if number < 1:
         raise InputError(f"{number} {name} are none: give at least 1 (--{name}).")
     return number
-
-
-def written(
-    job: Job,
-    method: str,
-    features: Features,
-    numbers: Sequence[NDArray[Any]],
-    found: Mapping[str, NDArray[Any]],
-    params: dict[str, Any],
-    measures: dict[str, NDArray[Any]] | None = None,
-) -> Attribution:
-    """Numbers per sample and feature as an attribution."""
-    values = features.spread(numbers)
-    return job.attribution(  # type: ignore[no-any-return]
-        method,
-        values,
-        found,
-        heat=features.heat(job, values),
-        signed=True,
-        params={"features": features.name, **params},
-        extra={"features": features.ids[next(iter(values))]},
-        measures=measures,
-    )

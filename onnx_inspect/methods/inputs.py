@@ -37,7 +37,10 @@ def read(
             feeds[main.name] = array = array[None]
         found, photos, notes = _of_arrays(model, array, preprocessing)
         return found, photos, feeds, notes
-    paths = [Path(x)] if isinstance(x, str | Path) else [Path(p) for p in x]
+    named = [x] if isinstance(x, str | Path) else list(x)
+    if strange := [type(p).__name__ for p in named if not isinstance(p, str | Path)]:
+        raise InputError(f"A photo is named by its path, not by {strange[0]}: give numbers as one array, (N, ...).")
+    paths = [Path(p) for p in named]
     if not paths:
         raise InputError("There is no photo to explain.")
     from .. import image
@@ -97,14 +100,19 @@ def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -
 
 
 def channels_first(values: NDArray[Any], layout: str | None) -> NDArray[Any]:
-    """(N, C, H, W) from whatever order the layout says."""
-    if layout is None or "C" not in layout or layout.startswith("NC"):
+    """(N, C, H, W) from whatever order the layout says; grey pictures without the axis have one channel."""
+    if layout is None or layout.startswith("NC"):
         return values
-    return np.moveaxis(values, layout.index("C"), 1)
+    return np.moveaxis(values, layout.index("C"), 1) if "C" in layout else values[:, None]
 
 
 def channels_back(values: NDArray[Any], layout: str | None) -> NDArray[Any]:
     """The inverse of `channels_first`."""
-    if layout is None or "C" not in layout or layout.startswith("NC"):
+    if layout is None or layout.startswith("NC"):
         return values
-    return np.moveaxis(values, 1, layout.index("C"))
+    return np.moveaxis(values, 1, layout.index("C")) if "C" in layout else values[:, 0]
+
+
+def positions(layout: str) -> str:
+    """The axes of a layout that are neither samples nor channels: "HW"."""
+    return layout.replace("N", "").replace("C", "")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack, get_type_hints
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .. import engine as engines
@@ -122,16 +123,20 @@ class Job(Runs):
 
         Raises:
             LayerError: no such tensor.
-            InputError: no input holds floats, or a tensor does not depend on any.
+            InputError: no input holds floats, or a tensor is the same for all samples.
         """
-        if wrt:
-            values = [self.model.value(name) for name in ([wrt] if isinstance(wrt, str) else wrt)]
-            if constant := [v for v in values if v not in self.model.varying]:
-                raise InputError(f"'{constant[0].name}' is the same for every input: name another tensor (--wrt).")
-            return [v.name or "" for v in values]
-        reached = structure.needed(self.model.ir.graph, self.model.value(self.explained_tensor))
-        given = [v for v in self.model.ir.graph.inputs if v in reached]
-        found = [v.name or "" for v in given if is_float(v)]
+        graph, named = self.model.ir.graph, [wrt] if isinstance(wrt, str) else wrt
+        found = [self.model.value(name) for name in named] or self._floats()
+        own = structure.varying(graph, [v for v in graph.inputs if self.n == 1 or v.name in self._samples])
+        if shared := [v for v in found if v not in own]:
+            raise InputError(f"'{shared[0].name}' is the same for all samples: name the others (--wrt).")
+        return [v.name or "" for v in found]
+
+    def _floats(self) -> list[ir.Value]:
+        graph = self.model.ir.graph
+        reached = structure.needed(graph, self.model.value(self.explained_tensor))
+        given = [v for v in graph.inputs if v in reached]
+        found = [v for v in given if is_float(v)]
         if not found:
             raise InputError(
                 f"No input holds floats, only {', '.join(repr(v.name) for v in given)}: name the tensor to attribute "

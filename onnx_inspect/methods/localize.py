@@ -113,8 +113,8 @@ def localize(
         method: what makes the map: the name of any method that explains.
         share: of the maximum, from which on a pixel belongs to a part; above 0 and at most 1.
         largest: only the box of the largest part.
-        boxes: a JSON file of known boxes: as COCO has them (images, annotations, categories), or of photo names, each
-            with a list of [x0, y0, x1, y1] in pixels of the photo.
+        boxes: a JSON file of known boxes: as COCO has them (images, annotations, categories; crowds are left out), or
+            of photo names, each with a list of [x0, y0, x1, y1] in pixels of the photo.
         layer: the layer of the method, "auto" for what the method chooses.
 
     Raises:

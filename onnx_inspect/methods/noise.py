@@ -16,7 +16,7 @@ from .gradients import saliency
 from .inputs import Feeds, Input, ModelLike, channels_back, channels_first
 from .job import How, Job, draws
 from .lines import Sums
-from .registry import find, method
+from .registry import explanation, method
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,7 +121,7 @@ def smoothgrad(
 def _method(of: str | Method) -> Method:
     if callable(of):
         return of
-    return partial(saliency, signed=True) if of == "saliency" else find(of)
+    return partial(saliency, signed=True) if of == "saliency" else explanation(of)
 
 
 def _values(result: Attribution) -> dict[str, NDArray[Any]]:

@@ -78,3 +78,15 @@ def find(name: str) -> Callable[..., Attribution]:
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(known))}."
         raise InputError(f"There is no method '{name}': {hint}")
     return known[name]
+
+
+def explanation(name: str) -> Callable[..., Attribution]:
+    """A method by name that makes a map of what speaks for the target.
+
+    Raises:
+        InputError: there is none, or it makes no such map.
+    """
+    function = find(name)
+    if name not in EXPLANATIONS:
+        raise InputError(f"'{name}' makes no map of what speaks for a target: name a method that does, as gradcam.")
+    return function

@@ -185,9 +185,7 @@ def apart(job: Job, tensors: Sequence[str], count: int) -> None:
     graph, samples = job.model.ir.graph, job.engine.samples(job.model, job.feeds)
     own = varying(graph, [v for v in graph.inputs if v.name in samples])
     if count > 1 and (shared := [t for t in tensors if job.model.values[t] not in own]):
-        raise InputError(
-            f"'{shared[0]}' is one for all samples: name the others (--wrt), or explain one at a time."
-        )
+        raise InputError(f"'{shared[0]}' is one for all samples: name the others (--wrt), or explain one at a time.")
 
 
 def _box(job: Job, low: Numbers, high: Numbers) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -16,7 +16,7 @@ from ..structure import label, needed
 from ..target import TargetLike
 from .inputs import Input, ModelLike
 from .job import How, Job
-from .registry import find, method
+from .registry import explanation, method
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,7 +101,7 @@ def sanity(
         >>> sanity("model.onnx", "cat.jpg", of="guided_backprop").measures["rank"]
     """
     job = Job(model, x, target, **how)
-    function = find(of)
+    function = explanation(of)
     layers = weighted(job.model, job.explained_tensor)
     if not layers:
         raise InputError("The model has no weights to shuffle on the way to the target.")

@@ -1,8 +1,8 @@
-"""Features: which numbers of the inputs come and go together, and the score of a sample with some of them absent."""
+"""Features: which numbers of the inputs come and go together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .baselines import Baseline, filling
-from .job import SCORE, Job
+from .job import Job
 
 Segmentation = str | NDArray[Any] | Mapping[str, NDArray[Any]]
-Present = Callable[[int, NDArray[np.int64]], NDArray[np.bool_]]
-Worth = Callable[[int, Mapping[str, NDArray[Any]]], NDArray[np.float64]]
-Played = Iterator[tuple[int, NDArray[np.int64], NDArray[Any]]]
 
 SUPERPIXELS = 50
 KINDS = "elements, positions, grid:8, superpixels:50, quickshift or the name of a .npy file"
@@ -50,78 +46,6 @@ class Features:
         own, first = values[job.input.name], np.take(self.ids[job.input.name], [0], axis)
         shared = (self.ids[job.input.name] == first).all()
         return np.asarray(own.take(0, axis) if shared else own.sum(axis))
-
-
-class Game:
-    """Features as players: the score of a sample when only some are present, and a baseline stands for the others.
-
-    Args:
-        job: the job.
-        features: who plays, see `segmented`.
-        baseline: see `onnx_inspect.methods.baselines.absent`; also "inpaint", and "local" for the mean of each feature.
-        seed: of a random baseline.
-        default: what "" means for pictures.
-        of: what the players get: the "score", or the "probability" of the class.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        features: Segmentation,
-        baseline: Baseline,
-        seed: int = 0,
-        *,
-        default: str = f"superpixels:{SUPERPIXELS}",
-        of: str = "score",
-    ) -> None:
-        self.job, self.features = job, segmented(job, features, default)
-        if isinstance(baseline, str) and baseline == "local":
-            baseline = _own_means(job, self.features.ids)
-        self._fill = filling(job, list(self.features.ids), baseline, seed)
-        self._worth = worth(job, of)
-        self.found = measured(job, self._worth)
-        self.whole: NDArray[np.float64] = self.found[SCORE]  # what all players get
-
-    def play(self, name: str, count: int, present: Present) -> Played:
-        """(sample, which coalitions, what each gets) for `count` of them per sample; `present` has a row for each."""
-
-        def vary(i: int, which: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-            there = present(i, which)
-            return {k: self._without(i, k, ~there[:, ids[i]]) for k, ids in self.features.ids.items()}
-
-        for i, which, found in self.job.sweep(name, count, vary):
-            yield i, which, self._worth(i, found)
-
-    def collect(self, name: str, count: int, present: Present) -> list[NDArray[np.float64]]:
-        """What every coalition of every sample gets."""
-        results = [np.zeros(count) for _ in self.features.counts]
-        for i, which, got in self.play(name, count, present):
-            results[i][which] = got
-        return results
-
-    def _without(self, i: int, name: str, where: NDArray[np.bool_]) -> NDArray[Any]:
-        return np.where(where, self._fill(i, name, where), self.job.feeds[name][i])
-
-
-def worth(job: Job, of: str) -> Worth:
-    """(sample, what a run found) -> the "score", or the "probability" of the class that is explained, one row each."""
-    classes = job.explained(job.clean)
-    if of == "probability" and None in classes:
-        job.notes.append("the target is no class, so its score is explained, not a probability (--of score)")
-        of = "score"
-
-    def measure(i: int, found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        rows = job.rows(found) if of == "probability" else None
-        values = found[SCORE] if rows is None else job.probabilities(rows)[:, classes[i]]
-        return np.asarray(values, np.float64)
-
-    return measure
-
-
-def measured(job: Job, worth: Worth) -> dict[str, NDArray[Any]]:
-    """The clean run, with what each sample is worth as its score."""
-    rows = [{k: v[i : i + 1] for k, v in job.clean.items()} for i in range(job.n)]
-    return job.clean | {SCORE: np.concatenate([worth(i, row) for i, row in enumerate(rows)])}
 
 
 # Which inputs, and what their axes mean.
@@ -283,26 +207,3 @@ def _loaded(path: Path) -> NDArray[Any]:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"The features in {path} cannot be read: {error}. Write an array of integers.") from error
-
-
-def _own_means(job: Job, ids: Mapping[str, NDArray[np.intp]]) -> dict[str, NDArray[Any]]:
-    """Each number's mean over its feature, for every channel its own.
-
-    Raises:
-        InputError: that is each number itself.
-    """
-    means = {k: _means(job.feeds[k], numbers, channel_axis(job, k)) for k, numbers in ids.items()}
-    if all(np.array_equal(v, job.feeds[k]) for k, v in means.items()):
-        raise InputError("Every feature equals its own mean, so local takes nothing away: use another (--baseline).")
-    return means
-
-
-def _means(x: NDArray[Any], ids: NDArray[np.intp], axis: int | None) -> NDArray[Any]:
-    channels = [...] if axis is None else [(slice(None),) * (axis - 1) + (c,) for c in range(x.shape[axis])]
-    means = np.empty(x.shape)
-    for i, one in enumerate(x):
-        for c in channels:
-            own = ids[i][c]
-            total, count = np.bincount(own.ravel(), one[c].ravel()), np.bincount(own.ravel())
-            means[i][c] = (total / np.maximum(count, 1))[own]
-    return means.astype(x.dtype)

@@ -12,11 +12,12 @@ from ..attribution import Attribution
 from ..errors import InputError
 from ..target import TargetLike
 from .baselines import Baseline, absent, cast, told
-from .features import coalitions, positive, written
+from .features import positive
+from .game import Game, coalitions, measured, worth, written
 from .inputs import Input, ModelLike
 from .job import How, Job, draws
 from .registry import method
-from .segments import Game, Segmentation, channel_axis, covered, is_picture, measured, worth
+from .segments import Segmentation, channel_axis, covered, is_picture
 
 Of = Literal["probability", "score"]
 

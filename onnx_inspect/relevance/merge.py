@@ -53,11 +53,11 @@ def _give_biases(graph: ir.Graph, keep: Collection[str]) -> int:
     """Let matrix products have the biases that are added to them; how many do."""
     varies, outer, count = varying(graph), Op(graph), 0
     for add in [node for node in graph if node.op_type == "Add" and not node.domain]:
-        b, y = sorted(add.inputs, key=lambda v: v in varies)
-        product = y.producer() if y is not None else None
-        if product is None or product.op_type != "MatMul" or product.graph is not graph or b is None or b in varies:
+        b, y = sorted(inputs(add, 2), key=lambda v: v in varies)
+        product = y.producer()
+        if product is None or product.op_type != "MatMul" or product.graph is not graph or b in varies:
             continue
-        x, w = product.inputs
+        x, w = inputs(product, 2)
         kept = y.is_graph_output() or y.name in keep or len(list(y.uses())) > 1
         if kept or w in varies or rank(w) != 2 or rank(b) != 1 or size(b, 0) != size(w, 1) or (rank(x) or 0) < 2:
             continue
@@ -74,6 +74,7 @@ def _give_biases(graph: ir.Graph, keep: Collection[str]) -> int:
 
 
 def _rows(op: Op, x: ir.Value, w: ir.Value) -> ir.Value:
+    """All rows of a tensor as a matrix."""
     rows: ir.Value = op.Flatten(x, axis=-1)
     rows.shape = ir.Shape([None, size(w, 0)])
     return rows

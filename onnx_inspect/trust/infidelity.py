@@ -92,6 +92,10 @@ def max_sensitivity(
         samples: how many changes.
         seed: of the changes.
         how: as for the method, its own arguments included.
+
+    Raises:
+        InputError: whole numbers cannot change a little.
+        ResultError: the explanation is not what the method gives.
     """
     job = job_of(model, x, result, {k: v for k, v in how.items() if k in How.__annotations__})
     x0 = _floats(job)
@@ -100,6 +104,11 @@ def max_sensitivity(
     for rng in draws(seed, np.arange(positive("samples", samples))):
         moved = x0 + rng.uniform(-radius, radius, x0.shape[1:]).astype(x0.dtype)
         other = method(job.model, job.feeds | {job.input.name: moved}, job.target, **how)
+        if other.values.shape != result.values.shape:
+            raise ResultError(
+                f"The explanation is {result.values.shape}, that of a changed input {other.values.shape}: give the "
+                "arguments that the method was given."
+            )
         change = np.linalg.norm((other.values - result.values).reshape(job.n, -1), axis=1)
         worst = np.maximum(worst, np.divide(change, norm, out=np.zeros(job.n), where=norm > 0))
     return worst

@@ -45,7 +45,7 @@ def road(
     if not shares or not all(0 < share < 1 for share in shares):
         raise InputError(f"ROAD takes shares between 0 and 1 of the pixels away, not {shares} (shares).")
     job = job_of(model, x, result, how)
-    if job.preprocessing is None or job.feeds[job.input.name].ndim != 4:
+    if job.preprocessing is None:
         raise InputError("ROAD fills pixels in from their neighbours, so it needs a picture: use deletion.")
     layout = job.preprocessing.layout
     view, ranks = channels_first(job.feeds[job.input.name], layout), ranked(job, result)
