@@ -59,7 +59,8 @@ def page(name: str, function: Any, result: oi.Attribution) -> str:
     title, _, body = head.partition("\n")
     body = re.sub(r"\n{3,}", "\n\n", body.strip())
     table = re.compile(r"^\w+: .*(?:\n\w+: .*)+$", re.M)  # lines that would run together
-    parts = [f"# {name}", title, table.sub(lambda m: f"```\n{m[0]}\n```", body), f"![{name}](../images/methods/{name}.jpg)"]
+    body = table.sub(lambda m: f"```\n{m[0]}\n```", body)
+    parts = [f"# {name}", title, body, f"![{name}](../images/methods/{name}.jpg)"]
     parts.append(f"```sh\nonnx-inspect {name} models/signs/{MODEL.name} models/signs/photos/{PHOTO.name}\n```")
     parts.append(f"```python\n{name}{signature(function)}\n```")
     for kind, content in zip(sections[::2], sections[1::2], strict=True):

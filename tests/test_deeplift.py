@@ -15,10 +15,10 @@ import pytest
 from onnx import TensorProto, numpy_helper, parser
 
 import onnx_inspect as oi
-from onnx_inspect.autodiff.contrast import Convention, contrast
 from onnx_inspect.autodiff.gradient import Precision
-from onnx_inspect.autodiff.lines import LINEAR, LINES, PRODUCTS, WEIGHTED
 from onnx_inspect.autodiff.table import CONSTANTS, RULES
+from onnx_inspect.contrast.gradient import Convention, contrast
+from onnx_inspect.contrast.rules import LINEAR, LINES, PRODUCTS, WEIGHTED
 from onnx_inspect.emit import Op
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, InspectError, LayerError, TargetError

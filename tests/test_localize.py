@@ -222,7 +222,7 @@ def test_files_of_boxes_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_any_method_that_makes_a_map_can_be_asked(model: oi.Model, photo: Path) -> None:
-    result = localize(model, photo, 1, method="saliency", engine=ENGINE)
+    result = localize(model, photo, 1, of="saliency", engine=ENGINE)
     np.testing.assert_array_equal(result.boxes[0], boxes_of(oi.saliency(model, photo, 1, engine=ENGINE).map(0)))
     early = localize(model, photo, 1, layer="body.relu1", engine=ENGINE)
     assert early.layer == "body.relu1"
@@ -231,10 +231,10 @@ def test_any_method_that_makes_a_map_can_be_asked(model: oi.Model, photo: Path) 
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"method": "grdcam"}, "did you mean 'gradcam'"),
-        ({"method": "localize"}, "makes no map"),
-        ({"method": "fgsm"}, "makes no map"),
-        ({"method": "saliency", "layer": "body.relu1"}, "takes no layer"),
+        ({"of": "grdcam"}, "did you mean 'gradcam'"),
+        ({"of": "localize"}, "makes no map"),
+        ({"of": "fgsm"}, "makes no map"),
+        ({"of": "saliency", "layer": "body.relu1"}, "takes no layer"),
         ({"share": 0}, "share of 0"),
         ({"share": 1.5}, "share of 1.5"),
     ],

@@ -313,7 +313,7 @@ def test_cam_of_an_element_before_the_softmax(model: oi.Model) -> None:
 
 
 def test_weights_are_attributed_nothing(model: oi.Model) -> None:
-    with pytest.raises(InputError, match="'w1' is the same for all samples"):
+    with pytest.raises(InputError, match="'w1' is one for all samples"):
         oi.saliency(model, X[:1], wrt="w1", engine=ENGINE)
 
 
@@ -322,7 +322,7 @@ def test_what_samples_share_is_attributed_to_one_of_them_at_most() -> None:
     proto = nets.classifier(extra_input=True)
     proto.graph.input[1].CopyFrom(helper.make_tensor_value_info("offset", TensorProto.FLOAT, [1, 4]))
     net, shared = oi.load(proto), np.ones((1, 4), np.float32)
-    with pytest.raises(InputError, match="'offset' is the same for all samples"):
+    with pytest.raises(InputError, match="'offset' is one for all samples"):
         oi.saliency(net, {"image": X, "offset": shared}, 2, engine=ENGINE)
     alone = oi.saliency(net, {"image": X[:1], "offset": shared}, 2, engine=ENGINE)
     np.testing.assert_array_equal(alone.tensors["offset"], [[0, 0, 1, 0]])

@@ -293,7 +293,7 @@ def test_an_input_that_all_samples_share_cannot_move() -> None:
         [numpy_helper.from_array(W, "w")],
     )
     shared = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
-    with pytest.raises(InputError, match="'scale' is the same for all samples"):
+    with pytest.raises(InputError, match="'scale' is one for all samples"):
         ig(shared, {"x": V, "scale": np.float32(2)})
     close(ig(shared, {"x": V, "scale": np.float32(2)}, wrt=["x"]).values, 2 * V * W[:, 1])
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..attribution import Attribution
-from ..autodiff.contrast import Convention, contrast
 from ..autodiff.table import edition
+from ..contrast.gradient import Convention, contrast
 from ..errors import InputError
 from ..model import Model
 from ..rewrite import expose

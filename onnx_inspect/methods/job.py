@@ -129,7 +129,8 @@ class Job(Runs):
         found = [self.model.value(name) for name in named] or self._floats()
         own = structure.varying(graph, [v for v in graph.inputs if self.n == 1 or v.name in self._samples])
         if shared := [v for v in found if v not in own]:
-            raise InputError(f"'{shared[0].name}' is the same for all samples: name the others (--wrt).")
+            name = shared[0].name
+            raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")
         return [v.name or "" for v in found]
 
     def _floats(self) -> list[ir.Value]:

@@ -43,7 +43,7 @@ class Lines:
         self.inside = [t for t in tensors if t not in job.feeds]
         shared = set(tensors) - set(self.inside) - job.engine.samples(job.model, job.feeds)
         if shared:
-            raise InputError(f"'{min(shared)}' is the same for all samples: name the others (--wrt).")
+            raise InputError(f"'{min(shared)}' is one for all samples: name the others (--wrt).")
         rows = several(job, baseline, seed, () if self.inside else tensors)
         if not all(rows):
             raise InputError(

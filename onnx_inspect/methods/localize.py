@@ -56,7 +56,7 @@ class Localization(Attribution):
         """What was looked for, and how well it was found."""
         first, *rest = super().title(i)
         measured = ", ".join(f"{k} {v[i]:.3g}" for k, v in self.measures.items() if np.isfinite(v[i]))
-        return [f"{first}, by {self.params['method']}", f"{measured}; {rest[0]}" if measured else rest[0]]
+        return [f"{first}, by {self.params['of']}", f"{measured}; {rest[0]}" if measured else rest[0]]
 
     def record(self, i: int) -> dict[str, Any]:
         """What the manifest says of a sample, with its boxes."""
@@ -91,7 +91,7 @@ def localize(
     x: Input,
     target: TargetLike = "top",
     *,
-    method: str = "gradcam",
+    of: str = "gradcam",
     share: float = 0.2,
     largest: bool = False,
     boxes: str = "",
@@ -110,7 +110,7 @@ def localize(
     Attention by Excitation Backprop, ECCV 2016 (pointing game).
 
     Args:
-        method: what makes the map: the name of any method that explains.
+        of: what makes the map: the name of any method that explains.
         share: of the maximum, from which on a pixel belongs to a part; above 0 and at most 1.
         largest: only the box of the largest part.
         boxes: a JSON file of known boxes: as COCO has them (images, annotations, categories; crowds are left out), or
@@ -122,24 +122,24 @@ def localize(
             photos.
 
     Example:
-        >>> localize("model.onnx", "cat.jpg", method="layercam", largest=True).boxes[0]
+        >>> localize("model.onnx", "cat.jpg", of="layercam", largest=True).boxes[0]
     """
     if not 0 < share <= 1:
         raise InputError(f"A share of {share} of the maximum cuts nothing off: above 0 and at most 1 (--share).")
     known = read_boxes(boxes) if boxes else {}
-    function = find(method)
-    if method not in EXPLANATIONS:
-        raise InputError(f"'{method}' makes no map of what speaks for the target: name another (--method).")
+    function = find(of)
+    if of not in EXPLANATIONS:
+        raise InputError(f"'{of}' makes no map of what speaks for the target: name another (--of).")
     options: Any = how if layer == "auto" else how | {"layer": layer}
     if layer != "auto" and "layer" not in inspect.signature(function).parameters:
-        raise InputError(f"'{method}' takes no layer: leave it out, or name a method that does (--layer).")
+        raise InputError(f"'{of}' takes no layer: leave it out, or name a method that does (--layer).")
     result = function(model, x, target, **options)
     if any(photo is None for photo in result.photos) or result.heat.ndim != 3:
-        raise InputError(f"Boxes need a map over photos, which '{method}' does not make of this input (--method).")
+        raise InputError(f"Boxes need a map over photos, which '{of}' does not make of this input (--of).")
     found = [boxes_of(result.map(i), share)[: 1 if largest else None] for i in range(len(result))]
     true = [_of_photo(known, i, result) for i in range(len(result))]
     made = Localization(**{f.name: getattr(result, f.name) for f in fields(Attribution)}, boxes=found, known=true)
-    made.method, made.params = "localize", {"method": method, "share": share, "largest": largest, **result.params}
+    made.method, made.params = "localize", {"of": of, "share": share, "largest": largest, **result.params}
     if boxes:
         made.measures = made.measures | _measures(made)
     return made

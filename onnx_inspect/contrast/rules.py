@@ -26,9 +26,9 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from .lines_normal import captum_softmax, log_softmax, normalisation, softmax
+from ..autodiff.table import RULES, Cotangents, as_list
+from .normal import captum_softmax, log_softmax, normalisation, softmax
 from .pair import EQUAL, Pair, along, halfway, rescale
-from .table import RULES, Cotangents, as_list
 from .twin import Twins
 
 KINKED = frozenset("Relu LeakyRelu PRelu ThresholdedRelu Shrink HardSigmoid HardSwish Abs Clip".split())

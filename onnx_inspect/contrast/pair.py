@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ..autodiff.subgraph import is_tensor
+from ..autodiff.table import Cotangents, Rule, as_list
+from ..autodiff.walk import view
 from ..dtypes import is_float
 from ..emit import Op
 from ..structure import key
-from .subgraph import is_tensor
-from .table import Cotangents, Rule, as_list
 from .twin import Twins, repeated
-from .walk import view
 
 EQUAL = 1e-10  # captum's: inputs nearer than that have no line between them
 POINTS = 5

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from ..autodiff.subgraph import copied
 from ..emit import Op
 from ..errors import LayerError
 from ..structure import all_inputs, key, needed
-from .subgraph import copied
 
 # What these give depends on sizes alone, which both passes share.
 _ALIKE = frozenset("Shape Size ConstantOfShape EyeLike RandomNormalLike RandomUniformLike".split())

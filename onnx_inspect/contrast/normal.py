@@ -8,8 +8,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from ..autodiff.table import Cotangents, as_list
 from .pair import Pair, along, rescale
-from .table import Cotangents, as_list
 
 NEAR = 1e-2  # logarithms nearer than that have a mean that is as good as the arithmetic one
 

@@ -7,17 +7,17 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
+from ..autodiff.gradient import Emits, Precision, emitter, filled, float_value, output, uncollected, writable
+from ..autodiff.table import INTEGERS, RULES, Cotangents, Rule, is_constant
+from ..autodiff.walk import backward, view
 from ..dtypes import is_float
 from ..emit import Op
 from ..errors import TargetError
 from ..model import Model, prune
 from ..structure import all_inputs, key
-from .gradient import Emits, Precision, emitter, filled, float_value, output, uncollected, writable
-from .lines import CAPTUM, LINEAR, LINES, PRODUCTS, WEIGHTED, Lines
 from .pair import Pair, along
-from .table import INTEGERS, RULES, Cotangents, Rule, is_constant
+from .rules import CAPTUM, LINEAR, LINES, PRODUCTS, WEIGHTED, Lines
 from .twin import Twins, references, second_pass
-from .walk import backward, view
 
 Convention = Literal["", "captum"]
 
