@@ -47,7 +47,7 @@ def _by_name(content: Any) -> Known:
     known: Known = {}
     for name, boxes in content.items():
         if not isinstance(boxes, list):
-            raise _Malformed(f"'{name}' has no list of boxes")
+            raise _Malformed(f"'{name}' has no list of boxes, as [[x0, y0, x1, y1]]")
         short = known_as(name)
         if short in known:
             raise _Malformed(f"two photos are called '{short}'")

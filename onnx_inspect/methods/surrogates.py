@@ -280,7 +280,7 @@ def _shared_out(
     system = np.ones((n + 1, n + 1))
     system[:n, :n], system[n, n] = (Z.T * share) @ Z, 0
     if np.linalg.matrix_rank(system) <= n:
-        raise InputError(f"{len(Z)} coalitions do not tell {n} features apart: take more (--samples).")
+        raise InputError(f"{len(Z)} coalitions do not tell {n} features apart: take {4 * n} (--samples).")
     solution: NDArray[np.float64] = np.linalg.solve(system, np.append((Z.T * share) @ gains, total))[:n]
     return solution
 
