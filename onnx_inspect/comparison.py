@@ -14,8 +14,11 @@ from .attribution import Attribution
 from .errors import InputError, InspectError, ResultError
 from .methods.inputs import Input, ModelLike
 from .methods.job import How, Job
+from .methods.known_boxes import Known, read_boxes
+from .methods.localize import of_photo
 from .methods.registry import EXPLANATIONS, every, explanation
 from .target import TargetLike
+from .trust.boxes import energy_in_box, pointing_game
 from .trust.faithfulness import average_drop, deletion, insertion
 from .trust.infidelity import infidelity, max_sensitivity
 from .trust.road import road
@@ -67,6 +70,7 @@ def explain(
     *,
     methods: Sequence[str] = ("gradcam", "integrated_gradients", "lrp", "occlusion"),
     metrics: Sequence[str] = ("deletion",),
+    boxes: str = "",
     options: dict[str, dict[str, Any]] | None = None,
     **how: Unpack[How],
 ) -> list[Explained]:
@@ -78,6 +82,7 @@ def explain(
         target: as for a method; the class is that of the intact photo for all.
         methods: by name; short names are ig, ixg, gbp and shap; "all" for every one that fits the model.
         metrics: deletion, insertion, road, average_drop, infidelity, max_sensitivity.
+        boxes: a JSON file of known boxes, as `localize` takes it: pointing_game and energy_in_box are measured too.
         options: arguments of single methods, by their names.
         how: as for a method.
 
@@ -89,6 +94,7 @@ def explain(
     """
     if unknown := [m for m in metrics if m not in METRICS]:
         raise InputError(f"There is no metric '{unknown[0]}': there are {', '.join(METRICS)}.")
+    known = read_boxes(boxes) if boxes else None
     names = chosen(methods)
     own = {SHORT.get(name, name): given for name, given in (options or {}).items()}
     if unknown := sorted(set(own) - set(names)):
@@ -99,6 +105,8 @@ def explain(
     found = []
     for name in names:
         found.append(_one(job, x, partial(explanation(name), **own.get(name, {})), name, metrics, given))
+        if known is not None and found[-1].result is not None:
+            found[-1].measures |= _in_boxes(found[-1].result, known)
         progress(1)
     return found
 
@@ -133,6 +141,14 @@ def _one(
             entry.measures[metric] = np.full(len(result), np.nan)
             result.notes.append(f"{metric} of {name}: {error}")
     return entry
+
+
+def _in_boxes(result: Attribution, known: Known) -> dict[str, NDArray[np.float64]]:
+    """Whether a map points at the thing, NaN for photos without known boxes."""
+    boxes = [[tuple(box) for box in of_photo(known, i, result)] for i in range(len(result))]
+    there = [len(own) > 0 for own in boxes]
+    measured = {"pointing_game": pointing_game(result, boxes), "energy_in_box": energy_in_box(result, boxes)}
+    return {name: np.where(there, values, np.nan) for name, values in measured.items()}
 
 
 def sheet(entries: Sequence[Explained], i: int = 0) -> NDArray[np.uint8]:

@@ -89,6 +89,7 @@ class Engine:
         outputs: Sequence[str] | None = None,
         *,
         progress: Callable[[int], None] | None = None,
+        apart: bool = False,
     ) -> Arrays:
         """Run a model.
 
@@ -98,6 +99,7 @@ class Engine:
                 nothing.
             outputs: tensors wanted, None for the model's outputs. Only what they need is computed.
             progress: called with the number of samples done after each batch.
+            apart: each sample gets what it gets alone, also where samples meet; a freed batch is held to that anyway.
 
         Returns:
             A value per output, N samples on the first axis.
@@ -119,7 +121,9 @@ class Engine:
         self._warn(part, need, plan)
         if plan.apart:
             plan = replace(plan, size=self._size(need, key, plan.size))
-        if plan.apart and plan.size > 1 and part.batch_relaxed and self._must_run_singly(part, values, plan):
+        checked = plan.apart and plan.size > 1 and (part.batch_relaxed or (apart and plan.fixed is None))
+        if checked and self._must_run_singly(part, values, plan):
+            self._note("samples do not stay apart in this model, so each runs alone")
             plan = replace(plan, size=1)
         results: Arrays = {}
         start = 0
@@ -217,7 +221,7 @@ class Engine:
     # Sessions.
 
     def _must_run_singly(self, model: Model, values: Arrays, plan: Plan) -> bool:
-        """Check once per model that a batch gives what single runs give: the file promised one size only."""
+        """Check once per model that a batch gives what single runs give."""
         if model.digest not in self._singly:
             names = [o.name for o in model.outputs]
             session = self._session(model)

@@ -481,3 +481,23 @@ def test_amounts_that_are_none_are_refused() -> None:
         Engine("cpu", max_memory="lots")
     assert Engine("cpu", max_memory="2GiB").max_memory == 2**31
     assert 10**6 < Engine("cpu").max_memory <= memory.available()
+
+
+def test_samples_that_meet_run_alone_even_where_the_file_takes_any_batch() -> None:
+    """x less the mean over all samples: a batch would give what no sample gives alone."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["x", "m"], ["y"]),
+    ]
+    shape = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 3]) for n in "xy"]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "meet", shape[:1], shape[1:]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    engine = Engine("cpu", 1)
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    model = oi.load(proto)
+    np.testing.assert_array_equal(engine.run(model, {"x": x}, apart=True)["y"], np.zeros_like(x))
+    np.testing.assert_array_equal(engine.run(model, {"x": x})["y"], x - x.mean(axis=0))  # as the model is
+    assert engine.notes == ["samples do not stay apart in this model, so each runs alone"]

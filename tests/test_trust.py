@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -344,3 +345,17 @@ def test_options_reach_the_method_and_its_measures(model: oi.Model) -> None:
     assert entry.result.params["steps"] == 7
     with pytest.raises(InputError, match="options for 'gradcm'"):
         explain(model, X, methods=["gradcam"], options={"gradcm": {}}, engine=ENGINE)
+
+
+def test_explain_knows_boxes(tmp_path: Path) -> None:
+    """The stop sign's box holds most of the map, and its maximum; the other photo has none."""
+    photos: list[Any] = [bundled("signs/photos") / name for name in ("08_stop_stamp.jpg", "01_yield.jpg")]
+    corners = json.loads(bundled("signs/photos/boxes.json").read_text(encoding="utf-8"))[photos[0].name]["box"]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({photos[0].name: [corners]}))
+    (found,) = explain(
+        oi.load(bundled("signs/clean.onnx")), photos, methods=["gradcam"], metrics=[], boxes=str(boxes), engine=ENGINE
+    )
+    assert found.measures["pointing_game"][0] == 1
+    assert 0.3 < found.measures["energy_in_box"][0] < 1
+    assert np.isnan(found.measures["pointing_game"][1]) and np.isnan(found.measures["energy_in_box"][1])

@@ -29,6 +29,7 @@ from .progress import Progress
     metavar="NAMES",
     help="deletion, insertion, road, average_drop, infidelity, max_sensitivity, with commas between.",
 )
+@click.option("--boxes", metavar="FILE", default="", help="Known boxes (COCO JSON): does a map point at the thing?")
 @click.option("-o", "--out", default=".", show_default=True, metavar="OUT", help="A picture's name, or a folder.")
 @options.preprocessing
 @options.engine
@@ -50,7 +51,8 @@ def command(
     values.pop("debug")
     found = files.photos(photos)
     targets, _ = outputs(out, found, "explain")
-    files.spare({model: "the model"} | dict.fromkeys(found, "the photo"), list(targets.values()))
+    read = {model: "the model", values["labels"] or "": "the labels file", values["boxes"]: "the file of boxes"}
+    files.spare(read | dict.fromkeys(found, "the photo"), list(targets.values()))
     loaded = load(model)
     engine = options.make_engine(values)
     preprocessing, notes = options.make_preprocessing(loaded, values)

@@ -137,7 +137,7 @@ def localize(
     if any(photo is None for photo in result.photos) or result.heat.ndim != 3:
         raise InputError(f"Boxes need a map over photos, which '{of}' does not make of this input (--of).")
     found = [boxes_of(result.map(i), share)[: 1 if largest else None] for i in range(len(result))]
-    true = [_of_photo(known, i, result) for i in range(len(result))]
+    true = [of_photo(known, i, result) for i in range(len(result))]
     made = Localization(**{f.name: getattr(result, f.name) for f in fields(Attribution)}, boxes=found, known=true)
     made.method, made.params = "localize", {"of": of, "share": share, "largest": largest, **result.params}
     if boxes:
@@ -180,7 +180,7 @@ def _measures(made: Localization) -> dict[str, NDArray[np.float64]]:
     return {"iou": np.where(there, pairs, np.nan), "hit": np.where(there, hits, np.nan)}
 
 
-def _of_photo(known: Known, i: int, result: Attribution) -> NDArray[np.float64]:
+def of_photo(known: Known, i: int, result: Attribution) -> NDArray[np.float64]:
     """The known boxes of a sample: those whose category is the explained class, else all of them."""
     photo: Photo = result.photo(i)
     if not known:

@@ -185,7 +185,7 @@ class Runs:
 
     def _run(self, model: Model, wanted: list[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         self._fits = self.engine.fits(model, feeds, wanted)  # a gradient takes more than a forward pass
-        found = self.engine.run(model, feeds, wanted)
+        found = self.engine.run(model, feeds, wanted, apart=True)
         for name in wanted:
             self._finite(found[name], name)
         return found
@@ -215,8 +215,8 @@ class Runs:
                     f"'{name}' is not a number: the weight '{weight}' of the model holds NaN or infinity."
                 )
         raise ResultError(
-            f"'{name}' is not a number (NaN or infinity), though all weights are: check the preprocessing, and "
-            "whether the model overflows its number type."
+            f"'{name}' is not a number (NaN or infinity), though all weights are: check the input and its "
+            "preprocessing, and whether the model overflows its number type."
         )
 
     # What scores say.
