@@ -45,9 +45,10 @@ def guided_backprop(
     """Guided backprop: the gradient, if rectifiers let nothing negative back.
 
     As dS/dx, but at every rectifier Y = max(X, 0) with X > 0 only the positive part of dS/dY is passed on, nothing
-    where X <= 0. Shaped like x, in units of score per unit of input, signed. Rectifiers are Relu and Clip from 0
-    (ReLU6); the references leave Clip as it is. Other activations keep their gradient; without any rectifier this is
-    the plain gradient, and a note says so. With a unit of the network as target, captum's NeuronGuidedBackprop.
+    where X <= 0. Shaped like x, in units of score per unit of input, signed; the picture shows magnitudes, since the
+    sign of a gradient says only where a number should go. Rectifiers are Relu and Clip from 0 (ReLU6); the references
+    leave Clip as it is. Other activations keep their gradient; without any rectifier this is the plain gradient, and a
+    note says so. With a unit of the network as target, captum's NeuronGuidedBackprop.
 
     Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR workshop 2015.
 
@@ -78,10 +79,10 @@ def deconvnet(
     """Deconvnet: what would have to be in the input for the score to arise, if rectifiers worked backwards too.
 
     As dS/dx, but at every rectifier max(dS/dY, 0) is passed on, whatever its input is; max-pools are undone by the
-    switches of the forward pass. Shaped like x, in units of score per unit of input, signed. Rectifiers are Relu and
-    Clip from 0 (ReLU6); the references leave Clip as it is. Other activations keep their gradient; without any
-    rectifier this is the plain gradient, and a note says so. With a unit of the network as target ("layer[7,2,2]"),
-    the projection of the paper for an activation of 1, and captum's NeuronDeconvolution.
+    switches of the forward pass. Shaped like x, in units of score per unit of input, signed; the picture shows
+    magnitudes. Rectifiers are Relu and Clip from 0 (ReLU6); the references leave Clip as it is. Other activations keep
+    their gradient; without any rectifier this is the plain gradient, and a note says so. With a unit of the network as
+    target ("layer[7,2,2]"), the projection of the paper for an activation of 1, and captum's NeuronDeconvolution.
 
     Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014.
 
@@ -105,7 +106,7 @@ def _rectified(job: Job, name: str, rules: Table, wrt: Sequence[str], preset: st
     if not any(n.op_type == "Relu" or (_from_zero(n) and not preset) for n in job.model.ir.graph.all_nodes()):
         job.notes.append(f"the model has no rectifier for {name} to change: this is its plain gradient")
     values = {t: found[f"gradient.{t}"] for t in tensors}
-    return job.attribution(name, values, found, signed=True, params={"preset": preset})  # type: ignore[no-any-return]
+    return job.attribution(name, values, found, params={"preset": preset})  # type: ignore[no-any-return]
 
 
 def _table(name: str, relu: Rule, clip: Rule, clips: bool) -> Table:

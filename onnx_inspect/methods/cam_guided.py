@@ -40,7 +40,7 @@ def guided_gradcam(
     """Guided Grad-CAM: guided backprop, where Grad-CAM says that it is about the target.
 
     The map of gradcam, upsampled to the input, times the guided gradient of each input number. Values are shaped like
-    the input, signed.
+    the input, signed; the picture shows magnitudes.
 
     Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks, ICCV 2017.
 
@@ -67,7 +67,7 @@ def guided_gradcam(
     fine = resized(coarse, guided.shape[2:], "nearest" if preset == "captum" else "linear")
     values = channels_back(guided * fine[:, None], layout)
     params = {"preset": preset, "fuse": fuse}
-    return job.attribution("guided_gradcam", {name: values}, found, layer=together(at), signed=True, params=params)  # type: ignore[no-any-return]
+    return job.attribution("guided_gradcam", {name: values}, found, layer=together(at), params=params)  # type: ignore[no-any-return]
 
 
 @method("gradient", "picture")

@@ -243,7 +243,7 @@ class Job(Runs):
 
     def _heat(self, tensor: str, values: NDArray[Any], signed: bool) -> NDArray[Any]:
         """Attributions as a map: over the channels the sum, or of magnitudes the largest."""
-        layout = self.layout(tensor)
+        values, layout = values if signed else np.abs(values), self.layout(tensor)
         if layout is None or "C" not in layout or len(layout) != values.ndim or values.ndim < 3:
             between = tensor not in self.feeds  # rows of tokens, say: not to be drawn as rows of pixels
             return values.reshape(len(values), -1) if between else values

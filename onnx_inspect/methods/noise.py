@@ -105,7 +105,7 @@ def smoothgrad(
         single if clean.tensors else single[""],
         job.clean,
         layer=job.model.layer(clean.tensor) if clean.tensor else None,
-        signed=clean.signed and kind == "mean",
+        signed=clean.signed and kind == "mean" and of != "saliency",  # the sign of a gradient points nowhere
         params={
             "of": clean.method,
             "samples": count,
