@@ -62,6 +62,7 @@ class Attribution:
         provider: the onnxruntime provider that ran.
         model: file name and digest of the model.
         params: parameters of the method.
+        options: those of them that are not the method's defaults; pictures name them.
         notes: what was assumed, a sentence each.
         signed: negative values speak against the target; drawn in two colours.
         percentile: beyond this percentile of the magnitudes a picture shows no difference: single pixels would drown
@@ -85,6 +86,7 @@ class Attribution:
     layer: str = ""
     tensor: str = ""
     params: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     signed: bool = False
     percentile: float | None = None
@@ -168,9 +170,19 @@ class Attribution:
         subject = f"{what.label} ({what.index})" if what is not None else self.target
         where = f" at {self.layer}" if self.layer else ""
         return [
-            f"{self.method}: {subject}, score {self.scores[i]:.3g}{where}",
+            f"{self.heading}: {subject}, score {self.scores[i]:.3g}{where}",
             f"{self.model['name']}, {self.provider}",
         ]
+
+    @property
+    def heading(self) -> str:
+        """The method, with the first three of its options."""
+        named = [k if v is True else f"{k} {_short(v)}" for k, v in list(self.options.items())[:3]]
+        return f"{self.method} ({', '.join(named)})" if named else self.method
+
+    def lines(self, i: int = 0) -> list[str]:
+        """What the terminal says of a sample before its classes."""
+        return [f"{k} unknown" if np.isnan(v[i]) else f"{k} {v[i]:.4g}" for k, v in self.measures.items()]
 
     # Files.
 
@@ -267,6 +279,14 @@ class Attribution:
                 files.write_npz(made["npz"], self.arrays(i))
             written.append(made)
         return written
+
+
+def _short(value: Any) -> str:
+    """A parameter in a few letters."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "+".join(map(_short, value))
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else text[:23] + "…"
 
 
 def identity(model: Model) -> dict[str, Any]:

@@ -155,12 +155,13 @@ def before_pooling(model: Model, score: str) -> Layer:
         if node.op_type not in LINEAR or len(varying) != 1 or (node.op_type == "Div" and varying[0] is node.inputs[1]):
             raise LayerError(
                 f"cam needs a model that ends in global average pooling and a linear layer; here '{node.op_type}' "
-                f"(node '{structure.label(node)}') comes after the last map. Use gradcam, which needs neither."
+                f"(node '{structure.label(node)}') comes after the last map. gradcam needs "
+                "neither where there is a map: `onnx-inspect doctor MODEL` lists the methods that fit."
             )
         value = varying[0]
     raise LayerError(
         "cam needs a model that ends in global average pooling and a linear layer; this one has no such pooling. "
-        "Use gradcam."
+        "`onnx-inspect doctor MODEL` lists the methods that fit."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, get_type_hints
@@ -18,6 +19,7 @@ from ..autodiff.gradient import Precision
 from ..dtypes import is_float
 from ..engine import Engine
 from ..errors import InputError, TargetError
+from ..files import plain
 from ..labels import Labels
 from ..model import Model, load
 from ..naming import Layer
@@ -26,7 +28,7 @@ from ..scores import ScoreKind, scores
 from ..target import Element, Index, TargetLike, Top, parse
 from . import predict
 from .inputs import Input, ModelLike, channels_first, image_input, read
-from .registry import check
+from .registry import METHODS, check
 from .runs import SCORE, Progress, Run, Runs, Vary, draws
 
 __all__ = ["SCORE", "How", "Job", "Progress", "Run", "Vary", "draws"]
@@ -221,6 +223,7 @@ class Job(Runs):
             layer=layer.name if layer is not None else "",
             tensor=layer.tensor if layer is not None else "",
             params=params or {},
+            options=unusual(method, params or {}),
             notes=list(self.notes),
             signed=signed,
             percentile=99 if self.input.name in tensors else None,
@@ -232,12 +235,17 @@ class Job(Runs):
             result.notes.append(
                 f"values {values.shape[1:]} are no map of height and width: there is no picture of them"
             )
+        where = f" at '{layer.name}'" if layer is not None else ""
+        ways = "--layer NAME or --target CLASS" if layer is not None and "layer" in _defaults(method) else "--target CLASS"
         for stem, one in zip(result.stems, heat, strict=True):
             if not one.any():
-                where = f" at '{layer.name}'" if layer is not None else ""
                 result.notes.append(
-                    f"the {method} map of '{stem}' is zero everywhere: nothing{where} speaks for this target "
-                    "(--layer NAME or --target CLASS)"
+                    f"the {method} map of '{stem}' is zero everywhere: nothing{where} speaks for this target ({ways})"
+                )
+            elif one.size > 1 and np.ptp(one) <= 1e-6 * np.abs(one).max():
+                result.notes.append(
+                    f"the {method} map of '{stem}' is the same everywhere{where}, as it is behind global pooling, say: "
+                    f"it tells no place from another ({ways})"
                 )
         return result
 
@@ -250,3 +258,18 @@ class Job(Runs):
         first = channels_first(values, layout)
         heat: NDArray[Any] = first.sum(axis=1) if signed else first.max(axis=1)
         return heat
+
+
+def unusual(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that are not the method's defaults, in the order of its signature."""
+    return {
+        name: params[name]
+        for name, default in _defaults(method).items()
+        if name in params and (value := plain(params[name])) != plain(default) and value not in ("", None, [])
+    }
+
+
+def _defaults(method: str) -> dict[str, Any]:
+    """What a method takes of its own, with what stands for it."""
+    found = inspect.signature(METHODS[method]).parameters if method in METHODS else {}
+    return {name: p.default for name, p in found.items() if p.kind is p.KEYWORD_ONLY}
