@@ -62,7 +62,7 @@ class Attribution:
         provider: the onnxruntime provider that ran.
         model: file name and digest of the model.
         params: parameters of the method.
-        options: those of them that are not the method's defaults; pictures name them.
+        options: what was asked for other than the method's defaults; pictures name it.
         notes: what was assumed, a sentence each.
         signed: negative values speak against the target; drawn in two colours.
         percentile: beyond this percentile of the magnitudes a picture shows no difference: single pixels would drown
@@ -177,8 +177,8 @@ class Attribution:
     @property
     def heading(self) -> str:
         """The method, with the first three of its options."""
-        named = [k if v is True else f"{k} {_short(v)}" for k, v in list(self.options.items())[:3]]
-        return f"{self.method} ({', '.join(named)})" if named else self.method
+        named = ", ".join(f"{k} {_short(v)}".strip() for k, v in list(self.options.items())[:3])
+        return f"{self.method} ({named})" if named else self.method
 
     def lines(self, i: int = 0) -> list[str]:
         """What the terminal says of a sample before its classes."""
@@ -282,11 +282,10 @@ class Attribution:
 
 
 def _short(value: Any) -> str:
-    """A parameter in a few letters."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "+".join(map(_short, value))
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else text[:23] + "…"
+    """An option in a few letters, or none where its name has to do."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    text = "+".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
+    return "" if value is True or len(text) > 24 else text
 
 
 def identity(model: Model) -> dict[str, Any]:

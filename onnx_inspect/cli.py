@@ -23,6 +23,14 @@ from .errors import InspectError
 _HERE = Path(__file__).parent
 DEFAULT = "gradcam"
 BAD_INPUT, BUG, INTERRUPTED = 2, 70, 130
+FAMILIES = {  # the modules of methods, as --help shows them
+    "Class activation maps": "cam cam_plusplus cam_gradients cam_eigen cam_masks cam_guided",
+    "Gradients": "gradients backprop noise paths paths_image",
+    "Relevance": "relevance deeplift",
+    "Changed and covered inputs": "perturbation features surrogates",
+    "Attacks": "adversarial",
+    "Features, boxes and checks": "activations localize sanity",
+}
 
 
 @cache
@@ -95,13 +103,23 @@ class Inspector(click.Group):
         raise click.UsageError(f"No such command '{first}'.{near}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Methods and commands in sections of their own."""
-        for title, group in (("Methods", methods()), ("Commands", commands())):
-            if not group:
-                continue
-            with formatter.section(title):
-                width = formatter.width - max(map(len, group)) - 6
-                formatter.write_dl([(n, textwrap.shorten(h, width, placeholder="...")) for n, (_, h) in group.items()])
+        """A section for each family of methods, and one for the commands."""
+        homes = {name: module.rpartition(".")[2] for name, (module, _) in methods().items()}
+        sections = {
+            title: [name for word in words.split() for name in homes if homes[name] == word]
+            for title, words in FAMILIES.items()
+        }
+        placed = {name for names in sections.values() for name in names}
+        sections |= {"Other methods": [name for name in homes if name not in placed], "Commands": list(commands())}
+        every = {**methods(), **commands()}
+        longest = max(map(len, every))
+        width = formatter.width - longest - 6
+        for title, names in sections.items():
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl(
+                        [(n.ljust(longest), textwrap.shorten(every[n][1], width, placeholder="...")) for n in names]
+                    )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Ctrl-C without the empty line that click prints for it."""
@@ -123,7 +141,8 @@ class Inspector(click.Group):
         except InspectError as error:
             code = _fail(str(error), BAD_INPUT, error)
         except MemoryError as error:
-            code = _fail("Out of memory: use a smaller --batch or --size.", BAD_INPUT, error)
+            less = "a smaller --batch, --size or --max-memory, or fewer --steps, --samples or --cells"
+            code = _fail(f"Out of memory: use {less}.", BAD_INPUT, error)
         except Exception as error:
             if isinstance(error, OSError) and error.filename is None and error.strerror:
                 _mute(sys.stdout)

@@ -68,8 +68,8 @@ def explain(
     x: Input,
     target: TargetLike = "top",
     *,
-    methods: Sequence[str] = ("gradcam", "integrated_gradients", "lrp", "occlusion"),
-    metrics: Sequence[str] = ("deletion",),
+    methods: str | Sequence[str] = ("gradcam", "integrated_gradients", "lrp", "occlusion"),
+    metrics: str | Sequence[str] = ("deletion",),
     boxes: str = "",
     options: dict[str, dict[str, Any]] | None = None,
     **how: Unpack[How],
@@ -80,7 +80,8 @@ def explain(
         model: as for a method.
         x: as for a method.
         target: as for a method; the class is that of the intact photo for all.
-        methods: by name; short names are ig, ixg, gbp and shap; "all" for every one that fits the model.
+        methods: by name, as a list or with commas between; short names are ig, ixg, gbp and shap; "all" for every one
+            that fits the model.
         metrics: deletion, insertion, road, average_drop, infidelity, max_sensitivity.
         boxes: a JSON file of known boxes, as `localize` takes it: pointing_game and energy_in_box are measured too.
         options: arguments of single methods, by their names.
@@ -90,8 +91,9 @@ def explain(
         One entry per method, in order.
 
     Raises:
-        InputError: no such method or metric, or options of a method that is none of them.
+        InputError: no method at all, no such method or metric, or options of a method that is none of them.
     """
+    metrics = _words(metrics)
     if unknown := [m for m in metrics if m not in METRICS]:
         raise InputError(f"There is no metric '{unknown[0]}': there are {', '.join(METRICS)}.")
     known = read_boxes(boxes) if boxes else None
@@ -111,15 +113,22 @@ def explain(
     return found
 
 
-def chosen(methods: Sequence[str]) -> list[str]:
+def chosen(methods: str | Sequence[str]) -> list[str]:
     """Names of methods, short ones written out; "all" for every method that makes a map."""
     every()
-    wanted = [SHORT.get(m, m) for m in methods]
+    wanted = [SHORT.get(m, m) for m in _words(methods)]
+    if not wanted:
+        raise InputError("No method is named: name one or several, or all (--methods).")
     if "all" in wanted:
         return sorted(EXPLANATIONS)
     for name in wanted:
         explanation(name)
     return list(dict.fromkeys(wanted))
+
+
+def _words(given: str | Sequence[str]) -> list[str]:
+    """Names, or a text of them with commas between."""
+    return [w.strip() for w in given.split(",") if w.strip()] if isinstance(given, str) else list(given)
 
 
 def _one(
@@ -165,20 +174,23 @@ def sheet(entries: Sequence[Explained], i: int = 0) -> NDArray[np.uint8]:
     first = drawn[0][1]
     photo = first.photo(i)
     seen = photo.geometry.mask_in_photo()
-    cells = [layout.fit(photo.pixels, 260, 360)]
-    captions = [("photo", _subject(first, i))]
+    pictures = [layout.fit(photo.pixels, 260, 360)]
+    captions = [["photo", _subject(first, i)]]
     for entry, result in drawn:
         picture = layout.fit(result.overlay(i), 260, 360)
         if type(result).overlay is Attribution.overlay:
             ends = render.limits(result.map(i), result.signed, result.percentile, seen)
             picture = layout.with_bar(picture, ends, "coolwarm" if result.signed else "jet")
-        numbers = [f"{name} {values[i]:.3g}" for name, values in entry.measures.items() if np.isfinite(values[i])]
-        cells.append(picture)
-        captions.append((entry.method, ", ".join([f"{entry.seconds:.2f} s", *numbers])))
-    tiles = [
-        layout.column([layout.line(name, cell.shape[1], 15), layout.line(text, cell.shape[1], 12), cell], 3)
-        for cell, (name, text) in zip(cells, captions, strict=True)
-    ]
+        numbers = [f"{k} {v[i]:.3g}" if np.isfinite(v[i]) else f"{k} \u2013" for k, v in entry.measures.items()]
+        pictures.append(picture)
+        captions.append([result.heading, f"{entry.seconds:.2f} s", *numbers])
+    height, width = (max(p.shape[axis] for p in pictures) for axis in (0, 1))
+    width = max(width, 170)  # of the longest measure with its number
+    tiles = []
+    for picture, texts in zip(pictures, captions, strict=True):
+        texts += [""] * (max(map(len, captions)) - len(texts))
+        lines = [layout.line(text, width, 12 if k else 15) for k, text in enumerate(texts)]
+        tiles.append(layout.column([*lines, layout.pad(picture, height, width)], 3))
     title = [f"{_subject(first, i)}, score {first.scores[i]:.3g}", f"{first.model['name']}, {first.provider}"]
     return layout.frame(layout.titled(layout.grid(tiles, min(len(tiles), 5), gap=10), title, 18), 12)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _LARGE = 2000  # nodes
 _KEPT = 1000  # estimates
+_THREADS = 256  # that any machine is given if asked: on a shared one the number of cores is no limit
 _EXHAUSTED = re.compile(r"bad_alloc|allocate memory|out of memory|BFCArena|smaller than requested bytes", re.IGNORECASE)
 
 
@@ -67,6 +69,8 @@ class Engine:
         ort.set_default_logger_severity(WARNING if verbose else SILENT)
         if threads is not None and threads < 1:
             raise DeviceError(f"{threads} threads cannot run anything: give at least 1, or none for one per core.")
+        if threads is not None and threads > (most := max(_THREADS, 4 * (os.cpu_count() or 1))):
+            raise DeviceError(f"{threads} threads are more than this machine can use: give at most {most}.")
         if batch < 1:
             raise InputError(f"A batch of {batch} is empty: give at least 1.")
         self.device, self.threads, self.batch, self.verbose = device, threads, batch, verbose

@@ -51,6 +51,8 @@ def remarks(path: str | Path) -> list[str]:
 
 def _bytes(path: str | Path) -> bytes:
     try:
+        if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+            raise PhotoError("it is a device or a pipe, which may have no end")
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise PhotoError(getattr(error, "strerror", None) or str(error)) from error

@@ -16,6 +16,7 @@ from .resources import bundled
 
 _KEYS = ("class_names", "classes", "labels", "names")
 _SYNSET = re.compile(r"(n\d{8})\s+(.*)")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NUMBERED = re.compile(r"(\d{1,7})\s*[\s,;:]\s*(\S.*)")
 
 
@@ -179,12 +180,17 @@ def parse(text: str) -> tuple[str, ...]:
     of pairs of index and name; a dictionary from one to the other; or one that holds such as ``id2label`` or
     ``names``, as Hugging Face's config.json does. ValueError, a clause, for all else.
     """
+    rows = re.split(r"\r\n|\r|\n", text)  # str.splitlines knows many more ends of lines
+    if damaged := next((i for i, row in enumerate(rows, 1) if _CONTROL.search(row)), 0):
+        raise ValueError(f"has a control character in line {damaged}")
     if text.lstrip()[:1] in ("{", "["):
         names = _names(_literal(text))
     else:
-        lines = [_plain(line) for line in text.splitlines() if line.strip()]
+        lines = [_plain(row) for row in rows if row.strip()]
         names = _unnumbered(lines) if len(lines) > 1 else [_plain(name) for name in text.split(",") if "," in text]
-    if not any(names) or any(ord(c) < 32 for name in names for c in name):
+    if damaged := next((i for i, name in enumerate(names, 1) if _CONTROL.search(name)), 0):
+        raise ValueError(f"has a control character in name {damaged}")
+    if not any(names):
         raise ValueError("holds no class names")
     return tuple(names)
 

@@ -115,6 +115,12 @@ def bars(top: Sequence[tuple[str, float]], width: int = 260, size: int = 15, hei
     return pad(block, max(height or 0, block.shape[0]), width)
 
 
+def key(name: str, colour: tuple[int, int, int], size: int = 12, width: int = 240) -> Picture:
+    """What a colour stands for: a square of it, and the name."""
+    square = np.full((size, size, 3), colour, np.uint8)
+    return row([square, line(name, min(width, image.text_size(name, size)[0] + 4), size)], size // 2)
+
+
 def with_bar(picture: Picture, ends: tuple[float, float], colormap: Colormap) -> Picture:
     """``picture`` and to its right a colour bar of its height, for values from low to high."""
     return row([picture, colour_bar(picture.shape[0], ends, colormap)], 6)

@@ -222,11 +222,8 @@ def categorical_tile(
     known = dict(names if isinstance(names, Mapping) else enumerate(names))
     lines = []
     for i in order[:limit]:
-        swatch = np.full((letters, letters, 3), palette[i], np.uint8)
         name = f"{100 * counts[i] / counts.sum():.0f} %  {known.get(int(classes[i]), f'class {classes[i]}')}"
-        lines.append(
-            layout.row([swatch, layout.line(name, min(240, image.text_size(name, letters)[0] + 4), letters)], 6)
-        )
+        lines.append(layout.key(name, palette[i], letters))
     if len(classes) > limit:
         lines.append(layout.line(f"and {len(classes) - limit} more", 160, letters))
     return layout.row([picture, layout.column(lines, letters // 3)], 12)

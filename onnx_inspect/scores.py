@@ -67,9 +67,11 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
     shape = list(tensor.shape) if tensor.shape is not None else []
     wide = [d for d in shape[1:] if d != 1]
     if len(wide) > 1:
+        last = min(5, shape[-1] - 1) if isinstance(shape[-1], int) else 0
+        one = ", ".join(map(str, [*[0] * (len(shape) - 2), last]))
         raise TargetError(
             f"'{chosen.name}' has shape {model.spec(chosen).sizes()}, not one score per class: say which elements to "
-            f"explain, as in --target \"'{chosen.name}'[5]\"; missing axes are summed."
+            f"explain, as in --target \"'{chosen.name}'[{one}]\"; slices and missing axes are summed."
         )
     sizes = list(shape if len(shape) == 1 and isinstance(shape[0], int) else wide)
     count = 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None

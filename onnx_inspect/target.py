@@ -193,8 +193,10 @@ class Element(Target):
         if isinstance(wanted, int):
             if not -size <= wanted < size:
                 raise TargetError(f"{self}: axis {axis} of '{self.output}' has {size} elements, there is no {wanted}.")
-        elif not range(size)[slice(*wanted)] or not all(-size <= e <= size for e in wanted if e is not None):
+        elif not all(-size <= e <= size for e in wanted if e is not None):
             raise TargetError(f"{self}: axis {axis} of '{self.output}' has {size} elements, the slice leaves them.")
+        elif not range(size)[slice(*wanted)]:
+            raise TargetError(f"{self}: axis {axis} of '{self.output}' has {size} elements, the slice takes none.")
 
 
 def _take(op: Op, value: ir.Value, axis: int, wanted: int | Slice) -> ir.Value:

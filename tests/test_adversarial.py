@@ -300,6 +300,8 @@ def test_the_picture_that_is_written_fools_the_model_when_it_is_read(tmp_path: P
     done = CliRunner().invoke(cli, ["pgd", str(model), str(photo), *words])
     assert done.exit_code == 0, done.output
     assert "success 1" in done.output
+    assert "after the attack: Löwe (2) " in done.output
+    assert "failed" not in done.output
     again = oi.saliency(model, tmp_path / "out" / "photo.pgd.png", engine=ENGINE)
     assert again.predictions[0][0].label == "Löwe"
     result = oi.pgd(model, photo, to=2, epsilon=60, engine=ENGINE)
@@ -325,6 +327,37 @@ def test_pictures_that_need_not_fool_the_model_are_said_to_be_such() -> None:
         assert np.abs(result.values).max() == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("attack", "ways"),
+    [
+        (oi.fgsm, "(a larger --epsilon)"),
+        (oi.pgd, "(a larger --epsilon, more --steps)"),
+        (oi.minimal_perturbation, "(a larger --epsilon)"),
+    ],
+)
+def test_an_attack_that_fails_says_so(attack: Any, ways: str) -> None:
+    result = attack(TABLE, V[:1], epsilon=1e-4, engine=ENGINE)
+    assert result.measures["success"] == 0
+    still = result.predictions[0][0].label
+    assert f"the attack on 'sample-0' failed: the model still says {still} {ways}" in result.notes
+    assert result.lines(0)[-2].startswith(f"after the attack: {still} (")
+
+
+@pytest.mark.parametrize("epsilon", [0.001, 2.0])
+def test_the_largest_change_is_drawn_in_full_colour(epsilon: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes far below a pixel step, and ones that leave the range of pixels, in RGB whatever the model takes."""
+    drawn: list[Any] = []
+    monkeypatch.setattr("onnx_inspect.layout.figure", lambda tiles, captions, title: drawn.append((tiles, captions)))
+    x = BGR.batch(list(pixels(1)))
+    result = oi.fgsm(PHOTOS, x, epsilon=epsilon, norm="l2", bounds=(-99, 99), preprocessing=BGR, engine=ENGINE)
+    result.panel()
+    tiles, captions = drawn[0]
+    steps = (result.values[0] * np.array(BGR.std) * 255)[..., ::-1]
+    expected = np.rint(128 + 127 * steps / np.abs(steps).max())
+    assert abs(tiles[-1][20:300:40, 20:300:40].astype(float) - expected[:7, :7]).max() <= 1
+    assert captions[-1] == f"change: grey 0, full colour {np.abs(steps).max():.3g}"
+
+
 # What is refused.
 
 
@@ -333,7 +366,7 @@ def test_pictures_that_need_not_fool_the_model_are_said_to_be_such() -> None:
     ("options", "kind", "why"),
     [
         ({"epsilon": 0}, InputError, "no size"),
-        ({"epsilon": np.nan}, InputError, "no size"),
+        ({"epsilon": np.nan}, InputError, "epsilon"),
         ({"epsilon": 8 / 255}, InputError, "steps of 0 to 255"),
         ({"to": "zebra"}, TargetError, "zebra"),
         ({"to": "top:2"}, TargetError, "is no class"),

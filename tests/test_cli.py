@@ -66,6 +66,20 @@ def test_every_method_and_command_is_listed_and_helps() -> None:
         assert len(helped.output.splitlines()) > 8
 
 
+def test_methods_are_listed_by_family() -> None:
+    listed = call("--help").output
+    assert len(listed.splitlines()) < 80
+    assert "Other methods" not in listed, "a module of methods is in no family"
+    sections = {part.partition(":\n")[0]: part.partition(":\n")[2] for part in listed.split("\n\n")}
+    assert list(sections)[3:5] == ["Class activation maps", "Gradients"]
+    assert sections["Gradients"].startswith("  saliency ")
+    assert "  lrp " in sections["Relevance"]
+    assert "  pgd " in sections["Attacks"]
+    own = {"adversarial", "sanity", "localize", "cam"}
+    for module, summary in methods().values():
+        assert module.rpartition(".")[2] not in own or len(summary) <= 81, summary
+
+
 def test_every_option_has_help() -> None:
     context = cli.make_context("onnx-inspect", ["--help"], resilient_parsing=True)
     for name in {**methods(), **commands()}:
@@ -157,6 +171,11 @@ def test_folders_and_globs_and_many_photos(model: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "b").iterdir())) == 10
     for name in ("00.gradcam.png", "07.gradcam.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("methods", ["", " , "])
+def test_explain_by_no_method_is_refused(methods: str, model: Path, photo: Path, tmp_path: Path) -> None:
+    refused(call("explain", model, photo, "--methods", methods, "-o", tmp_path), "No method is named")
 
 
 def test_one_bad_photo_does_not_stop_the_rest(model: Path, photo: Path, tmp_path: Path) -> None:
@@ -333,6 +352,10 @@ def test_what_is_read_is_never_written(
         ("file/x.png", "'file' is a file, not a folder"),
         ("x.gif", "'x.gif' cannot be written: a picture's name ends in .png or .jpg"),
         ("x.WEBP", "a picture's name ends in .png or .jpg"),
+        ("a.npz", "'a.npz' cannot be written: a picture's name ends in .png or .jpg"),
+        ("a.txt", "a picture's name ends in .png or .jpg"),
+        ("n" * 300, "cannot be written: File name too long"),
+        ("n" * 300 + ".png", "cannot be written: File name too long"),
     ],
 )
 def test_wrong_places(
@@ -340,13 +363,15 @@ def test_wrong_places(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("x")
-    refused(call("gradcam", model, photo, "-o", out), said, tmp_path)
+    for command in ("gradcam", "explain"):
+        refused(call(command, model, photo, "-o", out), said, tmp_path)
 
 
 def test_a_folder_may_have_any_name(model: Path, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "y.gif").mkdir()
-    for name in ("v1.5", "y.gif"):
-        assert call("gradcam", model, photo, "-o", tmp_path / name, "--manifest").exit_code == 0
+    (tmp_path / "z.npz").mkdir()
+    for name in ("v1.5", "y.gif", "z.npz", "w.txt/"):
+        assert call("gradcam", model, photo, "-o", f"{tmp_path}/{name}", "--manifest").exit_code == 0
         assert {f.name for f in (tmp_path / name).iterdir()} == {f"{photo.stem}.gradcam.png", "manifest.json"}
 
 
@@ -416,6 +441,17 @@ def test_the_progress_bar_is_gone_before_anything_is_printed(count: int, model: 
     assert len(printed) > count
     for line in printed:
         assert "━" not in line.rpartition("\x1b[2K")[2], repr(line)
+
+
+def test_what_takes_less_memory_is_said(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("onnx_inspect.commands.info.describe", full)
+    result = call("info", model)
+    refused(result, "Out of memory")
+    for flag in ("--batch", "--size", "--max-memory", "--steps", "--samples", "--cells"):
+        assert flag in result.stderr
 
 
 def test_bugs_are_told_from_bad_input(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,6 +573,16 @@ def test_names_cannot_steer_the_terminal(command: str, tmp_path: Path) -> None:
     result = call(command, path)
     assert "\\x1b[31mred\\x07" in result.stdout
     assert "\x1b[31m" not in result.output and "\x07" not in result.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names are not allowed")
+@pytest.mark.parametrize("command", ["gradcam", "explain"])
+def test_names_of_photos_cannot_steer_the_terminal(command: str, model: Path, tmp_path: Path) -> None:
+    photo = nets.photo(tmp_path, "a\n\x1b[31mred.png")
+    result = call(command, model, photo, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "a\\n\\x1b[31mred.png -> " in result.stdout
+    assert "\x1b[31m" not in result.output
 
 
 def test_errors_cannot_steer_the_terminal(model: Path, photo: Path) -> None:

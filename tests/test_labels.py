@@ -85,7 +85,7 @@ def test_what_holds_no_names_gives_none(text: str, tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(
-        TargetError, match=r"names\.txt' (holds no|is damaged|has indices).*: write one name per line\.$"
+        TargetError, match=r"names\.txt' (holds no|is damaged|has indices|has a control).*: write one name per line\.$"
     ):
         resolve({}, None, path)
 
@@ -162,3 +162,22 @@ def test_suggestions_prefer_whole_words() -> None:
     with pytest.raises(TargetError, match=r"in ImageNet-1k\.$"):
         imagenet.index("xyzzyx")
     assert imagenet.find(" ") is None
+
+
+@pytest.mark.parametrize("damage", ["\x00", "\x07", "\x1b[2J", "\x0b", "\x0c", "\x1c", "\x7f", "\x85", "\x9b"])
+def test_a_control_character_is_named_by_its_line(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(f"a\r\nb\nc{damage}d\n".encode())
+    with pytest.raises(TargetError, match=r"names\.txt' has a control character in line 3: write one name per line\.$"):
+        resolve({}, 3, path)
+
+
+@pytest.mark.parametrize("damage", ["\x00", "\x1b"])
+def test_a_control_character_is_named_by_its_place(damage: str) -> None:
+    with pytest.raises(ValueError, match="has a control character in name 2"):
+        parse(json.dumps(["a", f"b{damage}b"]))
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029"])
+def test_only_ends_of_lines_end_lines(separator: str) -> None:
+    assert parse(f"a{separator}a\rb\r\nc\n") == ("a a", "b", "c")

@@ -16,7 +16,8 @@ from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, ResultError
 from onnx_inspect.methods import known_boxes
 from onnx_inspect.methods.known_boxes import read_boxes
-from onnx_inspect.methods.localize import boxes_of, iou, localize
+from onnx_inspect.methods.localize import FOUND, KNOWN, PEAK, boxes_of, iou, localize
+from onnx_inspect.resources import bundled
 
 from . import nets
 
@@ -189,6 +190,8 @@ def test_an_umlaut_may_be_spelt_in_two_ways(tmp_path: Path, model: oi.Model) -> 
         ("[1, 2]", "mapping"),
         ("[" * 100_000, "no JSON"),
         ('{"a.png": 3}', "no list"),
+        ('{"a.png": {"stamp_box": [1, 2, 3, 4]}}', "no list"),
+        ('{"a.png": {"box": [1, 2, 3]}}', "four numbers"),
         ('{"a.png": [[1, 2, 3]]}', "four numbers"),
         ('{"a.png": [[1, 2, 3, "4"]]}', "four numbers"),
         ('{"a.png": [[1, 2, NaN, 4]]}', "four numbers"),
@@ -219,6 +222,41 @@ def test_files_of_boxes_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyP
         read_boxes(tmp_path / "boxes.json")
     with pytest.raises(InputError, match="Cannot read"):
         read_boxes(tmp_path / "nothing.json")
+
+
+def test_objects_with_a_box_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps({
+        "a.png": {"label": "dog", "box": [1, 2, 9, 8], "stamp_box": None},
+        "b.png": {"box": [[1, 2, 9, 8], [0, 0, 2, 2]]},
+    }))  # fmt: skip
+    assert read_boxes(path) == {
+        "a.png": [((1, 2, 9, 8), "dog")],
+        "b.png": [((1, 2, 9, 8), ""), ((0, 0, 2, 2), "")],
+    }
+    assert len(read_boxes(bundled("signs/photos/boxes.json"))) == 12
+
+
+def test_what_is_not_known_is_said(tmp_path: Path, model: oi.Model, photo: Path) -> None:
+    path = tmp_path / "coco.json"
+    path.write_text('{"annotations": []}')
+    result = localize(model, photo, boxes=str(path), engine=ENGINE)
+    assert any("no boxes are known of 'photo.png'" in note for note in result.notes)
+    assert result.lines(0) == ["iou unknown", "hit unknown"]
+    for corners, outside in (([40, 0, 50, 9], True), ([-9, -9, 0, 9], True), ([39, 0, 50, 9], False)):
+        path.write_text(json.dumps({photo.name: [corners]}))
+        result = localize(model, photo, boxes=str(path), engine=ENGINE)
+        assert any("lies outside the photo of 40x30" in note for note in result.notes) == outside
+    assert not localize(model, photo, engine=ENGINE).lines(0)
+
+
+def test_the_panel_says_what_its_colours_mean(model: oi.Model, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text(json.dumps({photo.name: [[2, 2, 9, 9]]}))
+    plain = localize(model, photo, 1, engine=ENGINE)
+    known = localize(model, photo, 1, boxes=str(tmp_path / "boxes.json"), engine=ENGINE)
+    for result, colours in ((plain, {FOUND, PEAK}), (known, {FOUND, KNOWN, PEAK})):
+        legend = result.panel()[-60:]
+        assert {c for c in (FOUND, KNOWN, PEAK) if (legend == c).all(axis=-1).sum() >= 100} == colours
 
 
 def test_any_method_that_makes_a_map_can_be_asked(model: oi.Model, photo: Path) -> None:

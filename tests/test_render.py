@@ -3,12 +3,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from onnx import numpy_helper
 
+import onnx_inspect as oi
 from onnx_inspect import image, render
 from onnx_inspect.attribution import Attribution, Photo, Prediction
-from onnx_inspect.errors import InputError, ResultError
+from onnx_inspect.engine import Engine
+from onnx_inspect.errors import InputError, LayerError, ResultError
 from onnx_inspect.geometry import crop, letterbox, squash
 from onnx_inspect.methods.perturbation import Occlusion
+
+from . import nets
 
 RNG = np.random.default_rng(0)
 TOP = [
@@ -252,3 +257,44 @@ def test_occlusion_figure(shape, model):
             assert figure.shape[0] < height + 120 and figure.shape[1] < 3300
             assert (figure[:8] == 255).all() and (figure[:, -8:] == 255).all()
             assert Attribution.panel(result).ndim == result.overlay().ndim == 3
+
+
+def test_titles_name_what_was_asked_for():
+    """Options that are not the defaults, the first three, in the order of the signature."""
+    model, x, engine = oi.load(nets.classifier()), nets.images(1), Engine("cpu", threads=1)
+    assert oi.gradcam(model, x, 1, engine=engine, preset="", flips=False).title()[0].startswith("gradcam: ")
+    asked = oi.gradcam(model, x, 1, engine=engine, scales=[1, 0.5], flips=True, fuse="max", preset="pgc")
+    assert asked.title()[0].startswith("gradcam (preset pgc, fuse max, flips): ")
+    assert (
+        oi.gradcam(model, x, 1, layer="body.relu1", scales=[1, 0.5], engine=engine).heading == "gradcam (scales 1+0.5)"
+    )
+    assert (
+        oi.occlusion(model, x, 1, window=5, baseline=x + 1, engine=engine).heading == "occlusion (window 5, baseline)"
+    )
+    assert oi.localize(model, x, 1, of="saliency", engine=engine).title()[0].startswith("localize (of saliency): ")
+
+
+def dead(*, flat=False):
+    """A classifier whose last map is zero everywhere, or has the same number at every position."""
+    net = nets.classifier(broken="dead")
+    if flat:
+        arrays = {t.name: t for t in net.graph.initializer}
+        arrays["w2"].CopyFrom(numpy_helper.from_array(np.zeros((6, 5, 3, 3), np.float32), "w2"))
+        arrays["b2"].CopyFrom(numpy_helper.from_array(np.ones(6, np.float32), "b2"))
+    return oi.load(net)
+
+
+def test_notes_on_empty_maps_name_ways_that_exist():
+    x, engine = nets.images(1), Engine("cpu", threads=1)
+    for method, ways in ((oi.gradcam, "(--target CLASS or --layer NAME)"), (oi.saliency, "(--target CLASS)")):
+        notes = method(dead(), x, 1, engine=engine).notes
+        assert [n for n in notes if "zero everywhere" in n and n.endswith(ways) and "is the same" not in n]
+    notes = oi.gradcam(dead(flat=True), x, 1, engine=engine, signed=True).notes
+    assert [n for n in notes if "is the same everywhere at 'body.relu2'" in n and "--layer NAME" in n]
+    assert not [n for n in notes if "zero everywhere" in n]
+    assert not any("everywhere" in n for n in oi.gradcam(oi.load(nets.classifier()), x, 1, engine=engine).notes)
+
+
+def test_cam_names_ways_that_exist():
+    with pytest.raises(LayerError, match="where there is a map: `onnx-inspect doctor MODEL`"):
+        oi.cam(oi.load(nets.classifier(final="Softmax")), nets.images(1), 1, score="output")

@@ -306,6 +306,9 @@ def test_the_picture_of_a_sanity_check(tmp_path: Path) -> None:
     result = oi.sanity(oi.load(bundled("signs/clean.onnx")), photo, stages=2, engine=ENGINE)
     assert result.extra["maps"].shape[:2] == (1, 2)
     assert [f.name for f in result.save(tmp_path / "s")] == ["s.png", "s.npz", "s.json"]
+    assert result.lines(0)[0] == result.title(0)[0]
+    assert "depends on the weights: mean rank correlation" in result.lines(0)[0]
+    assert not any("passed" in line for line in result.lines(0))
     with pytest.raises(InputError, match="did you mean 'gradcam'"):
         oi.sanity(oi.load(bundled("signs/clean.onnx")), photo, of="gradcm", engine=ENGINE)
     with pytest.raises(InputError, match="'activations' makes no map"):
@@ -327,9 +330,41 @@ def test_explain_measures_every_method_and_says_which_do_not_fit(model: oi.Model
     flat = explain(oi.load(linear(W)), VECTORS, 1, methods=["saliency", "gradcam"], engine=ENGINE)
     assert flat[1].result is None
     assert "left out" in flat[1].notes[0]
-    for wrong in (dict(methods=["activations"]), dict(methods=["nothing"]), dict(metrics=["beauty"])):
+    for text in ("ixg", "ixg,", "ixg, cam"):
+        found = explain(model, X, 2, methods=text, metrics="deletion", engine=ENGINE)
+        assert [e.method for e in found] == ["input_x_gradient", "cam"][: text.count(" ") + 1]
+        assert list(found[0].measures) == ["deletion"]
+    for wrong in (
+        dict(methods=["activations"]), dict(methods=["nothing"]), dict(metrics=["beauty"]), dict(methods=[]),
+        dict(methods=""),
+    ):  # fmt: skip
         with pytest.raises(InputError):
             explain(model, X, engine=ENGINE, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_sheet_has_cells_of_one_size_and_a_line_per_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnx_inspect import layout
+
+    photo = min(bundled("signs/photos").glob("*.jpg"))
+    metrics = ("deletion", "infidelity", "max_sensitivity")
+    model = oi.load(bundled("signs/clean.onnx"))
+    found = explain(model, photo, methods="gradcam,ixg", metrics=metrics, engine=ENGINE)
+    tiles, texts, grid, line = [], [], layout.grid, layout.line
+
+    def watched(given: Any, *args: Any, **how: Any) -> Any:
+        tiles.extend(given)
+        return grid(given, *args, **how)
+
+    def told(text: str, *args: Any, **how: Any) -> Any:
+        texts.append(text)
+        return line(text, *args, **how)
+
+    monkeypatch.setattr(layout, "grid", watched)
+    monkeypatch.setattr(layout, "line", told)
+    sheet(found)
+    assert len({tile.shape for tile in tiles}) == 1
+    deletion = found[0].measures["deletion"][0]
+    assert {f"deletion {deletion:.3g}", "infidelity \u2013"} <= set(texts)
 
 
 def test_options_reach_the_method_and_its_measures(model: oi.Model) -> None:

@@ -1,4 +1,4 @@
-"""Several methods on the same photo: a contact sheet, each map with its colour bar, time and deletion score."""
+"""Several methods on the same photo: a sheet of their maps, with times and deletion scores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ from .progress import Progress
     metavar="NAMES",
     help="deletion, insertion, road, average_drop, infidelity, max_sensitivity, with commas between.",
 )
-@click.option("--boxes", metavar="FILE", default="", help="Known boxes (COCO JSON): does a map point at the thing?")
+@click.option(
+    "--boxes", metavar="FILE", default="", help="Known boxes, as localize takes them: does a map point at the thing?"
+)
 @click.option("-o", "--out", default=".", show_default=True, metavar="OUT", help="A picture's name, or a folder.")
 @options.preprocessing
 @options.engine
@@ -37,10 +39,10 @@ from .progress import Progress
 def command(
     model: str, photos: tuple[str, ...], methods: str, metrics: str, out: str, as_json: bool, quiet: bool, **values: Any
 ) -> None:
-    """Several methods on the same photo: a contact sheet, each map with its colour bar, time and deletion score.
+    """Several methods on the same photo: a sheet of their maps, with times and deletion scores.
 
-    Deletion is the mean probability of the class while the most important pixels turn grey: less is better. Methods
-    that cannot explain the model are left out, and said.
+    Deletion is the mean probability of the class, or the mean score of a target that is none, while the most important
+    pixels turn grey: less is better. Methods that cannot explain the model are left out, and said.
     """
     from .. import files, image
     from ..comparison import explain, sheet
@@ -62,9 +64,7 @@ def command(
     with Progress(quiet) as progress:
         for photo in found:
             try:
-                entries = explain(
-                    loaded, photo, methods=_names(methods), metrics=_names(metrics), progress=progress, **shared
-                )
+                entries = explain(loaded, photo, methods=methods, metrics=metrics, progress=progress, **shared)
             except PhotoError as error:  # it does not stop the rest
                 click.echo(options.printable(f"error: {error}"), err=True)
                 record.append({"photo": str(photo), "error": str(error)})
@@ -85,12 +85,8 @@ def command(
         raise click.exceptions.Exit(2)
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _print(photo: Path, written: Path, entries: list[dict[str, Any]]) -> None:
-    click.echo(f"{photo.name} -> {written}")
+    click.echo(options.printable(f"{photo.name} -> {written}"))
     for entry in entries:
         if "seconds" in entry:
             numbers = "".join(f"  {k} {v[0]:.3g}" for k, v in entry["measures"].items() if v[0] is not None)

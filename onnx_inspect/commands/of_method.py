@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -161,18 +162,25 @@ def outputs(text: str, photos: Sequence[Path], method: str) -> tuple[dict[Path, 
     """Where each photo's picture goes, and the manifest."""
     from ..attribution import PICTURES
     from ..errors import OutputError
-    from ..files import SUFFIXES, in_the_way, stems
+    from ..files import in_the_way, stems
 
     if not text:
         raise OutputError("-o is empty: is a variable of the shell unset? Name a file or a folder.")
     out = Path(text)
-    named = out.suffix.lower() in SUFFIXES and not out.is_dir()
+    try:
+        # A suffix is that of a file, unless it begins with a digit, as in v1.5, or a slash says otherwise.
+        named = not out.is_dir() and out.suffix[1:2].isalpha() and not text.endswith(("/", os.sep))
+        file = in_the_way(out.parent if named else out)
+    except OSError as error:
+        raise OutputError(f"'{out}' cannot be written: {error.strerror}. Name another with -o.") from error
+    if file is not None:
+        raise OutputError(f"'{file}' is a file, not a folder: name another with -o.")
     if named and out.suffix.lower() not in PICTURES:
-        raise OutputError(f"'{out}' cannot be written: a picture's name ends in .png or .jpg.")
+        raise OutputError(
+            f"'{out}' cannot be written: a picture's name ends in .png or .jpg, a new folder's in {os.sep} (-o)."
+        )
     if named and len(photos) > 1:
         raise OutputError(f"There are {len(photos)} photos for the one file '{out}': name a folder with -o.")
-    if (file := in_the_way(out.parent if named else out)) is not None:
-        raise OutputError(f"'{file}' is a file, not a folder: name another with -o.")
     if named:
         return {photos[0]: out}, out.with_suffix(".json")
     pictures = {p: out / f"{stem}.{method}.png" for p, stem in zip(photos, stems(photos), strict=True)}
@@ -222,10 +230,10 @@ class _Report:
 def _print(result: Attribution, i: int, made: dict[str, Path]) -> None:
     photo = result.photos[i]
     name = photo.path.name if photo is not None and photo.path is not None else f"sample {i}"
-    click.echo(f"{name} -> {', '.join(str(v) for v in made.values())}")
+    click.echo(options.printable(f"{name} -> {', '.join(str(v) for v in made.values())}"))
     explained = result.explained[i]
-    for name, numbers in result.measures.items():
-        click.echo(f"   {name} {numbers[i]:.4g}")
+    for line in result.lines(i):
+        click.echo(f"   {options.printable(line)}")
     for p in result.predictions[i]:
         mark = "*" if explained is not None and p.index == explained.index else " "
         click.echo(f" {mark} {100 * p.probability:5.1f} %  {options.printable(p.label)} ({p.index})")

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..attribution import Attribution, Prediction
 from ..errors import InputError, OutputError
+from ..preprocess import Preprocessing
 from ..target import TargetLike
 from .attack import Attack, Norm
 from .inputs import Input, ModelLike, channels_first
@@ -49,13 +50,19 @@ class Adversarial(Attribution):
         changed = self.overlay(i)
         assert self.preprocessing is not None
         seen = self.preprocessing.inverse(self.extra["adversarial"][i] - self.values[i])
-        difference = changed.astype(np.float64) - seen
-        times = 127 / max(np.abs(difference).max(), 1)
-        amplified = np.rint(128 + times * difference).astype(np.uint8)
+        difference = _steps(self.values[i], self.preprocessing)
+        largest = np.abs(difference).max()
+        amplified = np.rint(128 + 127 * difference / (largest or 1)).astype(np.uint8)
         tiles = [layout.centred(layout.enlarge(p), 320, 320) for p in (seen, changed, amplified)]
         rows = [[(p.label, p.probability) for p in row[:5]] for row in (self.predictions[i], self.after[i])]
         before, after = (layout.bars(row, 240, 14, 320) for row in rows)
-        captions = ["photo as the model sees it", "before", "changed", "after", f"difference, {times:.3g} times"]
+        captions = [
+            "photo as the model sees it",
+            "before",
+            "changed",
+            "after",
+            f"change: grey 0, full colour {largest:.3g}",
+        ]
         return layout.figure([tiles[0], before, tiles[1], after, tiles[2]], captions, self.title(i))
 
     def title(self, i: int = 0) -> list[str]:
@@ -63,9 +70,14 @@ class Adversarial(Attribution):
         was, now = self.predictions[i][0], self.after[i][0]
         linf, l2 = self.measures["linf"][i], self.measures["l2"][i]
         return [
-            f"{self.method}: {was.label} {100 * was.probability:.1f} % to {now.label} {100 * now.probability:.1f} %",
-            f"largest change {linf:.3g}, root of the sum of squares {l2:.4g}; {self.model['name']}",
+            f"{self.heading}: {was.label} {100 * was.probability:.1f} % to {now.label} {100 * now.probability:.1f} %",
+            f"largest change {linf:.3g}, L2 {l2:.4g}; {self.model['name']}",
         ]
+
+    def lines(self, i: int = 0) -> list[str]:
+        """The measures, and what the model makes of the changed input."""
+        now = ", ".join(f"{p.label} ({p.index}) {100 * p.probability:.1f} %" for p in self.after[i][:3])
+        return [*super().lines(i), f"after the attack: {now}", "before:"]
 
     def record(self, i: int) -> dict[str, Any]:
         """What the manifest says of a sample, with what the model makes of the changed one."""
@@ -76,6 +88,13 @@ class Adversarial(Attribution):
         if lossy := [p for p in pictures if p.suffix.lower() != ".png"]:
             raise OutputError(f"'{lossy[0]}' would lose what fools the model: name a .png.")
         return super().write(pictures, panel=panel, npz=npz)
+
+
+def _steps(change: NDArray[Any], made: Preprocessing) -> NDArray[np.float64]:
+    """A sample's changes in the model's units as pixel steps, (h, w, 3) in RGB."""
+    first = change[None] if made.layout == "NHW" else channels_first(change[None], made.layout)[0]
+    steps = np.moveaxis(first, 0, -1).astype(np.float64) * np.array(made.std) / made.scale
+    return np.broadcast_to(steps[..., ::-1] if made.color == "BGR" else steps, (*steps.shape[:2], 3))
 
 
 @method("gradient", explains=False)
@@ -91,7 +110,7 @@ def fgsm(
     preset: Literal["", "captum"] = "",
     **how: Unpack[How],
 ) -> Adversarial:
-    """Fast gradient sign method: fool the model by one step of the same size for every pixel.
+    """FGSM, the fast gradient sign method: fool the model by a single step.
 
     x + epsilon sign(dL/dx), where L is the cross-entropy -log p of the explained class, away from which the step leads;
     with `to`, x - epsilon sign(dL/dx) for that class's. In l2, epsilon times the gradient over its norm. Values are the
@@ -140,7 +159,7 @@ def pgd(
     preset: Literal["", "captum"] = "",
     **how: Unpack[How],
 ) -> Adversarial:
-    """Projected gradient descent: fool the model by many small steps inside a ball around the photo.
+    """PGD, projected gradient descent: fool the model by small steps inside a ball.
 
     Steps as in fgsm, each followed by the way back into the ball of radius epsilon and between the bounds. What comes
     back, and what is measured, is the same as in fgsm.
@@ -187,7 +206,7 @@ def minimal_perturbation(
     bounds: Sequence[float] = (),
     **how: Unpack[How],
 ) -> Adversarial:
-    """Minimal perturbation: how little has to change before the model sees something else.
+    """Minimal perturbation: how little change makes the model see something else.
 
     The smallest size with which the attack succeeds: it is doubled, from `epsilon` / 65536 on, until it does, and the
     last gap is bisected. For fgsm that is the distance to the decision boundary along one direction. It is an upper
@@ -284,4 +303,10 @@ def _result(
     )
     result.after = job.predict(after)
     result.notes = list(dict.fromkeys(job.notes))  # an input left as it is is no blank map
+    more = ", more --steps" if "steps" in params and params.get("attack") != "fgsm" else ""
+    result.notes += [
+        f"the attack on '{stem}' failed: the model still says {row[0].label} (a larger --epsilon{more})"
+        for stem, row, success in zip(result.stems, result.after, result.measures["success"], strict=True)
+        if not success
+    ]
     return result

@@ -47,6 +47,8 @@ def absent(job: Job, baseline: Baseline, seed: int = 0, names: Sequence[str] = (
     if (number := _number(baseline)) is not None:
         if number % 1 and (whole := [k for k in names if job.feeds[k].dtype.kind in "iu"]):
             raise InputError(f"'{whole[0]}' holds whole numbers, for which {number:g} cannot stand (--baseline).")
+        for k in names:
+            _held(k, np.asarray(number), job.feeds[k].dtype)
         return {k: cast(np.full(job.feeds[k].shape, number), job.feeds[k].dtype) for k in names}
     name = str(baseline)
     if name in _MADE:
@@ -129,10 +131,19 @@ def _number(baseline: str | float) -> float | None:
 def _fit(job: Job, name: str, given: NDArray[Any]) -> NDArray[Any]:
     """An array broadcast to the samples of an input."""
     like = job.feeds[name]
+    _held(name, given, like.dtype)
     try:
         return np.ascontiguousarray(np.broadcast_to(given, like.shape).astype(like.dtype))
     except ValueError as error:
         raise InputError(f"The baseline of '{name}' has shape {given.shape}, the input {like.shape}.") from error
+
+
+def _held(name: str, given: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Refuse what is no number, or none that floats of a type can hold."""
+    if given.dtype.kind not in "fiub":
+        raise InputError(f"The baseline of '{name}' is {given.dtype}, not numbers.")
+    if dtype.kind == "f" and not (np.abs(given) <= np.finfo(dtype).max).all():
+        raise InputError(f"The baseline of '{name}' is not finite, or too large for {dtype} (--baseline).")
 
 
 def _picture(job: Job) -> Any:

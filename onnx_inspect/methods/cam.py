@@ -88,10 +88,11 @@ def cam(
     signed: bool = False,
     **how: Unpack[How],
 ) -> Attribution:
-    """CAM: the feature maps before global average pooling, weighted by the linear layer.
+    """CAM: feature maps before global average pooling, weighted by the linear layer.
 
-    L = sum_k w_k A_k, where w is the class's row of the linear layer after the pooling; the mean of L over all positions is the score, less its bias. Exact, but only where the model
-    ends in global average pooling and a linear layer. Values are (N, h, w), in units of the score, signed.
+    L = sum_k w_k A_k, where w is the class's row of the linear layer after the pooling; the mean of L over all
+    positions is the score, less its bias. Exact, but only where the model ends in global average pooling and a linear
+    layer. Values are (N, h, w), in units of the score, signed.
 
     Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016.
 

@@ -138,7 +138,9 @@ def mapped(
     and so is what they are fused to.
     """
     x, letters = channels_first(job.feeds[job.input.name], job.layout(job.input.name)), job.layout(job.input.name) or ""
-    variants = [(flip, scale) for flip in ((False, True) if flips else (False,)) for scale in (scales or (1.0,))]
+    variants = [(flip, scale) for flip in ((False, True) if flips else (False,)) for scale in (list(scales) or [1.0])]
+    if not all(scale > 0 for scale in scales):
+        raise InputError(f"The input cannot be multiplied by {min(scales):g}: scales are greater than 0 (--scales).")
     if flips and "W" not in letters:
         raise InputError(f"'{job.input.name}' has no width that could be mirrored (--flips).")
     if x.dtype.kind != "f" and any(scale != 1 for _, scale in variants):

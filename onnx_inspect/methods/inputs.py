@@ -29,7 +29,10 @@ def read(
     main = image_input(model)
     if isinstance(x, Mapping | np.ndarray):
         given = x if isinstance(x, Mapping) else {main.name: x}
-        feeds = {s.name: _floats(np.asarray(given[s.name]), s.dtype) for s in model.inputs if s.name in given}
+        names = [s.name for s in model.inputs]
+        if unknown := [k for k in given if k not in names]:
+            raise InputError(f"There is no input {unknown[0]!r}: the model has {', '.join(map(repr, names))}.")
+        feeds = {s.name: _array(s, given[s.name]) for s in model.inputs if s.name in given}
         if main.name not in feeds:
             raise InputError(f"The input '{main.name}' has no value; given are {sorted(given)}.")
         array = feeds[main.name]
@@ -37,6 +40,8 @@ def read(
             feeds[main.name] = array = array[None]
         found, photos, notes = _of_arrays(model, array, preprocessing)
         return found, photos, feeds, notes
+    if not isinstance(x, str | Path | Sequence):
+        raise InputError(f"{type(x).__name__} is no input: give a photo's path, several, an array, or arrays by name.")
     named = [x] if isinstance(x, str | Path) else list(x)
     if strange := [type(p).__name__ for p in named if not isinstance(p, str | Path)]:
         raise InputError(f"A photo is named by its path, not by {strange[0]}: give numbers as one array, (N, ...).")
@@ -56,9 +61,18 @@ def read(
     return preprocessing, pictures, {main.name: preprocessing.batch(pixels)}, notes
 
 
-def _floats(value: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Whole numbers as floats where the model takes floats: methods compute with them."""
-    return value.astype(dtype) if dtype.startswith("float") and value.dtype.kind in "iub" else value
+def _array(spec: Spec, given: Any) -> NDArray[Any]:
+    """The value of an input; whole numbers as floats where the model takes floats: methods compute with them."""
+    try:
+        value = np.asarray(given)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"The value of '{spec.name}' is no array: {error}.") from error
+    if value.dtype.kind not in "OUS" or spec.dtype in ("object", "str", "unknown"):
+        return value.astype(spec.dtype) if spec.dtype.startswith("float") and value.dtype.kind in "iub" else value
+    raise InputError(
+        f"The input '{spec.name}' takes an array of {spec.dtype}, not {type(given).__name__}: only a photo that is "
+        "given by itself is named by its path."
+    )
 
 
 def _of_arrays(

@@ -19,7 +19,6 @@ from ..autodiff.gradient import Precision
 from ..dtypes import is_float
 from ..engine import Engine
 from ..errors import InputError, TargetError
-from ..files import plain
 from ..labels import Labels
 from ..model import Model, load
 from ..naming import Layer
@@ -128,14 +127,19 @@ class Job(Runs):
             InputError: no input holds floats, or a tensor is the same for all samples.
         """
         graph, named = self.model.ir.graph, [wrt] if isinstance(wrt, str) else wrt
-        found = [self.model.value(name) for name in named] or self._floats()
+        found = [self.model.value(name) for name in named] or self.floats()
         own = structure.varying(graph, [v for v in graph.inputs if self.n == 1 or v.name in self._samples])
         if shared := [v for v in found if v not in own]:
             name = shared[0].name
             raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")
         return [v.name or "" for v in found]
 
-    def _floats(self) -> list[ir.Value]:
+    def floats(self) -> list[ir.Value]:
+        """The float inputs that the score depends on.
+
+        Raises:
+            InputError: there is none.
+        """
         graph = self.model.ir.graph
         reached = structure.needed(graph, self.model.value(self.explained_tensor))
         given = [v for v in graph.inputs if v in reached]
@@ -223,7 +227,6 @@ class Job(Runs):
             layer=layer.name if layer is not None else "",
             tensor=layer.tensor if layer is not None else "",
             params=params or {},
-            options=unusual(method, params or {}),
             notes=list(self.notes),
             signed=signed,
             percentile=99 if self.input.name in tensors else None,
@@ -236,7 +239,9 @@ class Job(Runs):
                 f"values {values.shape[1:]} are no map of height and width: there is no picture of them"
             )
         where = f" at '{layer.name}'" if layer is not None else ""
-        ways = "--layer NAME or --target CLASS" if layer is not None and "layer" in _defaults(method) else "--target CLASS"
+        takes = inspect.signature(METHODS[method]).parameters if method in METHODS else {"target": None}
+        taken = [k for k in takes if k == "target" or (k == "layer" and layer is not None)]
+        ways = " or ".join({"target": "--target CLASS", "layer": "--layer NAME"}[k] for k in taken)
         for stem, one in zip(result.stems, heat, strict=True):
             if not one.any():
                 result.notes.append(
@@ -258,18 +263,3 @@ class Job(Runs):
         first = channels_first(values, layout)
         heat: NDArray[Any] = first.sum(axis=1) if signed else first.max(axis=1)
         return heat
-
-
-def unusual(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that are not the method's defaults, in the order of its signature."""
-    return {
-        name: params[name]
-        for name, default in _defaults(method).items()
-        if name in params and (value := plain(params[name])) != plain(default) and value not in ("", None, [])
-    }
-
-
-def _defaults(method: str) -> dict[str, Any]:
-    """What a method takes of its own, with what stands for it."""
-    found = inspect.signature(METHODS[method]).parameters if method in METHODS else {}
-    return {name: p.default for name, p in found.items() if p.kind is p.KEYWORD_ONLY}

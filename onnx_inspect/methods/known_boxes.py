@@ -18,7 +18,7 @@ def read_boxes(path: str | Path) -> Known:
     """Known boxes from a JSON file, by the name of the photo without its folders; not those of COCO's crowds.
 
     Raises:
-        InputError: it cannot be read, is too large, or is neither COCO's format nor lists of boxes by photo name.
+        InputError: it cannot be read, is too large, or is neither COCO's format nor boxes by photo name.
     """
     try:
         with Path(path).open("rb") as file:
@@ -45,13 +45,16 @@ def _by_name(content: Any) -> Known:
     if not isinstance(content, dict):
         raise _Malformed(f"a mapping from photo names to boxes is needed, not a {type(content).__name__}")
     known: Known = {}
-    for name, boxes in content.items():
+    for name, entry in content.items():
+        boxes, label = (entry.get("box"), entry.get("label")) if isinstance(entry, dict) else (entry, "")
         if not isinstance(boxes, list):
             raise _Malformed(f"'{name}' has no list of boxes, as [[x0, y0, x1, y1]]")
+        if isinstance(entry, dict) and boxes and not isinstance(boxes[0], list):
+            boxes = [boxes]
         short = known_as(name)
         if short in known:
             raise _Malformed(f"two photos are called '{short}'")
-        known[short] = [(_box(box, name), "") for box in boxes]
+        known[short] = [(_box(box, name), label if isinstance(label, str) else "") for box in boxes]
     return known
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import InputError
+from ..target import Target
 from .baselines import Baseline, several
 from .inputs import Feeds
 from .job import SCORE, Job
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Quadrature = Literal["gausslegendre", "left", "right", "middle", "trapezoid"]
+MOST = 2000  # nodes of Gauss and Legendre, which are the eigenvalues of a matrix of that size
 
 
 class Lines:
@@ -59,7 +61,7 @@ class Lines:
         return {t: feeds[t] if t in feeds else found[t] for t in tensors}
 
     def walk(
-        self, name: str, alphas: NDArray[Any], run: Run | None
+        self, name: str, alphas: NDArray[Any], run: Run
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[Any]]]]:
         """Run along all lines, one after another: sample, baselines and places on their lines, and what was found."""
         places = len(alphas)
@@ -71,8 +73,13 @@ class Lines:
         for i, which, found in self.job.sweep(name, self.count * places, vary, run):
             yield i, *divmod(which, places), found
 
-    def delta(self, values: Mapping[str, NDArray[Any]], run: Run | None = None) -> NDArray[np.float64]:
+    def delta(self, values: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """How far the attributions of the samples miss the sum S(x) - S(x'), the mean over the baselines."""
+
+        def run(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:  # no gradient: at x' there may be none
+            n = len(feeds[next(iter(self.end))])
+            return self.job.forward([], target, feeds | target.feeds(n), at=self.inside)
+
         total = np.sum([v.reshape(len(v), -1).sum(axis=1) for v in values.values()], axis=0, dtype=np.float64)
         total -= self.job.clean[SCORE]
         for i, _, _, found in self.walk("baselines", np.zeros(1), run):
@@ -82,19 +89,24 @@ class Lines:
 
 def between(start: NDArray[Any], end: NDArray[Any], alphas: NDArray[Any]) -> NDArray[Any]:
     """start + alpha (end - start), for each alpha."""
-    alphas = alphas.reshape(-1, *[1] * (start.ndim - 1))
-    return np.asarray(start + alphas * (end.astype(np.float64) - start), start.dtype)
+    points = np.empty((len(alphas), *start.shape[1:]), start.dtype)
+    for k, alpha in enumerate(alphas):  # one at a time: in float64 a whole run takes more than the model
+        there = end[k] if end.ndim == start.ndim else end
+        points[k] = start[k] + alpha * (there.astype(np.float64) - start[k])
+    return points
 
 
 def nodes(quadrature: Quadrature, steps: int, captum: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
     """Where in [0, 1] to take a function, and the weights of its values whose sum is its mean.
 
     Raises:
-        InputError: too few steps.
+        InputError: too few steps, or too many.
     """
     if steps < (2 if quadrature == "trapezoid" else 1):
         raise InputError(f"{steps} is too few for a {quadrature} quadrature (--steps).")
     if quadrature == "gausslegendre":
+        if steps > MOST:
+            raise InputError(f"{steps} steps: gausslegendre takes at most {MOST} (--steps), middle any (--quadrature).")
         at, weights = np.polynomial.legendre.leggauss(steps)
         return (1 + at) / 2, weights / 2
     if quadrature == "trapezoid":
@@ -113,7 +125,10 @@ class Sums:
     def add(self, tensor: str, i: int, array: NDArray[Any]) -> None:
         """Add to the sum of a tensor and a sample."""
         sums = self._sums.setdefault(tensor, {})
-        sums[i] = sums[i] + array if i in sums else array.astype(np.float64)
+        if i in sums:
+            sums[i] += array
+        else:
+            sums[i] = array.astype(np.float64)
 
     def stacked(self) -> dict[str, NDArray[np.float64]]:
         """(N, ...) by tensor."""

@@ -47,6 +47,9 @@ class Localization(Attribution):
         from .. import layout
 
         tiles = [layout.fit(p, 360, 480) for p in (self.overlay(i), self._boxed(i, super().overlay(i)))]
+        colours = {"found": FOUND, "known": KNOWN, "maximum": PEAK}
+        drawn = [layout.key(k, c, 12) for k, c in colours.items() if k != "known" or len(self.known[i])]
+        tiles[0] = layout.column([tiles[0], layout.row(drawn, 10)], 6)
         top = layout.bars([(p.label, p.probability) for p in self.predictions[i]], 260, 15, 360)
         return layout.figure(
             [*tiles, top], ["boxes", f"map, from {self.params['share']:g} of its maximum", "classes"], self.title(i)
@@ -56,7 +59,8 @@ class Localization(Attribution):
         """What was looked for, and how well it was found."""
         first, *rest = super().title(i)
         measured = ", ".join(f"{k} {v[i]:.3g}" for k, v in self.measures.items() if np.isfinite(v[i]))
-        return [f"{first}, by {self.params['of']}", f"{measured}; {rest[0]}" if measured else rest[0]]
+        by = "" if "of" in self.options else f", by {self.params['of']}"
+        return [first + by, f"{measured}; {rest[0]}" if measured else rest[0]]
 
     def record(self, i: int) -> dict[str, Any]:
         """What the manifest says of a sample, with its boxes."""
@@ -114,7 +118,8 @@ def localize(
         share: of the maximum, from which on a pixel belongs to a part; above 0 and at most 1.
         largest: only the box of the largest part.
         boxes: a JSON file of known boxes: as COCO has them (images, annotations, categories; crowds are left out), or
-            of photo names, each with a list of [x0, y0, x1, y1] in pixels of the photo.
+            of photo names, each with a list of [x0, y0, x1, y1] in pixels of the photo, or with an object whose
+            "box" is one or a list of them.
         layer: the layer of the method, "auto" for what the method chooses.
 
     Raises:
@@ -126,7 +131,7 @@ def localize(
     """
     if not 0 < share <= 1:
         raise InputError(f"A share of {share} of the maximum cuts nothing off: above 0 and at most 1 (--share).")
-    known = read_boxes(boxes) if boxes else {}
+    known = read_boxes(boxes) if boxes else None
     function = find(of)
     if of not in EXPLANATIONS:
         raise InputError(f"'{of}' makes no map of what speaks for the target: name another (--of).")
@@ -180,15 +185,20 @@ def _measures(made: Localization) -> dict[str, NDArray[np.float64]]:
     return {"iou": np.where(there, pairs, np.nan), "hit": np.where(there, hits, np.nan)}
 
 
-def of_photo(known: Known, i: int, result: Attribution) -> NDArray[np.float64]:
+def of_photo(known: Known | None, i: int, result: Attribution) -> NDArray[np.float64]:
     """The known boxes of a sample: those whose category is the explained class, else all of them."""
-    photo: Photo = result.photo(i)
-    if not known:
+    if known is None:
         return np.empty((0, 4))
+    photo: Photo = result.photo(i)
     name = photo.path.name if photo.path is not None else ""
     there = known.get(known_as(name), [])
     if not there:
         result.notes.append(f"no boxes are known of '{name or result.stems[i]}' (--boxes)")
+    height, width = photo.pixels.shape[:2]
+    if any(x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height for (x0, y0, x1, y1), _ in there):
+        result.notes.append(
+            f"a box of '{name}' lies outside the photo of {width}x{height} pixels: is it of another size? (--boxes)"
+        )
     what = result.explained[i]
     alike = [box for box, category in there if what is not None and _same(category, what.label)]
     if there and not alike and any(category for _, category in there):

@@ -82,7 +82,7 @@ def integrated_gradients(
     else:
         values = _conductance(lines, tensors, nodes(rule, steps + 1)[0], run)
     own = {"baseline": baseline, "steps": steps, "quadrature": rule, "along": along, "average": average}
-    measures = {} if average or through else {"delta": lines.delta(values, run)}
+    measures = {} if average or through else {"delta": lines.delta(values)}
     return _attribution(job, "integrated_gradients", values, measures, **own, through=through, preset=preset)
 
 
@@ -185,8 +185,9 @@ def _integral(
     total = Sums()
     for i, j, k, found in lines.walk("integrated_gradients", alphas, run):
         for t in tensors:
-            factor = 1.0 if average else lines.end[t][i] - lines.start[t][j, i].astype(np.float64)
-            total.add(t, i, np.tensordot(weights[k] / lines.count, found[f"gradient.{t}"] * factor, 1))
+            for one, weight, g in zip(j, weights[k], found[f"gradient.{t}"], strict=True):
+                factor = 1.0 if average else lines.end[t][i] - lines.start[t][one, i].astype(np.float64)
+                total.add(t, i, weight / lines.count * g * factor)
     return total.stacked()
 
 
@@ -223,7 +224,7 @@ def _expectation(name: str, lines: Lines, around: Gauss, params: dict[str, Any])
         for t in end:
             total.add(t, i, ((end[t] - start[t]) * found[f"gradient.{t}"]).sum(axis=0) / samples)
     values = total.stacked()
-    measures = {"delta": lines.delta(values, run if lines.inside else None)}
+    measures = {"delta": lines.delta(values)}
     return _attribution(lines.job, name, values, measures, **params)
 
 

@@ -193,6 +193,8 @@ def _box(job: Job, low: Numbers, high: Numbers) -> tuple[NDArray[np.float32], ND
     shape, layout = job.feeds[job.input.name].shape, job.layout(job.input.name) or ""
     ends = []
     for given, pixel in ((low, 0), (high, 255)):
+        if not (np.abs(np.asarray(given, float)) <= np.finfo(np.float32).max).all():
+            raise InputError("The least and the largest values of the input are finite numbers (--low, --high).")
         array = np.asarray(given, np.float32)
         if not array.size:
             array = _picture(job, pixel)

@@ -192,11 +192,18 @@ class Runs:
 
     def copies(self, i: int, count: int) -> dict[str, NDArray[Any]]:
         """The feeds of one sample, repeated."""
-        return {k: v[i : i + 1].repeat(count, axis=0) if k in self._samples else v for k, v in self.feeds.items()}
+        return {k: v.take([i] * count, self._axes[k]) if k in self._axes else v for k, v in self.feeds.items()}
 
     @cached_property
     def _samples(self) -> frozenset[str]:
         return self.engine.samples(self.model, self.feeds)
+
+    @cached_property
+    def _axes(self) -> dict[str, int]:
+        """The axis of the inputs that counts samples: the first, or another that is named like it."""
+        leads = {s.shape[0] for s in self.model.inputs if s.name in self._samples and isinstance(s.shape[0], str)}
+        named = {s.name: axis for s in self.model.inputs for axis, size in enumerate(s.shape) if size in leads}
+        return named | dict.fromkeys(self._samples, 0)
 
     def _outputs(self) -> list[str]:
         return [self.scores.tensor] if self.scores is not None else []

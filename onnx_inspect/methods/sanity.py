@@ -55,10 +55,14 @@ class Sanity(Attribution):
 
     def title(self, i: int = 0) -> list[str]:
         """The verdict."""
+        return [self.lines(i)[0], *super().title(i)]
+
+    def lines(self, i: int = 0) -> list[str]:
+        """The verdict, as the sentence that it is."""
         passed = "depends on the weights" if self.measures["passed"][i] else "hardly depends on the weights"
         return [
-            f"{self.params['of']} {passed}: mean rank correlation {self.measures['rank'][i]:.2f}",
-            *super().title(i),
+            f"{self.params['of']} {passed}: mean rank correlation {self.measures['rank'][i]:.2f}, "
+            f"SSIM {self.measures['ssim'][i]:.2f}"
         ]
 
 
@@ -77,7 +81,7 @@ def sanity(
     seed: int = 0,
     **how: Unpack[How],
 ) -> Sanity:
-    """Sanity check: does the map of a method change when the weights of the model are shuffled?
+    """Sanity check: does a method's map change when the model's weights are shuffled?
 
     The weights of each layer are permuted, from the output down to the input (cascading) or one layer at a time, and
     the method is run again for the same class. Spearman's rank correlation and SSIM of the magnitudes with the intact

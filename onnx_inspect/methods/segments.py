@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -63,9 +64,11 @@ def covered(job: Job) -> list[str]:
         InputError: no input holds an entry per sample.
     """
     kinds = {s.name: np.dtype(s.dtype).kind for s in job.model.inputs if s.dtype != "unknown"}
-    names = [job.input.name] if kinds.get(job.input.name, "") in "iu" else job.attributed()
-    one, two = job.copies(0, 1), job.copies(0, 2)
-    shared = [k for k in names if one[k].shape == two[k].shape]
+    names = [job.input.name]
+    if kinds.get(job.input.name, "") not in "iu":
+        names = [v.name or "" for v in job.floats()]
+    apart = job.engine.samples(job.model, job.feeds)
+    shared = [k for k in names if k not in apart]
     if shared == names:
         raise InputError(f"{_listed(names)} holds no entry per sample, so there is nothing to cover.")
     if shared:
@@ -112,7 +115,7 @@ def segmented(job: Job, features: Segmentation, default: str = f"superpixels:{SU
     """
     names = covered(job)
     if isinstance(features, str) and features.lower().endswith(".npy"):
-        features = _loaded(Path(features))
+        features = _loaded(Path(features), job.feeds[job.input.name].size)
         told = f"{features.shape} from a file"
     else:
         told = features if isinstance(features, str) else "given"
@@ -202,8 +205,15 @@ def _fit(job: Job, name: str, given: NDArray[Any], names: Sequence[str]) -> NDAr
         ) from error
 
 
-def _loaded(path: Path) -> NDArray[Any]:
+def _loaded(path: Path, most: int) -> NDArray[Any]:
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"The features in {path} cannot be read: {error}. Write an array of integers.") from error
+        mapped = np.lib.format.open_memmap(path, mode="r")  # reads the header alone
+    except OSError as error:
+        raise InputError(f"The features in {path} cannot be read: {error.strerror} (--features).") from error
+    except (ValueError, TypeError, OverflowError, TokenError) as error:
+        raise InputError(
+            f"The features in {path} cannot be read: that is no array of numbers as numpy.save writes it (--features)."
+        ) from error
+    if mapped.size > most:
+        raise InputError(f"The features in {path} are {mapped.size} numbers, the input has {most} (--features).")
+    return np.array(mapped)

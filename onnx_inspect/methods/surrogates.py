@@ -231,6 +231,8 @@ def _rise_of_cells(job: Job, cells: int, baseline: Baseline, params: dict[str, A
     there, measure = absent(job, baseline, params["seed"], [name])[name], worth(job, params["of"])
     axis = channel_axis(job, name)
     shape = tuple(s for i, s in enumerate(job.feeds[name].shape) if i not in (0, axis))
+    if cells > min(shape):
+        raise InputError(f"{cells} cells do not fit along a side of {min(shape)} pixels (--cells).")
     weighted, total = (np.zeros((job.n, *shape)) for _ in range(2))
 
     def vary(i: int, which: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
