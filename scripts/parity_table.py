@@ -20,7 +20,8 @@ HEAD = """# Against the references
 
 Golden tensors of captum, pytorch-grad-cam and zennit (`scripts/make_golden.py`), computed in float64, on eight
 networks: resnet, vgg, mobilenet, densenet, vit, a 1-D CNN, an LSTM and an MLP with two inputs, each exported by both
-exporters of torch. The largest difference over all of them, as a share of the map's maximum; `tests/test_parity.py` allows 1e-4.
+exporters of torch. The largest difference over all of them, as a share of the map's maximum; `tests/test_parity.py`
+allows 1e-4.
 """
 
 
