@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx_inspect as oi
-from onnx_inspect import image, layout
+from onnx_inspect import comparison, image, layout
 from onnx_inspect.resources import bundled
 
 OUT = Path(__file__).parents[1] / "docs" / "images"
@@ -21,6 +21,8 @@ def main() -> None:
     image.write(
         OUT / "activations.jpg", oi.activations(models["clean"], stamped, layer="features.3.2", limit=24).overlay()
     )
+    entries = comparison.explain(models["biased"], stamped, methods=["gradcam", "ig", "lrp", "occlusion"])
+    image.write(OUT / "explain.jpg", comparison.sheet(entries))
 
 
 if __name__ == "__main__":
