@@ -26,8 +26,9 @@ from ..preprocess import Preprocessing
 from ..scores import ScoreKind, scores
 from ..target import Element, Index, TargetLike, Top, parse
 from . import predict
+from .arguments import check
 from .inputs import Input, ModelLike, channels_first, image_input, read
-from .registry import METHODS, check
+from .registry import METHODS
 from .runs import SCORE, Progress, Run, Runs, Vary, draws
 
 __all__ = ["SCORE", "How", "Job", "Progress", "Run", "Vary", "draws"]
