@@ -92,7 +92,7 @@ def test_blur_ig_blurs_height_and_width_whatever_the_layout() -> None:
 
 @pytest.mark.parametrize("wrong", [{"max_sigma": 0}, {"max_sigma": np.inf}, {"steps": 0}])
 def test_blurs_that_lead_nowhere_are_refused(wrong: dict) -> None:
-    with pytest.raises(InputError, match="leads nowhere"):
+    with pytest.raises(InputError, match=r"leads nowhere|finite number"):
         oi.blur_ig(linear(), X, 1, preprocessing=PRE, engine=ENGINE, **wrong)
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
-from onnx_inspect.errors import LayerError, MissingRule, UnsupportedError
+from onnx_inspect.errors import InputError, MissingRule, UnsupportedError
 
 from . import nets
 from .rules.harness import Array, normal, positive
@@ -415,5 +415,5 @@ def test_trained_models_agree_with_their_float_twins(name: str, twin: str, metho
 @needs_assets
 def test_integers_as_input_have_no_saliency() -> None:
     photo = ASSETS / photos("imagenet")[0]["file"]
-    with pytest.raises(LayerError, match="holds UINT8 numbers: only float tensors have gradients"):
+    with pytest.raises(InputError, match=r"No input holds floats, only 'input' \(UINT8\)"):
         oi.saliency(ASSETS / "models" / "mobilenet_v1_0.25_128_nhwc_uint8_tf.onnx", photo, engine=ENGINE)

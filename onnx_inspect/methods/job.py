@@ -147,7 +147,7 @@ class Job(Runs):
         found = [v for v in given if is_float(v)]
         if not found:
             raise InputError(
-                f"No input holds floats, only {', '.join(repr(v.name) for v in given)}: name the tensor to attribute "
+                f"No input holds floats, only {', '.join(f'{v.name!r} ({v.dtype})' for v in given)}: name the tensor to attribute "
                 "to, an embedding, say (--wrt NAME)."
             )
         if len(found) < len(given):
