@@ -1,6 +1,6 @@
-"""Peak memory of long methods on a 4K photo: integrated gradients with 300 steps, RISE with 8,000 masks.
+"""Peak memory of long methods on a 4K photo: integrated gradients and RISE.
 
-    python scripts/bench_memory.py --write docs/measurements.md
+    python scripts/bench_memory.py --steps 300 --masks 8000 --write docs/measurements.md
 
 The model is a small convolutional network with open height and width, made here; each run is a process of its own,
 which says how much memory it had at most beyond what the package itself takes.
@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 import tables
 
 RUNS = {
-    "integrated gradients, 300 steps": "oi.integrated_gradients(model, x, target=1, steps=300, engine=engine)",
-    "RISE, 8,000 masks": "oi.rise(model, x, target=1, samples=8000, engine=engine)",
     "saliency": "oi.saliency(model, x, target=1, engine=engine)",
+    "integrated gradients, {steps} steps": "oi.integrated_gradients(model, x, target=1, steps={steps}, engine=engine)",
+    "RISE, {masks} masks": "oi.rise(model, x, target=1, samples={masks}, engine=engine)",
 }
 CODE = """
 import json, resource, sys, time
@@ -67,19 +67,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--max-memory", default="2GB", metavar="SIZE")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", default=",".join(RUNS), metavar="NAMES", help="separated by |")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--masks", type=int, default=8000)
     parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with our markers")
     args = parser.parse_args()
     rows = []
     with TemporaryDirectory() as folder:
         network(Path(folder) / "open.onnx")
         for name, call in RUNS.items():
-            if args.runs != ",".join(RUNS) and name not in args.runs.split("|"):
-                continue
-            words = [sys.executable, "-c", CODE.format(call=call), f"{folder}/open.onnx", args.max_memory]
+            numbers = {"steps": args.steps, "masks": args.masks}
+            words = [
+                sys.executable,
+                "-c",
+                CODE.format(call=call.format(**numbers)),
+                f"{folder}/open.onnx",
+                args.max_memory,
+            ]
             done = subprocess.run([*words, str(args.threads)], capture_output=True, text=True, check=True)
             found = json.loads(done.stdout)
-            rows.append((name, f"{found['peak']:.0f}", f"{found['before']:.0f}", f"{found['seconds']:.0f}"))
+            rows.append(
+                (name.format(**numbers), f"{found['peak']:.0f}", f"{found['before']:.0f}", f"{found['seconds']:.0f}")
+            )
             print(rows[-1], found["notes"], flush=True)
     table = tables.markdown(("", "peak, MiB", "before it, MiB", "seconds"), rows)
     if args.write:

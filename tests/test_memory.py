@@ -12,7 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_inspect as oi
 from onnx_inspect import memory
+from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError
+from onnx_inspect.methods.job import Job
 from onnx_inspect.model import Model
 from onnx_inspect.sizes import Sized
 from onnx_inspect.structure import varying
@@ -311,3 +313,13 @@ def test_a_card_is_asked_through_its_driver(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("ctypes.CDLL", missing)
     assert memory.of_card(1) == 4 * 10**9
+
+
+def test_variants_leave_room_for_their_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what a run takes there are its inputs, twice and in double precision, and its results."""
+    x = nets.images(1)
+    engine = Engine("cpu", 1, max_memory=8 * 3 * x.nbytes)
+    monkeypatch.setattr(engine, "fits", lambda *_: 8)
+    job = Job(oi.load(nets.classifier()), x, 1, engine=engine)
+    sizes = [len(which) for _, which, _ in job.sweep("", 7, lambda i, which: {"image": x.repeat(len(which), axis=0)})]
+    assert sizes == [3, 3, 1]

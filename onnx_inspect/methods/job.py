@@ -146,9 +146,9 @@ class Job(Runs):
         given = [v for v in graph.inputs if v in reached]
         found = [v for v in given if is_float(v)]
         if not found:
+            kinds = ", ".join(f"{v.name!r} ({v.dtype})" for v in given)
             raise InputError(
-                f"No input holds floats, only {', '.join(f'{v.name!r} ({v.dtype})' for v in given)}: name the tensor to attribute "
-                "to, an embedding, say (--wrt NAME)."
+                f"No input holds floats, only {kinds}: name the tensor to attribute to, an embedding, say (--wrt NAME)."
             )
         if len(found) < len(given):
             others = ", ".join(repr(v.name) for v in given if not is_float(v))

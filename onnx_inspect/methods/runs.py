@@ -173,7 +173,10 @@ class Runs:
         advance = self.progress(name, self.n * count) if self.progress is not None else lambda n: None
         run = run or (lambda feeds, target: self.forward([], target, feeds | target.feeds(self._count(feeds))))
         for i, target in enumerate(self.fixed):
-            start, size = 0, self.engine.fits(self.model, self.copies(i, 1))
+            one = self.copies(i, 1)
+            # Copies, what becomes of them in double precision, and what comes back lie beside what a run takes.
+            most = max(1, self.engine.max_memory // (8 * sum(v.nbytes for v in one.values())))
+            start, size = 0, min(most, self.engine.fits(self.model, one))
             while start < count:
                 which = np.arange(start, min(start + size, count))
                 found = run(self.copies(i, len(which)) | dict(vary(i, which)), target)
@@ -181,7 +184,7 @@ class Runs:
                     raise InputError("Samples do not stay apart in this model: let each run alone (--batch 1).")
                 yield i, which, found
                 advance(len(which))
-                start, size = start + len(which), self._fits
+                start, size = start + len(which), min(most, self._fits)
 
     def _run(self, model: Model, wanted: list[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         self._fits = self.engine.fits(model, feeds, wanted)  # a gradient takes more than a forward pass
