@@ -150,7 +150,7 @@ def main() -> None:
         note = (
             f"{len({r.photo for r in played})} photos, {len(played)} pairs of a photo and a category, squashed to the "
             f"input. Energy, insertion and deletion are means; curves of {STEPS} steps, deletion in grey, insertion "
-            f"from blur. Seconds per pair, one thread. Defaults but for {fewer}."
+            f"from blur. Seconds per pair, one thread, with other work on the machine. Defaults but for {fewer}."
         )
         if not args.write.exists():
             args.write.write_text("# Every method on real models\n", encoding="utf-8")
