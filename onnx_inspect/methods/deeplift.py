@@ -20,7 +20,6 @@ from .inputs import Feeds, Input, ModelLike
 from .job import SCORE, How, Job, Run
 from .lines import Sums
 from .registry import method
-from .relevance import apart
 
 OTHER = f"reference.{SCORE}"
 
@@ -66,7 +65,6 @@ def deeplift(
     """
     job = Job(model, x, target, **how)
     tensors = job.attributed(wrt)
-    apart(job, tensors, job.n)
     reference = absent(job, baseline, names=_given(job, tensors))
     found = _contrasted(job, tensors, list(reference), preset)(job.feeds | _named(reference), job.target)
     values = {t: found[f"contribution.{t}"] for t in tensors}
@@ -109,7 +107,7 @@ def deep_shap(
     job = Job(model, x, target, **how)
     tensors = job.attributed(wrt)
     references = several(job, baseline, names=_given(job, tensors))
-    apart(job, tensors, job.n * len(references))
+    job.apart([job.model.value(t) for t in tensors], job.n * len(references))
     samples = job.engine.samples(job.model, job.feeds)
     for k, v in references[0].items():
         if k not in samples and any(not np.array_equal(v, row[k]) for row in references):

@@ -127,13 +127,22 @@ class Job(Runs):
             LayerError: no such tensor.
             InputError: no input holds floats, or a tensor is the same for all samples.
         """
-        graph, named = self.model.ir.graph, [wrt] if isinstance(wrt, str) else wrt
+        named = [wrt] if isinstance(wrt, str) else wrt
         found = [self.model.value(name) for name in named] or self.floats()
-        own = structure.varying(graph, [v for v in graph.inputs if self.n == 1 or v.name in self._samples])
-        if shared := [v for v in found if v not in own]:
+        self.apart(found, self.n)
+        return [v.name or "" for v in found]
+
+    def apart(self, tensors: Sequence[ir.Value], count: int) -> None:
+        """Refuse tensors that `count` samples share: what they add to one score cannot be told from the sum over all.
+
+        Raises:
+            InputError: one is the same for all samples.
+        """
+        graph = self.model.ir.graph
+        own = structure.varying(graph, [v for v in graph.inputs if count == 1 or v.name in self._samples])
+        if shared := [v for v in tensors if v not in own]:
             name = shared[0].name
             raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")
-        return [v.name or "" for v in found]
 
     def floats(self) -> list[ir.Value]:
         """The float inputs that the score depends on.

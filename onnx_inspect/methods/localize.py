@@ -13,7 +13,7 @@ from ..attribution import Attribution
 from ..errors import InputError, ResultError
 from ..files import plain
 from ..target import TargetLike
-from ..trust.boxes import pointing_game
+from ..trust.boxes import peak, pointing_game
 from .inputs import Input, ModelLike
 from .job import How
 from .known_boxes import Known, known_as, read_boxes
@@ -81,9 +81,8 @@ class Localization(Attribution):
         for box in self.boxes[i][:DRAWN]:
             best = iou(box, self.known[i]).max(initial=0)
             canvas = render.box(canvas, box * times, FOUND, f"IoU {best:.2f}" if len(self.known[i]) else None)
-        heat = self.map(i)
-        if heat.max() > 0:
-            y, x = (round(times * (axis.mean() + 0.5)) for axis in np.nonzero(heat == heat.max()))
+        if (point := peak(self.map(i))) is not None:
+            x, y = (round(times * side) for side in point)
             r = max(2, max(canvas.shape) // 120)
             canvas = render.box(canvas, (x - r, y - r, x + r, y + r), PEAK)
         return canvas

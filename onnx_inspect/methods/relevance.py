@@ -15,7 +15,6 @@ from ..relevance.composites import COMPOSITES
 from ..relevance.merge import merge_batchnorm
 from ..relevance.table import Attention, Relevance
 from ..relevance.table import How as Rules
-from ..structure import varying
 from ..target import TargetLike
 from .inputs import Input, ModelLike
 from .job import SCORE, How, Job
@@ -154,7 +153,6 @@ def excitation_backprop(
 def _propagate(job: Job, name: str, rules: Rules, wrt: Sequence[str], *, merge: bool, unit: bool) -> Attribution:
     """Relevance of tensors; from 1 for the target, or from its score."""
     tensors = job.attributed(wrt)
-    apart(job, tensors, job.n)
     if merge:
         keep = (*tensors, job.explained_tensor)
         whole = job.model
@@ -178,14 +176,6 @@ def _propagate(job: Job, name: str, rules: Rules, wrt: Sequence[str], *, merge: 
             "and what nothing excites keep the rest"
         )
     return job.attribution(name, values, found, signed=True, measures=measures)  # type: ignore[no-any-return]
-
-
-def apart(job: Job, tensors: Sequence[str], count: int) -> None:
-    """Refuse tensors that `count` samples share: what they add to one score cannot be told from the sum over all."""
-    graph, samples = job.model.ir.graph, job.engine.samples(job.model, job.feeds)
-    own = varying(graph, [v for v in graph.inputs if v.name in samples])
-    if count > 1 and (shared := [t for t in tensors if job.model.values[t] not in own]):
-        raise InputError(f"'{shared[0]}' is one for all samples: name the others (--wrt), or explain one at a time.")
 
 
 def _box(job: Job, low: Numbers, high: Numbers) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +36,21 @@ def pointing_game(result: Attribution, boxes: Boxes, *, tolerance: float = 15) -
     hits = []
     for i, known in enumerate(_of(result, boxes)):
         heat = result.map(i)
-        if heat.max() <= 0:
+        if (point := peak(heat)) is None:
             hits.append(False)
             continue
-        y, x = (axis.mean() + 0.5 for axis in np.nonzero(heat == heat.max()))
+        x, y = point
         gaps = [np.hypot(max(x0 - x, x - x1, 0), max(y0 - y, y - y1, 0)) for x0, y0, x1, y1 in known]
         hits.append(min(gaps, default=np.inf) <= tolerance * min(heat.shape) / 224)
     return np.array(hits, bool)
+
+
+def peak(heat: NDArray[Any]) -> tuple[float, float] | None:
+    """Where a map (H, W) points, x and y: at its maximum, or the middle of a flat one; None if nowhere above 0."""
+    if heat.max() <= 0:
+        return None
+    y, x = (float(axis.mean() + 0.5) for axis in np.nonzero(heat == heat.max()))
+    return x, y
 
 
 def energy_in_box(result: Attribution, boxes: Boxes) -> NDArray[np.float64]:
