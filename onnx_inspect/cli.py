@@ -1,7 +1,8 @@
 """The command line: a group whose commands are found by reading the source, so that help needs no imports.
 
-A method's command is made from its signature and docstring (`commands.of_method`); anything else is a module in
-`commands` with a click command named `command`. `onnx-inspect MODEL PHOTO` without a command is `gradcam`.
+A method's command is made from its signature and docstring (`commands.of_method`), and so is a study's
+(`commands.of_study`); anything else is a module in `commands` with a click command named `command`.
+`onnx-inspect MODEL PHOTO` without a command is `gradcam`.
 """
 
 from __future__ import annotations
@@ -23,27 +24,39 @@ from .errors import InspectError
 _HERE = Path(__file__).parent
 DEFAULT = "gradcam"
 BAD_INPUT, BUG, INTERRUPTED = 2, 70, 130
-FAMILIES = {  # the modules of methods, as --help shows them
+FAMILIES = {  # the modules of methods and studies, as --help shows them
     "Class activation maps": "cam cam_plusplus cam_gradients cam_eigen cam_masks cam_guided",
     "Gradients": "gradients backprop noise paths paths_image",
     "Relevance": "relevance deeplift",
     "Changed and covered inputs": "perturbation features surrogates",
     "Attacks": "adversarial",
     "Features, boxes and checks": "activations localize sanity",
+    "What a network has learnt": "filters units patches embed neighbours project probe evolve ablate correspondence "
+    "invariance",
+    "Images by ascent": "visualize dream invert fool",
 }
 
 
 @cache
 def methods() -> dict[str, tuple[str, str]]:
     """Name to (module, first line of help) of every function marked with @method, read without importing it."""
+    return _marked("methods", "method")
+
+
+@cache
+def studies() -> dict[str, tuple[str, str]]:
+    """As `methods`, of every function marked with @study."""
+    return _marked("studies", "study")
+
+
+def _marked(package: str, mark: str) -> dict[str, tuple[str, str]]:
     found = {}
-    for path in sorted((_HERE / "methods").glob("*.py")):
+    for path in sorted((_HERE / package).glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and any(
-                isinstance(d, ast.Call) and isinstance(d.func, ast.Name) and d.func.id == "method"
-                for d in node.decorator_list
+                isinstance(n, ast.Name) and n.id == mark for d in node.decorator_list for n in ast.walk(d)
             ):
-                found[node.name] = (f"onnx_inspect.methods.{path.stem}", _summary(ast.get_docstring(node)))
+                found[node.name] = (f"onnx_inspect.{package}.{path.stem}", _summary(ast.get_docstring(node)))
     return found
 
 
@@ -67,7 +80,7 @@ class Inspector(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands."""
-        return sorted({**methods(), **commands()})
+        return sorted({**methods(), **studies(), **commands()})
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import and build one command."""
@@ -75,6 +88,10 @@ class Inspector(click.Group):
             from .commands.of_method import build
 
             return build(getattr(importlib.import_module(methods()[name][0]), name))
+        if name in studies():
+            from .commands.of_study import build as build_study
+
+            return build_study(getattr(importlib.import_module(studies()[name][0]), name))
         if name in commands():
             command: click.Command = importlib.import_module(commands()[name][0]).command
             return command
@@ -103,15 +120,16 @@ class Inspector(click.Group):
         raise click.UsageError(f"No such command '{first}'.{near}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """A section for each family of methods, and one for the commands."""
-        homes = {name: module.rpartition(".")[2] for name, (module, _) in methods().items()}
+        """A section for each family of methods and studies, and one for the commands."""
+        marked = {**methods(), **studies()}
+        homes = {name: module.rpartition(".")[2] for name, (module, _) in marked.items()}
         sections = {
             title: [name for word in words.split() for name in homes if homes[name] == word]
             for title, words in FAMILIES.items()
         }
         placed = {name for names in sections.values() for name in names}
         sections |= {"Other methods": [name for name in homes if name not in placed], "Commands": list(commands())}
-        every = {**methods(), **commands()}
+        every = {**marked, **commands()}
         longest = max(map(len, every))
         width = formatter.width - longest - 6
         for title, names in sections.items():

@@ -18,7 +18,7 @@ from .batching import Arrays, Plan, fit, is_second, make_plan, one_for_all, put,
 from .errors import DeviceError, InputError, ModelError, ResultError
 from .memory import Need, told
 from .model import Model
-from .providers import SILENT, WARNING, choose, half
+from .providers import CPU, SILENT, WARNING, choose, half
 from .rewrite import cut
 
 if TYPE_CHECKING:
@@ -85,6 +85,13 @@ class Engine:
         self._halved: dict[Any, int] = {}
         self._singly: dict[str, bool] = {}
         self._lock = threading.RLock()
+
+    def narrow(self, runs: int) -> Engine:
+        """An engine for so many runs at the same time, each on one core; this one for threads or a card."""
+        if runs == 1 or self.threads is not None or self.provider != CPU:
+            return self
+        limit = max(1, self.max_memory // runs)
+        return Engine("cpu", 1, batch=self.batch, max_memory=limit, sessions=self._limit, verbose=self.verbose)
 
     def run(
         self,

@@ -12,7 +12,7 @@ import secrets
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -126,34 +126,38 @@ def photos(args: Iterable[str | Path]) -> list[Path]:
     A file is taken whatever it is called; a folder stands for its visible images by name, not for its
     subfolders; anything else is a pattern with ``*``, ``?``, ``[...]`` and ``**`` for any depth.
     """
-    found: list[Path] = []
-    for arg in args:
-        if arg == "":
-            raise PhotoError("A photo has an empty name: is a variable of the shell unset? Name a file.")
-        path = Path(arg)
-        try:
-            if path.is_dir():
-                matches = [entry for entry in sorted(path.iterdir()) if _visible_image(entry)]
-                missing = f"The folder {arg} has no images ({', '.join(sorted(SUFFIXES))}). Name another."
-            elif path.exists():
-                matches, missing = [path], ""
-            else:
-                # Path.glob takes no absolute patterns.
-                pattern = str(arg) if glob.has_magic(str(arg)) else ""
-                names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-                matches = [entry for entry in map(Path, names) if _visible_image(entry)]
-                missing = f"No photo is called {arg}. Check the spelling and the folder."
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise PhotoError(f"Cannot look for photos at {arg!r}: {reason}.") from error
-        if not matches:
-            raise PhotoError(missing)
-        found += matches
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(Path(name) for arg in args for name in photo_names(arg)))
 
 
-def _visible_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def photo_names(arg: str | Path) -> list[str]:
+    """What ``photos`` finds for one argument, as text."""
+    if arg == "":
+        raise PhotoError("A photo has an empty name: is a variable of the shell unset? Name a file.")
+    path = Path(arg)
+    try:
+        if path.is_dir():
+            names = sorted(str(entry) for entry in path.iterdir())
+            missing = f"The folder {arg} has no images ({', '.join(sorted(SUFFIXES))}). Name another."
+        elif path.exists():
+            return [str(path)]
+        else:
+            # Path.glob takes no absolute patterns.
+            pattern = str(arg) if glob.has_magic(str(arg)) else ""
+            names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+            missing = f"No photo is called {arg}. Check the spelling and the folder."
+        found = [name for name in names if visible_image(name) and Path(name).is_file()]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PhotoError(f"Cannot look for photos at {arg!r}: {reason}.") from error
+    if not found:
+        raise PhotoError(missing)
+    return found
+
+
+def visible_image(name: str) -> bool:
+    """Whether a file of this name counts as a photo when a folder or a pattern is given."""
+    path = PurePath(name)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def stems(paths: Iterable[str | Path]) -> list[str]:

@@ -34,13 +34,13 @@ def read(path: str | Path) -> Picture:
     Grey becomes three equal channels, transparency shows white, 16 bits become 8, an animation its first
     frame. PhotoError where the file cannot be read, is no photo, is cut short or exceeds ``MAX_PIXELS``.
     """
-    with _named(path):
+    with named(path):
         return decode(_bytes(path))
 
 
 def remarks(path: str | Path) -> list[str]:
     """Notes on what ``read`` leaves out of a photo: all but the first frame, and what is behind transparency."""
-    with _named(path):
+    with named(path):
         data = _bytes(path)
         head = header.read(data)
         clear = head.alpha and _transparent(_pixels(data, head))
@@ -59,7 +59,7 @@ def _bytes(path: str | Path) -> bytes:
 
 
 @contextmanager
-def _named(path: str | Path) -> Iterator[None]:
+def named(path: str | Path) -> Iterator[None]:
     """PhotoErrors that are clauses become sentences with the file's name."""
     try:
         yield
@@ -165,6 +165,32 @@ class _Silence:
 
 
 _silence = _Silence()
+
+
+class _Threads:
+    """How many threads OpenCV had before the first of those who want it to have one."""
+
+    lock, inside, before = Lock(), 0, 1
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """OpenCV starts no threads of its own meanwhile; several may be inside at once.
+
+    For work that is already spread over threads: two teams on the same cores are slower than one.
+    """
+    with _Threads.lock:
+        if _Threads.inside == 0:
+            _Threads.before = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _Threads.inside += 1
+    try:
+        yield
+    finally:
+        with _Threads.lock:
+            _Threads.inside -= 1
+            if _Threads.inside == 0:
+                cv2.setNumThreads(_Threads.before)
 
 
 def write(path: str | Path, rgb: Picture) -> None:

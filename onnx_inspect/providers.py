@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ import onnxruntime as ort
 from . import memory
 from .errors import DeviceError
 
-_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 SILENT, WARNING = 4, 2
 
 
@@ -23,7 +24,7 @@ def choose(device: str) -> list[tuple[str, dict[str, Any]]]:
     match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", device)
     if match is None or (match[2] and match[1] != "cuda"):
         raise DeviceError(f"There is no device '{device}': use auto, cpu, cuda or cuda:N.")
-    cpu: tuple[str, dict[str, Any]] = (_CPU, {})
+    cpu: tuple[str, dict[str, Any]] = (CPU, {})
     if match[1] == "cpu":
         return [cpu]
     # TF32 rounds convolutions to 10 bits, which no comparison of explanations survives.
@@ -43,6 +44,11 @@ def choose(device: str) -> list[tuple[str, dict[str, Any]]]:
 def half(provider: tuple[str, dict[str, Any]]) -> int:
     """Half of the memory of what runs."""
     return (memory.of_card(provider[1]["device_id"]) if provider[0] == _CUDA else memory.available()) // 2
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def probe() -> bytes:
@@ -68,6 +74,6 @@ def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
     options = ort.SessionOptions()
     options.log_severity_level = SILENT
     try:
-        return provider[0] in ort.InferenceSession(probe(), options, providers=[provider, _CPU]).get_providers()
+        return provider[0] in ort.InferenceSession(probe(), options, providers=[provider, CPU]).get_providers()
     except Exception:  # a card that is there but refuses: then CUDA does not run
         return False

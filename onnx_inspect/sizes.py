@@ -50,6 +50,7 @@ class Sized:
                 if tensor.nbytes <= BIG:
                     self._constants[name] = tensor.numpy()
         self._weights = frozenset(self._constants)
+        self._rows = [_row(node) for node in graph]
         self._infer(graph, sizes)
         self._elements = {name: math.prod(shape) for name, shape in self._shapes.items()}
         self._guess(graph, max((self._elements.get(v.name or "", 0) for v in counted), default=1))
@@ -57,6 +58,17 @@ class Sized:
     def elements(self, value: ir.Value) -> int:
         """How many numbers a tensor holds."""
         return self._elements.get(value.name or "", 0)
+
+    def shape(self, value: ir.Value) -> tuple[int, ...] | None:
+        """The size of each axis, None if that is known at run time only."""
+        return self._shapes.get(value.name or "")
+
+    def numbers(self, value: ir.Value) -> Array | None:
+        """What a tensor holds if it is a weight, or small and follows from sizes; else None."""
+        if value.const_value is not None:
+            return value.const_value.numpy()
+        self._reckon(self._rows)
+        return self._constants.get(value.name or "")
 
     def bytes(self, value: ir.Value) -> int:
         """How many bytes a tensor takes."""
@@ -68,8 +80,7 @@ class Sized:
     def _infer(self, graph: ir.Graph, sizes: Sizes) -> None:
         import onnx
 
-        proto = _skeleton(graph, sizes)
-        rows = [_row(node) for node in graph]
+        proto, rows = _skeleton(graph, sizes), self._rows
         for _ in range(_PASSES):
             try:
                 self._read(onnx.shape_inference.infer_shapes(proto, data_prop=True).graph)

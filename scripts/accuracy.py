@@ -35,16 +35,20 @@ MODELS: dict[str, tuple[dict[str, Any], str, int]] = {
 DIGITS = 1000
 
 
+def digits(assets: Path, count: int) -> tuple[list[NDArray[np.uint8]], list[int]]:
+    """The first test digits of MNIST as RGB, and what they are."""
+    folder = assets / "images" / "mnist"
+    pixels, labels = (
+        np.frombuffer(gzip.decompress((folder / f"t10k-{name}-ubyte.gz").read_bytes()), np.uint8, offset=offset)
+        for name, offset in (("images-idx3", 16), ("labels-idx1", 8))
+    )
+    return list(np.repeat(pixels.reshape(-1, 28, 28, 1)[:count], 3, axis=3)), labels[:count].tolist()
+
+
 def samples(assets: Path, kind: str) -> tuple[Sequence[NDArray[np.uint8]], list[int]]:
     """Photos as RGB and their classes."""
     if kind == "mnist":
-        folder = assets / "images" / "mnist"
-        pixels, digits = (
-            np.frombuffer(gzip.decompress((folder / f"t10k-{name}-ubyte.gz").read_bytes()), np.uint8, offset=offset)
-            for name, offset in (("images-idx3", 16), ("labels-idx1", 8))
-        )
-        grey = pixels.reshape(-1, 28, 28, 1)[:DIGITS]
-        return list(np.repeat(grey, 3, axis=3)), digits[:DIGITS].tolist()
+        return digits(assets, DIGITS)
     entries = json.loads((assets / "MANIFEST.json").read_text(encoding="utf-8"))["files"]
     photos = [e for e in entries if e["file"].startswith(f"images/{kind}/")]
     labels = [e.get("imagenet_index", e.get("class_index")) for e in photos]

@@ -18,7 +18,7 @@ STOREYS = [
     {"resources", "files", "obstacles", "dtypes"},
     {"header"},
     {"image"},
-    {"geometry"},
+    {"geometry", "photos", "charts"},
     {"shape_rules"},
     {"source", "pads", "shapes", "mends", "widen", "batch_rules", "structure"},
     {"bodies", "sizes"},
@@ -27,7 +27,8 @@ STOREYS = [
     {"decompose"},
     {"canonical"},
     {"model"},
-    {"rewrite", "layer", "batching", "memory"},
+    {"rewrite", "layer", "batching", "memory", "fields"},
+    {"depth"},
     {"autodiff.table", "autodiff.sequences"},
     {"autodiff.walk"},
     {"autodiff.gradient", "autodiff.subgraph"},
@@ -43,11 +44,12 @@ STOREYS = [
     {"target"},
     {"layout"},
     {"render"},
-    {"attribution"},
+    {"attribution", "finding"},
     {"trust.boxes"},
     {"methods"},
     {"trust"},
-    {"comparison"},
+    {"comparison", "ascent"},
+    {"studies"},
     {"doctor"},
     {"commands.options", "commands.progress"},
     {"commands"},
@@ -55,8 +57,15 @@ STOREYS = [
     {"__main__", ""},
 ]
 HEIGHT = {name: i for i, names in enumerate(STOREYS) for name in names}
-DOORS = {"onnxruntime": {"engine", "providers"}, "cv2": {"image"}, "click": {"cli", "commands"}, "rich": {"commands"}}
-HEAVY = "numpy onnx onnx_ir cv2 sklearn skimage scipy onnxruntime rich google.protobuf".split()
+DOORS = {
+    "onnxruntime": {"engine", "providers"},
+    "cv2": {"image"},
+    "pyarrow": {"photos", "studies"},
+    "matplotlib": {"charts"},
+    "click": {"cli", "commands"},
+    "rich": {"commands"},
+}
+HEAVY = "numpy onnx onnx_ir cv2 sklearn skimage scipy onnxruntime pyarrow matplotlib rich google.protobuf".split()
 
 
 def module(path: Path) -> str:

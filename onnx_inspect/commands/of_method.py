@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
@@ -33,24 +33,26 @@ def build(method: Method) -> click.Command:
     def run(**values: Any) -> None:
         _run(method, values)
 
-    run.__doc__ = _help(method)
+    run.__doc__ = described(method)
     run = options.output(options.engine(options.preprocessing(run)))
     explained = options.EXPLAINED if "target" in parameters else options.EXPLAINED[1:]
-    for option in reversed([*explained, *_own_options(method), *_output_options()]):
+    for option in reversed([*explained, *own_options(method, _SHARED), *_output_options()]):
         run = option(run)
     run = click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")(run)
     run = click.argument("model", metavar="MODEL")(run)
     return click.command(method.__name__)(run)
 
 
-def _own_options(method: Method) -> Iterator[Callable[[Any], Any]]:
-    hints, docs = get_type_hints(method), _arguments(method)
-    for name, parameter in inspect.signature(method).parameters.items():
-        if name not in _SHARED:
+def own_options(
+    function: Callable[..., Any], shared: Collection[str], short: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+) -> Iterator[Callable[[Any], Any]]:
+    """An option for every parameter of a function but those shared; some have a short form too."""
+    hints, docs = get_type_hints(function), _arguments(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name not in shared:
             word = _NAMES.get(name, name)
-            yield click.option(
-                "--" + word.replace("_", "-"), word, help=docs[name], **_type(hints[name], parameter.default)
-            )
+            words = [*short.get(name, ()), "--" + word.replace("_", "-")]
+            yield click.option(*words, word, help=docs[name], **_type(hints[name], parameter.default))
 
 
 def _output_options() -> Iterator[Callable[[Any], Any]]:
@@ -95,13 +97,13 @@ def _or_empty(context: click.Context, parameter: click.Parameter, value: Any) ->
     return "" if value is None else value
 
 
-def _help(method: Method) -> str:
+def described(method: Callable[..., Any]) -> str:
     """The docstring up to its sections."""
     text = inspect.getdoc(method) or ""
     return re.split(r"\n(?:Args|Raises|Returns|Example):\n", text)[0].strip()
 
 
-def _arguments(method: Method) -> dict[str, str]:
+def _arguments(method: Callable[..., Any]) -> dict[str, str]:
     """Parameter to help, from the Args section."""
     section = re.search(r"\nArgs:\n((?:[ ]{4}.*\n?|\n)+)", inspect.getdoc(method) or "")
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section[1] if section else "", re.MULTILINE)

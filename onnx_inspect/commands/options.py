@@ -61,6 +61,13 @@ output = _apply(
     ]
 )
 
+workers = click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    help="Photos that are read and run at the same time [default: one per core].",
+)
+
 engine = _apply(
     [
         click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run.", show_default=True),

@@ -2,58 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypedDict, Unpack, get_type_hints
+from typing import Any, Unpack
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .. import engine as engines
-from .. import labels, layer, structure
+from .. import structure
 from ..attribution import Attribution, Prediction, identity
-from ..autodiff.gradient import Precision
 from ..dtypes import is_float
-from ..engine import Engine
-from ..errors import InputError, TargetError
-from ..labels import Labels
-from ..model import Model, load
+from ..errors import InputError
 from ..naming import Layer
-from ..preprocess import Preprocessing
-from ..scores import ScoreKind, scores
-from ..target import Element, Index, TargetLike, Top, parse
+from ..target import Index, TargetLike, Top
 from . import predict
-from .arguments import check
-from .inputs import Input, ModelLike, channels_first, image_input, read
+from .inputs import Input, ModelLike, channels_first, read
 from .registry import METHODS
-from .runs import SCORE, Progress, Run, Runs, Vary, draws
+from .runs import SCORE, Progress, Run, Vary, draws
+from .setting import How, Setting
 
 __all__ = ["SCORE", "How", "Job", "Progress", "Run", "Vary", "draws"]
 
 
-class How(TypedDict, total=False):
-    """What every method takes by keyword.
-
-    engine: where to run; None for the shared one.
-    preprocessing: how photos become inputs; None for the file's metadata, or a guess that is noted.
-    labels: class names, or the file that holds them; None for the metadata's, or ImageNet's for 1000 outputs.
-    score: "logits" explains the score before a final softmax or sigmoid, "output" the output itself.
-    precision: of the gradients of half precision: "float32", or "model" for that of the model itself.
-    progress: called with the name of a step and how many runs it takes; gives a function that counts them.
-    """
-
-    engine: Engine | None
-    preprocessing: Preprocessing | None
-    labels: Labels | str | Path | Sequence[str] | None
-    score: ScoreKind
-    precision: Precision
-    progress: Progress | None
-
-
-class Job(Runs):
+class Job(Setting):
     """Model, input and target of one call of a method.
 
     Args:
@@ -65,60 +37,16 @@ class Job(Runs):
     """
 
     def __init__(self, model: ModelLike, x: Input, target: TargetLike = "top", **how: Unpack[How]) -> None:
-        if unknown := sorted(set(how) - set(How.__annotations__)):
-            raise TypeError(f"There is no argument '{unknown[0]}': methods also take {', '.join(How.__annotations__)}.")
-        check(get_type_hints(How), how)
-        self.model = model if isinstance(model, Model) else load(model)
-        self.engine = how.get("engine") or engines.default()
-        self.notes = list(self.model.notes)
-        self.score = target.kind if isinstance(target, Top | Index) else how.get("score", "logits")
-        self.precision = how.get("precision", "float32")
-        self.input = image_input(self.model)
-        self.preprocessing, self.photos, self.feeds, notes = read(self.model, x, how.get("preprocessing"))
+        super().__init__(model, **how)
+        if isinstance(target, Top | Index):
+            self.score = target.kind
+        self.preprocessing, self.photos, self.feeds, notes = read(self.model, x, self.preprocessing)
         self.notes += notes
-        self.progress = how.get("progress")
         self.n = len(self.feeds[self.input.name])
-        self._name_classes(how.get("labels"))
-        self.target = parse(target, self.model, self.labels, self.score)
-        if self.scores is not None:
-            self.target.check(self.scores.count)
+        self.find_scores()
+        self.aim(target)
 
-    def _name_classes(self, given: Labels | str | Path | Sequence[str] | None) -> None:
-        self.scores = None
-        with contextlib.suppress(TargetError):  # no row of class scores: a target must name the elements it means
-            self.scores = scores(self.model, kind=self.score)
-        count = self.scores.count if self.scores is not None else None
-        if isinstance(given, Labels):
-            self.labels = given
-        else:
-            self.labels, notes = labels.resolve(self.model.metadata, count, given)
-            self.notes += notes
-        if self.scores is not None and self.scores.activation is not None:
-            where = "before" if self.score == "logits" else "after"
-            other = "output" if self.score == "logits" else "logits"
-            self.notes.append(f"score: taken {where} the final {self.scores.activation} (--score {other})")
-        if self.scores is not None and count == 1:
-            self.notes.append(
-                f"'{self.scores.output}' is a single number, read as a yes or no: class 1 is its own side, 0 the other "
-                f"(--target \"'{self.scores.output}'[0]\")"
-            )
-
-    # Layer.
-
-    @property
-    def explained_tensor(self) -> str:
-        """The tensor that the target's score is read from."""
-        if isinstance(self.target, Element):
-            return self.target.tensor(self.model).name or ""
-        return self.scores.tensor if self.scores is not None else self.model.outputs[0].name
-
-    def layer(self, name: str) -> Layer:
-        """The layer with this name; "auto" chooses and notes why."""
-        if name != "auto":
-            return self.model.layer(name)
-        choice = layer.auto(self.model, self.explained_tensor)
-        self.notes.append(choice.reason)
-        return choice.layer
+    # Tensors.
 
     def attributed(self, wrt: str | Sequence[str] = ()) -> list[str]:
         """The tensors to attribute the score to: those named, else every float input that it depends on.
@@ -163,14 +91,6 @@ class Job(Runs):
             others = ", ".join(repr(v.name) for v in given if not is_float(v))
             self.notes.append(f"{others} holds no floats and gets no attribution (--wrt NAME for its embedding)")
         return found
-
-    def layout(self, tensor: str) -> str | None:
-        """What the axes of a tensor mean, a letter each, None where nobody knows."""
-        value = self.model.values.get(tensor)
-        known = None if value is None else self.model.layouts.get(value)
-        if known is None and tensor == self.input.name and self.preprocessing is not None:
-            return self.preprocessing.layout
-        return known
 
     # The result.
 

@@ -1,0 +1,101 @@
+"""From a study to its command: arguments and options from the signature, help from the docstring."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options
+from .of_method import described, own_options
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..finding import Finding
+
+    Study = Callable[..., Finding]
+
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "model": dict(metavar="MODEL"),
+    "models": dict(nargs=-1, required=True, metavar="MODEL..."),
+    "photos": dict(nargs=-1, required=True, metavar="PHOTO..."),
+}
+_OUT = "A picture's name or a folder [default: MODEL.STUDY.png here]."
+_FOLDER = "The folder for the results [default: MODEL.STUDY here]."
+
+
+def build(study: Study) -> click.Command:
+    """The click command of a study."""
+    parameters = inspect.signature(study).parameters
+    positional = [n for n, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+    def run(**values: Any) -> None:
+        _run(study, positional, values)
+
+    run.__doc__ = described(study)
+    run = options.output(options.engine(options.preprocessing(run)))
+    if "photos" in parameters:
+        run = options.workers(run)
+    for option in reversed(
+        [
+            *own_options(study, [*positional, "out", "how"], {"target": ("-t",)}),
+            *options.EXPLAINED[1:],
+            click.option("-o", "--out", metavar="OUT", help=_FOLDER if "out" in parameters else _OUT),
+        ]
+    ):
+        run = option(run)
+    for name in reversed(positional):
+        optional = {"required": False} if parameters[name].default is not inspect.Parameter.empty else {}
+        run = click.argument(name, **_ARGUMENTS[name] | optional)(run)
+    return click.command(study.__name__)(run)
+
+
+def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
+    from .. import files
+    from ..errors import OutputError
+    from ..model import load
+
+    as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
+    named = [values["model"]] if "model" in positional else list(values["models"])
+    out = _out(values.pop("out"), study.__name__, named[0])
+    writes_itself = "out" in inspect.signature(study).parameters
+    if writes_itself and out.is_file():
+        raise OutputError(f"'{out}' is a file, not a folder: name another with -o.")
+    models = [load(name) for name in named]
+    engine = options.make_engine(values)
+    preprocessing, notes = options.make_preprocessing(models[0], values)
+    given = {"model": models[0], "models": models, "photos": values.pop("photos", ())}
+    if "photos" not in positional:
+        values["photos"] = list(given["photos"])
+    if writes_itself:
+        values["out"] = out
+    read = dict.fromkeys(named, "the model") | {values["labels"] or "": "the labels file"}
+    files.spare(read, [] if writes_itself else [out])
+    with Progress(quiet) as progress:
+        result = study(
+            *(given[name] for name in positional),
+            **{k: v for k, v in values.items() if k not in positional},
+            engine=engine,
+            preprocessing=preprocessing,
+            progress=progress,
+        )
+    written = [*result.written, *result.save(out / study.__name__ if writes_itself else out)]
+    result.notes = list(dict.fromkeys([*notes, *result.notes]))
+    options.say(result.notes, quiet)
+    if as_json:
+        options.print_json(result.to_json() | {"files": written})
+        return
+    click.echo(options.printable(f"{study.__name__} -> {', '.join(map(str, written))}"))
+    for line in result.lines:
+        click.echo(f"   {options.printable(line)}")
+
+
+def _out(given: str | None, study: str, model: str) -> Path:
+    stem = f"{Path(model).stem}.{study}"
+    if given is None:
+        return Path(stem)
+    out = Path(given)
+    return out / stem if out.is_dir() or given.endswith(("/", "\\")) else out

@@ -1,0 +1,119 @@
+"""`Setting`: a model made ready to be asked: engine, class scores and their names, layers; with notes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict, Unpack, get_type_hints
+
+from .. import engine as engines
+from .. import labels, layer
+from ..autodiff.gradient import Precision
+from ..engine import Engine
+from ..errors import TargetError
+from ..labels import Labels
+from ..model import Model, load
+from ..naming import Layer
+from ..preprocess import Preprocessing
+from ..scores import ScoreKind, scores
+from ..target import Element, TargetLike, parse
+from .arguments import check
+from .inputs import ModelLike, image_input
+from .runs import Progress, Runs
+
+
+class How(TypedDict, total=False):
+    """What every method takes by keyword.
+
+    engine: where to run; None for the shared one.
+    preprocessing: how photos become inputs; None for the file's metadata, or a guess that is noted.
+    labels: class names, or the file that holds them; None for the metadata's, or ImageNet's for 1000 outputs.
+    score: "logits" explains the score before a final softmax or sigmoid, "output" the output itself.
+    precision: of the gradients of half precision: "float32", or "model" for that of the model itself.
+    progress: called with the name of a step and how many runs it takes; gives a function that counts them.
+    """
+
+    engine: Engine | None
+    preprocessing: Preprocessing | None
+    labels: Labels | str | Path | Sequence[str] | None
+    score: ScoreKind
+    precision: Precision
+    progress: Progress | None
+
+
+class Setting(Runs):
+    """A model, where it runs, and what its scores are called; inputs and targets come with `Job` and `Survey`.
+
+    Args:
+        model: a model, or what `load` takes.
+        how: see `How`.
+    """
+
+    def __init__(self, model: ModelLike, **how: Unpack[How]) -> None:
+        if unknown := sorted(set(how) - set(How.__annotations__)):
+            raise TypeError(f"There is no argument '{unknown[0]}': methods also take {', '.join(How.__annotations__)}.")
+        check(get_type_hints(How), how)
+        self.model = model if isinstance(model, Model) else load(model)
+        self.engine = how.get("engine") or engines.default()
+        self.notes = list(self.model.notes)
+        self.score = how.get("score", "logits")
+        self.precision = how.get("precision", "float32")
+        self.input = image_input(self.model)
+        self.preprocessing = how.get("preprocessing")
+        self.progress = how.get("progress")
+        self._named = how.get("labels")
+
+    def find_scores(self) -> None:
+        """Find the class scores, and name the classes."""
+        self.scores = None
+        with contextlib.suppress(TargetError):  # no row of class scores: a target must name the elements it means
+            self.scores = scores(self.model, kind=self.score)
+        count = self.scores.count if self.scores is not None else None
+        if isinstance(self._named, Labels):
+            self.labels = self._named
+        else:
+            self.labels, notes = labels.resolve(self.model.metadata, count, self._named)
+            self.notes += notes
+        if self.scores is not None and self.scores.activation is not None:
+            where = "before" if self.score == "logits" else "after"
+            other = "output" if self.score == "logits" else "logits"
+            self.notes.append(f"score: taken {where} the final {self.scores.activation} (--score {other})")
+        if self.scores is not None and count == 1:
+            self.notes.append(
+                f"'{self.scores.output}' is a single number, read as a yes or no: class 1 is its own side, 0 the other "
+                f"(--target \"'{self.scores.output}'[0]\")"
+            )
+
+    def aim(self, target: TargetLike) -> None:
+        """Set the target.
+
+        Raises:
+            TargetError: no such target.
+        """
+        self.target = parse(target, self.model, self.labels, self.score)
+        if self.scores is not None:
+            self.target.check(self.scores.count)
+
+    @property
+    def explained_tensor(self) -> str:
+        """The tensor that the target's score is read from."""
+        if isinstance(self.target, Element):
+            return self.target.tensor(self.model).name or ""
+        return self.scores.tensor if self.scores is not None else self.model.outputs[0].name
+
+    def layer(self, name: str) -> Layer:
+        """The layer with this name; "auto" chooses and notes why."""
+        if name != "auto":
+            return self.model.layer(name)
+        choice = layer.auto(self.model, self.explained_tensor)
+        self.notes.append(choice.reason)
+        return choice.layer
+
+    def layout(self, tensor: str) -> str | None:
+        """What the axes of a tensor mean, a letter each, None where nobody knows."""
+        value = self.model.values.get(tensor)
+        known = None if value is None else self.model.layouts.get(value)
+        if known is None and tensor == self.input.name and self.preprocessing is not None:
+            return self.preprocessing.layout
+        return known

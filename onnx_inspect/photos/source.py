@@ -1,0 +1,256 @@
+"""What people call photos, from files, folders, patterns, zips and lists, as one sequence of pictures."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Protocol
+
+import numpy as np
+
+from .. import image
+from ..errors import PhotoError
+from ..files import SUFFIXES, photo_names, visible_image
+from ..image import Picture
+from . import lists
+from .archive import Archive
+from .strings import Strings
+
+
+class Source(Protocol):
+    """Photos that lie in one place."""
+
+    names: Strings
+
+    def name(self, k: int) -> str: ...
+    def path(self, k: int) -> Path | None: ...
+    def stamp(self, k: int) -> str: ...
+    def read(self, k: int) -> Picture: ...
+
+
+class Files:
+    """Photos by their names from a folder on."""
+
+    def __init__(self, folder: str | Path, names: Strings) -> None:
+        self._folder, self.names = str(folder), names
+
+    def name(self, k: int) -> str:
+        """The path, as it was given."""
+        return str(self.path(k))
+
+    def path(self, k: int) -> Path:
+        """The same as a Path."""
+        return Path(self._folder, self.names[k])
+
+    def stamp(self, k: int) -> str:
+        """Size and time of the last change."""
+        try:
+            found = os.stat(self.name(k))  # noqa: PTH116  (a path may be any text)
+        except (OSError, ValueError):
+            return "missing"
+        return f"{found.st_size} {found.st_mtime_ns}"
+
+    def read(self, k: int) -> Picture:
+        """The photo; PhotoError where it cannot be read."""
+        return image.read(self.path(k))
+
+
+class Photos:
+    """A sequence of photos, each once, in the order in which they were named; read only when asked for.
+
+    It costs a name, and twenty bytes, each. Any number of threads may read at once. Make one with ``gather``.
+
+    Attributes:
+        classes: the labels that occur, sorted; [] where nobody says.
+    """
+
+    def __init__(self, sources: Iterable[tuple[Source, Iterable[str | None]]]) -> None:
+        self._sources: list[Source] = []
+        numbers: dict[str | None, int] = {None: -1}
+        source, at, label = array("I"), array("I"), array("i")
+        for place, names in sources:
+            for k, name in zip(range(len(place.names)), names, strict=True):
+                source.append(len(self._sources))
+                at.append(k)
+                label.append(numbers.setdefault(name, len(numbers) - 1))
+            self._sources.append(place)
+        del numbers[None]
+        self.classes: list[str] = sorted(filter(None, numbers))
+        rank = {name: k for k, name in enumerate(self.classes)}
+        ranks = np.array([*(rank[name] for name in numbers if name), -1], np.int32)
+        self._source, self._at = np.array(source, np.uint32), np.array(at, np.uint32)
+        self._label = ranks[np.array(label, np.int32)]
+        self._keep_each_once()
+
+    def _keep_each_once(self) -> None:
+        here, count = os.getcwd(), len(self)  # noqa: PTH109
+        # A set of the names would take several times what is kept of them.
+        hashes = np.fromiter((hash(os.path.join(here, self.name(i))) for i in range(count)), np.int64, count)  # noqa: PTH118
+        _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        keep, first = np.ones(count, bool), dict[str, int]()
+        for i in np.flatnonzero(counts[inverse] > 1).tolist():
+            k = first.setdefault(os.path.join(here, self.name(i)), i)  # noqa: PTH118
+            if k == i:
+                continue
+            keep[i] = False
+            if self._label[k] < 0:
+                self._label[k] = self._label[i]
+            elif 0 <= self._label[i] != self._label[k]:
+                raise PhotoError(
+                    f"The photo {self.name(i)} has two labels, '{self.label(k)}' and '{self.label(i)}': "
+                    "name only what has the right one."
+                )
+        self._source, self._at, self._label = self._source[keep], self._at[keep], self._label[keep]
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def _where(self, i: int) -> tuple[Source, int]:
+        return self._sources[self._source[i]], int(self._at[i])
+
+    def name(self, i: int) -> str:
+        """What people call it: the path as given, for a member of a zip ``archive.zip/inner/cat.jpg``."""
+        source, k = self._where(i)
+        return source.name(k)
+
+    def path(self, i: int) -> Path | None:
+        """Where it lies; None inside a zip."""
+        source, k = self._where(i)
+        return source.path(k)
+
+    def stem(self, i: int) -> str:
+        """The file's name without its suffix, for captions."""
+        return PurePath(self.name(i)).stem
+
+    def label(self, i: int) -> str | None:
+        """Its class; None where nobody says."""
+        return self.classes[self._label[i]] if self._label[i] >= 0 else None
+
+    def read(self, i: int) -> Picture:
+        """The photo as uint8 (H, W, 3) RGB, upright. PhotoError, which names it, where it cannot be read."""
+        source, k = self._where(i)
+        return source.read(k)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names, labels, sizes and times of change, in a zip checksums: equal for the same photos."""
+        digest = hashlib.sha256()
+        for i in range(len(self)):
+            source, k = self._where(i)
+            digest.update(json.dumps([source.name(k), self.label(i), source.stamp(k)]).encode())
+        return digest.hexdigest()
+
+
+def gather(given: str | Path | Sequence[str | Path] | Photos) -> Photos:
+    """All photos that ``given`` names, in order and each once.
+
+    What may be named, in any mixture: files; folders, for all visible images in them and below; zips, for all
+    images inside; CSV, TSV and Parquet lists with a column ``path``, ``file``, ``image`` or ``filename`` (else
+    the first), relative to the list's folder; patterns with ``*``, ``?``, ``[...]`` and ``**``, for images, or
+    for zips or lists where they end in such a suffix.
+
+    A photo's label is what its list says in the column ``label``, ``class`` or ``target``. In a folder or zip
+    with photos in two or more folders directly below it, the name of that folder is the label; where all of a
+    zip lies in one folder, as in the zip of a folder, that folder counts as the zip.
+
+    Args:
+        given: one name or several; Photos come back as they are.
+
+    Raises:
+        PhotoError: something named is not there, holds no photos, or gives one photo two labels.
+
+    Example:
+        >>> photos = gather(["holidays", "more.zip", "labels.csv"])
+        >>> photos.name(0), photos.label(0), photos.read(0).shape
+    """
+    if isinstance(given, Photos):
+        return given
+    args = [given] if isinstance(given, str | Path) else given
+    if not args:
+        raise PhotoError("No photos are named. Name files, folders, zips or lists.")
+    return Photos(_sources(args))
+
+
+def _sources(args: Iterable[str | Path]) -> Iterator[tuple[Source, Iterable[str | None]]]:
+    loose = Strings()
+    for arg in args:
+        containers = list(_containers(arg))
+        if not containers:
+            for name in photo_names(arg):
+                loose.append(name)
+            continue
+        if loose:
+            yield Files("", loose), [None] * len(loose)
+            loose = Strings()
+        yield from map(_opened, containers)
+    yield Files("", loose), [None] * len(loose)
+
+
+def _containers(arg: str | Path) -> list[Path]:
+    """The folders, zips and lists that an argument names; none where it names photos, or nothing."""
+    path, text = Path(arg), str(arg)
+    if os.path.isdir(text):  # noqa: PTH112  (a path may be any text)
+        return [path] if text else []
+    if path.suffix.lower() not in {".zip"} | lists.SUFFIXES:
+        return []
+    if os.path.isfile(text):  # noqa: PTH113
+        return [path]
+    return sorted(map(Path, glob.glob(text, recursive=True)))  # noqa: PTH207
+
+
+def _opened(path: Path) -> tuple[Source, Iterable[str | None]]:
+    if path.is_dir():
+        names = Strings(_walk(path))
+        if not names:
+            raise PhotoError(f"The folder {path} has no images ({', '.join(sorted(SUFFIXES))}). Name another.")
+        return Files(path, names), _folders(names)
+    if path.suffix.lower() == ".zip":
+        archive = Archive(path)
+        shared = os.path.commonprefix([archive.names[0], archive.names[-1]])
+        return archive, _folders(archive.names, shared.rfind("/") + 1)
+    names, labels = lists.read(path)
+    return Files(path.parent, names), labels
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """The visible images in a folder and below, sorted part by part; each folder once, whatever links lead to it."""
+    seen = set[tuple[int, int]]()
+    todo = ["\0"]  # folders end in NUL, which no name holds and which sorts before all that names hold
+    try:
+        while todo:
+            name = todo.pop()
+            if not name.endswith("\0"):
+                yield name
+                continue
+            folder = root / name[:-1]
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            prefix = f"{name[:-1]}/" if name != "\0" else ""
+            with os.scandir(folder) as entries:
+                inner = [prefix + entry.name + "\0" * entry.is_dir() for entry in entries if _wanted(entry)]
+            todo += sorted(inner, reverse=True)
+    except OSError as error:
+        raise PhotoError(f"Cannot look for photos in {error.filename or root}: {error.strerror}.") from error
+
+
+def _wanted(entry: os.DirEntry[str]) -> bool:
+    return entry.name[0] != "." if entry.is_dir() else visible_image(entry.name) and entry.is_file()
+
+
+def _folders(names: Strings, start: int = 0) -> Iterator[str | None]:
+    """The first folder of each name from ``start`` on, where there are two or more."""
+
+    def top(name: str) -> str | None:
+        folder, slash, _ = name[start:].partition("/")
+        return folder if slash and folder.strip(".") else None
+
+    several = len({top(name) for name in names} - {None}) > 1
+    return (top(name) if several else None for name in names)

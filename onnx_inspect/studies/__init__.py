@@ -1,0 +1,1 @@
+"""Studies of what a network has learnt, one file per family, and what they share."""
