@@ -58,13 +58,20 @@ def curves(
     ylabel: str = "",
     ticks: Sequence[str] | None = None,
     limits: tuple[float, float] | None = None,
+    spread: Mapping[str, Sequence[float]] | None = None,
 ) -> Draw:
-    """A line per name over the same x, with a legend; ``ticks`` are names for the places on the x axis."""
+    """A line per name over the same x, with a legend; ``ticks`` are names for the places on the x axis.
+
+    ``spread`` is half the width of a band around the line of that name.
+    """
 
     def draw(ax: Axes) -> None:
         for i, (name, y) in enumerate(series.items()):
             marker = "." if len(x) < 60 else ""
             ax.plot(x, y, marker=marker, color=colour(i), label=plain(name), linewidth=1.5)
+            if spread is not None and name in spread:
+                band = np.asarray(spread[name], np.float64)
+                ax.fill_between(x, np.subtract(y, band), np.add(y, band), color=colour(i), alpha=0.15, linewidth=0)
         _dress(ax, title, xlabel, ylabel)
         if ticks is not None:
             ax.set_xticks(list(x), [shortened(t) for t in ticks], rotation=60, ha="right", fontsize=8)
@@ -76,12 +83,30 @@ def curves(
     return draw
 
 
-def bars(values: Mapping[str, float], *, title: str = "", xlabel: str = "", line: float | None = None) -> Draw:
-    """A horizontal bar per name, the first on top; ``line`` marks a value to compare with."""
+def bars(
+    values: Mapping[str, float],
+    *,
+    errors: Sequence[float] = (),
+    kinds: Sequence[str] = (),
+    title: str = "",
+    xlabel: str = "",
+    line: float | None = None,
+) -> Draw:
+    """A horizontal bar per name, the first on top; ``line`` marks a value to compare with.
+
+    ``errors`` are drawn as whiskers of that length to both sides; ``kinds``, one per bar, have a colour each.
+    """
 
     def draw(ax: Axes) -> None:
         names = [shortened(name, 32) for name in values]
-        ax.barh(range(len(names)), list(values.values()), color=colour(0))
+        tint = {kind: colour(i) for i, kind in enumerate(dict.fromkeys(kinds))}
+        colours = [tint[kind] for kind in kinds] or colour(0)
+        whiskers = dict(ecolor="#444444", error_kw={"elinewidth": 1}, xerr=list(errors)) if len(errors) else {}
+        ax.barh(range(len(names)), list(values.values()), color=colours, **whiskers)  # type: ignore[arg-type]
+        for kind in tint:
+            ax.barh([], [], color=tint[kind], label=plain(kind))
+        if tint:
+            ax.legend(fontsize=8, frameon=False)
         ax.set_yticks(range(len(names)), names, fontsize=8)
         ax.invert_yaxis()
         if line is not None:

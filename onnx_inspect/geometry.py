@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Box = tuple[float, float, float, float]
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,22 @@ class Geometry:
         left, top, right, bottom = box
         placed = (x0 + left * scale_x, y0 + top * scale_y, x0 + right * scale_x, y0 + bottom * scale_y)
         return _clip(placed, *self.photo)
+
+    def support(self, box: Sequence[int]) -> tuple[int, int, int, int]:
+        """The pixels of the photo that those of a box in the model's input are computed from.
+
+        Where a side shrinks, a pixel averages all that it covers; where it grows, it lies between two.
+
+        Args:
+            box: (x0, y0, x1, y1) in whole pixels of the model's input, half-open.
+
+        Returns:
+            (x0, y0, x1, y1) in whole pixels of the photo, half-open; (0, 0, 0, 0) if there are none, as in padding.
+        """
+        x0, y0, x1, y1 = self.box
+        columns = _covered(box[0], box[2], self.model[1], x0, x1, self.photo[1])
+        rows = _covered(box[1], box[3], self.model[0], y0, y1, self.photo[0])
+        return (columns[0], rows[0], columns[1], rows[1]) if columns and rows else (0, 0, 0, 0)
 
     def to_model(self, box: Sequence[float]) -> Box:
         """A box in the photo as a box in pixels of the model's input, clipped to what the model saw."""
@@ -101,6 +119,20 @@ def letterbox(photo: tuple[int, int], model: tuple[int, int]) -> tuple[Geometry,
 def _clip(box: Box, height: int, width: int) -> Box:
     x0, y0, x1, y1 = box
     return min(max(x0, 0), width), min(max(y0, 0), height), min(max(x1, 0), width), min(max(y1, 0), height)
+
+
+def _covered(first: int, last: int, cells: int, start: float, stop: float, pixels: int) -> tuple[int, int] | None:
+    """Along a side: the pixels that cells first to last - 1 are computed from, of those that lie in [start, stop]."""
+    scale = (stop - start) / cells
+    first, last = max(first, round(-start / scale)), min(last, round((pixels - start) / scale))  # without padding
+    if first >= last:
+        return None
+    if scale >= 1:
+        low, high = floor(start + first * scale + _ROUNDING), ceil(start + last * scale - _ROUNDING)
+    else:
+        low = floor(start + (first + 0.5) * scale - 0.5 + _ROUNDING)
+        high = floor(start + (last - 0.5) * scale - 0.5 - _ROUNDING) + 2
+    return max(low, ceil(start), 0), min(high, floor(stop), pixels)
 
 
 def _samples(cells: int, pixels: int, start: float, stop: float, interpolation: str) -> NDArray[np.float32]:

@@ -6,10 +6,11 @@ A picture is uint8 of shape (H, W, 3) in RGB everywhere outside this file.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, Literal
 
@@ -214,6 +215,24 @@ def _encode(rgb: Picture, suffix: str, path: str | Path) -> bytes:
     if not done:
         raise OutputError(f"Cannot write {path}: OpenCV refuses a picture of shape {rgb.shape}.")
     return bytes(data.tobytes())
+
+
+def encode_mp4(frames: Sequence[Picture], rate: float) -> bytes:
+    """RGB pictures of one size as the bytes of an MP4 film (MPEG-4 part 2), ``rate`` of them per second.
+
+    Odd sides lose a pixel, which the format cannot say. OutputError where OpenCV has no such encoder.
+    """
+    height, width = (max(2, side - side % 2) for side in frames[0].shape[:2])
+    with TemporaryDirectory() as folder, _silence:  # OpenCV writes films to files only
+        path = Path(folder) / "film.mp4"
+        film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
+        opened = film.isOpened()
+        for frame in frames if opened else ():
+            film.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
+        film.release()
+        if not opened or not path.is_file():
+            raise OutputError("This OpenCV cannot write MP4 films: take a GIF (--film gif).")
+        return path.read_bytes()
 
 
 _INTERPOLATION = {

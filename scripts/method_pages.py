@@ -53,16 +53,23 @@ def main() -> None:
 
 
 def page(name: str, function: Any, result: oi.Attribution) -> str:
-    """The docstring as Markdown, with call, picture and what was assumed."""
+    """The page of a method, with its call, its picture and what was assumed."""
+    command = f"onnx-inspect {name} models/signs/{MODEL.name} models/signs/photos/{PHOTO.name}"
+    text = markdown(name, function, f"![{name}](../images/methods/{name}.jpg)\n\n```sh\n{command}\n```")
+    if result.notes:
+        text += "\n**Assumed for the picture**\n\n" + "\n".join(f"- {note}" for note in result.notes) + "\n"
+    return text
+
+
+def markdown(name: str, function: Any, shown: str) -> str:
+    """A docstring as Markdown; what is shown stands behind what is said, before the arguments."""
     text = inspect.getdoc(function) or ""
     head, *sections = re.split(r"\n(Args|Raises|Returns|Example):\n", text)
     title, _, body = head.partition("\n")
     body = re.sub(r"\n{3,}", "\n\n", body.strip())
     table = re.compile(r"^\w+: .*(?:\n\w+: .*)+$", re.M)  # lines that would run together
     body = table.sub(lambda m: f"```\n{m[0]}\n```", body)
-    parts = [f"# {name}", title, body, f"![{name}](../images/methods/{name}.jpg)"]
-    parts.append(f"```sh\nonnx-inspect {name} models/signs/{MODEL.name} models/signs/photos/{PHOTO.name}\n```")
-    parts.append(f"```python\n{name}{signature(function)}\n```")
+    parts = [f"# {name}", title, body, shown, f"```python\n{name}{signature(function)}\n```"]
     for kind, content in zip(sections[::2], sections[1::2], strict=True):
         block = inspect.cleandoc(content)
         if kind == "Example":
@@ -71,8 +78,6 @@ def page(name: str, function: Any, result: oi.Attribution) -> str:
             entries = re.findall(r"^([\w, ]+): (.*(?:\n +.*)*)", block, re.M)
             lines = [f"- **{k}**: {re.sub(chr(92) + 's+', ' ', v).strip()}" for k, v in entries]
             parts.append(f"**{kind}**\n\n" + "\n".join(lines))
-    if result.notes:
-        parts.append("**Assumed for the picture**\n\n" + "\n".join(f"- {note}" for note in result.notes))
     return "\n\n".join(p for p in parts if p) + "\n"
 
 

@@ -18,7 +18,7 @@ STOREYS = [
     {"resources", "files", "obstacles", "dtypes"},
     {"header"},
     {"image"},
-    {"geometry", "photos", "charts"},
+    {"geometry", "photos", "charts", "film"},
     {"shape_rules"},
     {"source", "pads", "shapes", "mends", "widen", "batch_rules", "structure"},
     {"bodies", "sizes"},
@@ -62,6 +62,7 @@ DOORS = {
     "cv2": {"image"},
     "pyarrow": {"photos", "studies"},
     "matplotlib": {"charts"},
+    "PIL": {"film"},
     "click": {"cli", "commands"},
     "rich": {"commands"},
 }

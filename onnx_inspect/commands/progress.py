@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 
 class Progress:
@@ -29,12 +30,7 @@ class Progress:
             return lambda n: None
         bar = self._bar = self._bar or _new()
         task = bar.add_task(name, total=total)
-
-        def advance(n: int) -> None:
-            bar.start()
-            bar.advance(task, n)
-
-        return advance
+        return _Counter(bar, task)
 
     def hide(self) -> None:
         """Erase the bars, for something to be printed; those that are not full come back with the next step."""
@@ -42,6 +38,21 @@ class Progress:
             for task in self._bar.tasks:
                 self._bar.update(task.id, visible=not task.finished)
             self._bar.stop()
+
+
+class _Counter:
+    """Counts the steps of a bar."""
+
+    def __init__(self, bar: Bar, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def __call__(self, n: int) -> None:
+        self._bar.start()
+        self._bar.advance(self._task, n)
+
+    def say(self, text: str) -> None:
+        """Call the steps something else from now on."""
+        self._bar.update(self._task, description=text.replace("[", r"\["))
 
 
 def _new() -> Bar:

@@ -1,4 +1,4 @@
-"""What operators read of their inputs: pointwise ones, those that mix along axes, and those that move numbers."""
+"""What operators read of their inputs: pointwise ones, and those that mix along axes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from .table import (
     Reach,
     Unknown,
     along,
-    broadcast,
-    chained,
     everything,
-    regrouped,
     rule,
     same,
+    spread,
     taps,
 )
 
@@ -28,7 +26,7 @@ from .table import (
 )
 def pointwise(at: At) -> Reach:
     """Each number of Y from those at its place, with broadcasting."""
-    return broadcast(at.x, at.y)
+    return along(at.x, spread(at.x, at.y))
 
 
 @rule("BatchNormalization Cast CastLike DequantizeLinear Dropout Expand QuantizeLinear Trilu", data=1)
@@ -36,14 +34,7 @@ def pointwise_in_the_first(at: At) -> Reach:
     """As above; what else there is, is one for all."""
     if at.node.attributes.get_int("training_mode", 0):
         raise Unknown
-    return broadcast(at.x, at.y)
-
-
-@rule("Shape Size")
-def no_values(at: At) -> Reach:
-    """The numbers themselves are not read."""
-    nothing = tuple(np.zeros(n, bool) for n in at.x)
-    return lambda _: nothing
+    return along(at.x, spread(at.x, at.y))
 
 
 @rule("DynamicQuantizeLinear LSTM GRU RNN")
@@ -97,64 +88,37 @@ def over_the_last_axes(at: At) -> Reach:
 )
 def over_axes(at: At) -> Reach:
     """Every number from all along the axes that are reduced, which may be left out of Y."""
-    op, attributes, rank = at.node.op_type, at.node.attributes, len(at.x)
-    if op.startswith("Arg"):
+    attributes, rank = at.node.attributes, len(at.x)
+    if at.node.op_type.startswith("Arg"):
         over = [attributes.get_int("axis", 0)]
-    elif op.startswith("Reduce"):
+    elif at.node.op_type.startswith("Reduce"):
         given = at.numbers(1)
-        over = [] if given is None else given.ravel().tolist()
-        if not over and not attributes.get_int("noop_with_empty_axes", 0):
-            over = list(range(rank))
+        none = [] if attributes.get_int("noop_with_empty_axes", 0) else list(range(rank))
+        over = none if given is None or not given.size else given.ravel().tolist()
     else:
         over = list(attributes.get_ints("axes", (0, 2, 3)))
     gone = {axis % rank for axis in over}
-    kept = iter(range(rank) if len(at.y) == rank else range(len(at.y)))
-    skips = len(at.y) == rank
-    axes = []
-    for axis in range(rank):
-        where = next(kept) if skips or axis not in gone else None
-        axes.append(Axis() if axis in gone else Axis(where))
-    return along(at.x, axes)
+    before = [0 if len(at.y) == rank else sum(g < axis for g in gone) for axis in range(rank)]
+    return along(at.x, [Axis() if axis in gone else Axis(axis - before[axis]) for axis in range(rank)])
 
 
 @rule("MatMul MatMulInteger QLinearMatMul")
 def matmul(at: At) -> Reach:
-    """Rows of Y from rows of A, columns from columns of B, over stacks of matrices."""
-    first, second = (0, 3) if at.node.op_type == "QLinearMatMul" else (0, 1)
-    ranks = [len(at.shape(at.node.inputs[i])) for i in (first, second)]
-    if at.i not in (first, second):
+    """Rows of Y from rows of A, columns from columns of B, over stacks of matrices that are broadcast."""
+    factors = (0, 3) if at.node.op_type == "QLinearMatMul" else (0, 1)
+    if at.i not in factors:
         return everything(at.x)
-    if min(ranks) < 2:
+    if any(len(at.shape(at.node.inputs[i])) < 2 for i in factors):
         raise Unknown
-    before, last = len(at.y) - len(at.x), len(at.y) - 1
-    stack = [Axis(None, np.zeros((1, 1), np.int64)) if n == 1 else Axis(before + i) for i, n in enumerate(at.x[:-2])]
-    return along(at.x, [*stack, *([Axis(last - 1), Axis()] if at.i == first else [Axis(), Axis(last)])])
+    rank = len(at.y)
+    matrix = [Axis(rank - 2), Axis()] if at.i == 0 else [Axis(), Axis(rank - 1)]
+    return along(at.x, [*spread(at.x[:-2], at.y[:-2]), *matrix])
 
 
 @rule("Gemm")
 def gemm(at: At) -> Reach:
     """Rows of Y from rows of A, columns from columns of B, and a C that is broadcast."""
     if at.i == 2:
-        return broadcast(at.x, at.y)
-    axes = [Axis(0), Axis()] if at.i == 0 else [Axis(), Axis(1)]
-    return along(at.x, axes[::-1] if at.node.attributes.get_int("transB" if at.i else "transA", 0) else axes)
-
-
-# What moves numbers.
-
-
-@rule("Flatten Reshape Squeeze Unsqueeze", data=1)
-def reshape(at: At) -> Reach:
-    """The same numbers in the same order."""
-    return regrouped(at.x, at.y)
-
-
-@rule("Transpose")
-def transpose(at: At) -> Reach:
-    """Axes in another order."""
-    return _transposed(at.x, at.node.attributes.get_ints("perm", range(len(at.x))[::-1]))
-
-
-def _transposed(x: tuple[int, ...], perm: object) -> Reach:
-    order = list(perm)  # type: ignore[call-overload]
-    return along(x, [Axis(order.index(i)) for i in range(len(x))])
+        return along(at.x, spread(at.x, at.y))
+    matrix = [Axis(0), Axis()] if at.i == 0 else [Axis(), Axis(1)]
+    return along(at.x, matrix[::-1] if at.node.attributes.get_int("transB" if at.i else "transA", 0) else matrix)

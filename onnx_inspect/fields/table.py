@@ -99,7 +99,8 @@ def rule(ops: str, data: int | None = None) -> Callable[[Rule], Rule]:
 
     def register(function: Rule) -> Rule:
         def checked(at: At) -> Reach:
-            return function(at) if data is None or at.i < data else everything(at.x)
+            x, _ = at.x, at.y  # without their sizes nothing can be said
+            return function(at) if data is None or at.i < data else everything(x)
 
         RULES.update(dict.fromkeys(ops.split(), checked))
         return function
@@ -136,11 +137,10 @@ def taps(reads: NDArray[Any], n: int) -> Table:
     return np.where((reads >= 0) & (reads < n), reads, n)
 
 
-def broadcast(x: Shape, y: Shape) -> Reach:
-    """An operand X of a pointwise operator, whose axes are counted from the last."""
-    before = len(y) - len(x)
-    first = [Axis(None, np.zeros((1, 1), np.int64)) for _ in x]
-    return along(x, [first[i] if n == 1 else Axis(before + i) for i, n in enumerate(x)])
+def spread(x: Shape, y: Shape) -> list[Axis]:
+    """The axes of an operand X that is broadcast to Y: counted from the last, those of size 1 read again and again."""
+    first = Axis(None, np.zeros((1, 1), np.int64))
+    return [first if n == 1 else Axis(len(y) - len(x) + i) for i, n in enumerate(x)]
 
 
 def regrouped(x: Shape, y: Shape) -> Reach:

@@ -1,1 +1,1 @@
-"""Photos by the hundred thousand: named compactly, worked on in parallel and in order, in pieces that survive a kill."""
+"""Photos by the hundred thousand: named in little room, worked on in parallel and in order, resumed after a kill."""

@@ -19,8 +19,8 @@ from .strings import Strings
 MAX_BYTES = 512 * 2**20
 """Members that are larger, packed or unpacked, are refused: a few kilobytes can unpack to gigabytes."""
 
-_MEMBER = np.dtype([(name, "i8") for name in ("offset", "packed", "size", "crc", "method", "flags")])
-_SHARED = (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, RuntimeError)
+_MEMBER = np.dtype("i8, i8, i8, u4, u2, u2")
+_BROKEN = (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, RuntimeError)
 
 
 class Archive:
@@ -36,7 +36,7 @@ class Archive:
             with zipfile.ZipFile(path) as archive:
                 # Of members with the same name the last one counts, as for everybody who unpacks it.
                 members = {info.orig_filename: info for info in archive.filelist if _visible(info.orig_filename)}
-        except _SHARED as error:
+        except _BROKEN as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise PhotoError(f"Cannot read the zip {path}: {reason}. Name another file.") from error
         if not members:
@@ -59,7 +59,8 @@ class Archive:
 
     def stamp(self, k: int) -> str:
         """Size and checksum."""
-        return f"{self._members[k]['size']} {self._members[k]['crc']:08x}"
+        _, _, size, crc, _, _ = self._members[k].item()
+        return f"{size} {crc:08x}"
 
     def read(self, k: int) -> Picture:
         """The photo; PhotoError where it cannot be read."""
@@ -86,11 +87,15 @@ class Archive:
             raise PhotoError(error.strerror or str(error)) from error
         except (ValueError, struct.error, zlib.error) as error:
             raise PhotoError("its data in the zip are damaged") from error
-        if len(data) != size or zlib.crc32(data) != crc:
+        if zlib.crc32(data) != crc:
             raise PhotoError("its data in the zip are damaged: the checksum is wrong")
         return data
 
 
 def _visible(name: str) -> bool:
     """Whether a member is an image that is not hidden, nor below a hidden folder."""
-    return visible_image(name) and not any(part[:1] == "." and part.strip(".") for part in name.split("/"))
+    return (
+        visible_image(name)
+        and name[-1] != "/"
+        and not any(part[:1] == "." and part.strip(".") for part in name.split("/"))
+    )

@@ -32,9 +32,9 @@ def read(path: Path) -> tuple[Strings, list[str | None]]:
             names.append(name.strip())
             label = "" if label is None else str(label).strip()
             labels.append(sys.intern(label) or None)
-    except (OSError, ValueError, csv.Error) as error:  # Arrow's and Unicode's errors are ValueErrors or OSErrors
+    except (OSError, ValueError, LookupError, NotImplementedError, csv.Error) as error:  # as Arrow's errors are, too
         reason = getattr(error, "strerror", None) or str(error)
-        raise PhotoError(f"Cannot read the list of photos {path}: {reason}. Name another file.") from error
+        raise PhotoError(f"Cannot read the list of photos {path}: {reason}. Repair it or name another.") from error
     if not names:
         raise PhotoError(f"The list {path} names no photos. Name another.")
     return names, labels
@@ -51,8 +51,8 @@ def _text(path: Path) -> Iterator[tuple[str, str, str | None]]:
         )
         rows = (row for row in reader if any(row))
         header = next(rows, [])
-        at, label_at = _columns(header)
-        if at is None and label_at is None:
+        at, label_at, named = _columns(header)
+        if not named:
             if len(header) > 1 and visible_image(header[0].strip()):
                 raise PhotoError(f"The list {path} has no header: let its first line be path,label.")
             if len(header) == 1:
@@ -64,16 +64,25 @@ def _text(path: Path) -> Iterator[tuple[str, str, str | None]]:
                     "put names that hold a separator into quotes."
                 )
             row += [""] * (len(header) - len(row))
-            yield f"Line {reader.line_num}", row[at or 0], None if label_at is None else row[label_at]
+            yield f"Line {reader.line_num}", row[at], None if label_at is None else row[label_at]
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any, Any]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         header = file.schema_arrow.names
-        at, label_at = _columns(header)
-        wanted = [header[i] for i in (at or 0, label_at) if i is not None and i < len(header)]
+        if not header:
+            return
+        at, label_at, _ = _columns(header)
+        wanted = [header[i] for i in (at, label_at) if i is not None]
+        kind = file.schema_arrow.field(at).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+            raise PhotoError(
+                f"The column '{wanted[0]}' of {path} holds {kind}, not names of photos. Rename the right one."
+            )
         row = 0
         for batch in file.iter_batches(4096, columns=wanted):
             names, labels = batch.column(wanted[0]), batch.column(wanted[-1])
@@ -82,8 +91,9 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any, Any]]:
                 yield f"Row {row}", name, None if label_at is None else label
 
 
-def _columns(header: Sequence[str]) -> tuple[int | None, int | None]:
-    """Where names and labels are."""
+def _columns(header: Sequence[str]) -> tuple[int, int | None, bool]:
+    """Where names and labels are, and whether the header said so."""
     found = [name.strip().casefold() for name in header]
     at, label_at = (next((found.index(name) for name in known if name in found), None) for known in (_NAMES, _LABELS))
-    return at, label_at
+    first = 1 if label_at == 0 and len(header) > 1 else 0
+    return first if at is None else at, label_at, (at, label_at) != (None, None)

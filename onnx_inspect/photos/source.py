@@ -14,11 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from .. import image
 from ..errors import PhotoError
-from ..files import SUFFIXES, photo_names, visible_image
+from ..files import SUFFIXES, photo_names
 from ..image import Picture
-from . import lists
+from . import folders, lists
 from .archive import Archive
 from .strings import Strings
 
@@ -28,37 +27,17 @@ class Source(Protocol):
 
     names: Strings
 
-    def name(self, k: int) -> str: ...
-    def path(self, k: int) -> Path | None: ...
-    def stamp(self, k: int) -> str: ...
-    def read(self, k: int) -> Picture: ...
-
-
-class Files:
-    """Photos by their names from a folder on."""
-
-    def __init__(self, folder: str | Path, names: Strings) -> None:
-        self._folder, self.names = str(folder), names
-
     def name(self, k: int) -> str:
-        """The path, as it was given."""
-        return str(self.path(k))
+        """What people call it."""
 
-    def path(self, k: int) -> Path:
-        """The same as a Path."""
-        return Path(self._folder, self.names[k])
+    def path(self, k: int) -> Path | None:
+        """Where it lies; None if it is no file of its own."""
 
     def stamp(self, k: int) -> str:
-        """Size and time of the last change."""
-        try:
-            found = os.stat(self.name(k))  # noqa: PTH116  (a path may be any text)
-        except (OSError, ValueError):
-            return "missing"
-        return f"{found.st_size} {found.st_mtime_ns}"
+        """What changes when the photo does."""
 
     def read(self, k: int) -> Picture:
-        """The photo; PhotoError where it cannot be read."""
-        return image.read(self.path(k))
+        """The photo; PhotoError, which names it, where it cannot be read."""
 
 
 class Photos:
@@ -186,17 +165,17 @@ def _sources(args: Iterable[str | Path]) -> Iterator[tuple[Source, Iterable[str 
                 loose.append(name)
             continue
         if loose:
-            yield Files("", loose), [None] * len(loose)
+            yield folders.Files("", loose), [None] * len(loose)
             loose = Strings()
         yield from map(_opened, containers)
-    yield Files("", loose), [None] * len(loose)
+    yield folders.Files("", loose), [None] * len(loose)
 
 
 def _containers(arg: str | Path) -> list[Path]:
     """The folders, zips and lists that an argument names; none where it names photos, or nothing."""
     path, text = Path(arg), str(arg)
     if os.path.isdir(text):  # noqa: PTH112  (a path may be any text)
-        return [path] if text else []
+        return [path]
     if path.suffix.lower() not in {".zip"} | lists.SUFFIXES:
         return []
     if os.path.isfile(text):  # noqa: PTH113
@@ -206,51 +185,13 @@ def _containers(arg: str | Path) -> list[Path]:
 
 def _opened(path: Path) -> tuple[Source, Iterable[str | None]]:
     if path.is_dir():
-        names = Strings(_walk(path))
+        names = Strings(folders.walk(path))
         if not names:
             raise PhotoError(f"The folder {path} has no images ({', '.join(sorted(SUFFIXES))}). Name another.")
-        return Files(path, names), _folders(names)
+        return folders.Files(path, names), folders.labels(names)
     if path.suffix.lower() == ".zip":
         archive = Archive(path)
-        shared = os.path.commonprefix([archive.names[0], archive.names[-1]])
-        return archive, _folders(archive.names, shared.rfind("/") + 1)
+        shared = os.path.commonprefix([archive.names[0], archive.names[-1]])  # noqa: RUF071  (cut at a slash below)
+        return archive, folders.labels(archive.names, shared.rfind("/") + 1)
     names, labels = lists.read(path)
-    return Files(path.parent, names), labels
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """The visible images in a folder and below, sorted part by part; each folder once, whatever links lead to it."""
-    seen = set[tuple[int, int]]()
-    todo = ["\0"]  # folders end in NUL, which no name holds and which sorts before all that names hold
-    try:
-        while todo:
-            name = todo.pop()
-            if not name.endswith("\0"):
-                yield name
-                continue
-            folder = root / name[:-1]
-            status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            prefix = f"{name[:-1]}/" if name != "\0" else ""
-            with os.scandir(folder) as entries:
-                inner = [prefix + entry.name + "\0" * entry.is_dir() for entry in entries if _wanted(entry)]
-            todo += sorted(inner, reverse=True)
-    except OSError as error:
-        raise PhotoError(f"Cannot look for photos in {error.filename or root}: {error.strerror}.") from error
-
-
-def _wanted(entry: os.DirEntry[str]) -> bool:
-    return entry.name[0] != "." if entry.is_dir() else visible_image(entry.name) and entry.is_file()
-
-
-def _folders(names: Strings, start: int = 0) -> Iterator[str | None]:
-    """The first folder of each name from ``start`` on, where there are two or more."""
-
-    def top(name: str) -> str | None:
-        folder, slash, _ = name[start:].partition("/")
-        return folder if slash and folder.strip(".") else None
-
-    several = len({top(name) for name in names} - {None}) > 1
-    return (top(name) if several else None for name in names)
+    return folders.Files(path.parent, names), labels

@@ -14,7 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ordered(items: int | Iterable[T], work: Callable[..., R], workers: int) -> Generator[R, None, None]:
+def ordered(items: int | Iterable[T], work: Callable[[T], R], workers: int) -> Generator[R, None, None]:
     """``map(work, items)`` on ``workers`` threads, in order.
 
     At most ``2 * workers + 2`` items are under way, waiting or with the caller at any time. An exception of
@@ -39,15 +39,14 @@ def ordered(items: int | Iterable[T], work: Callable[..., R], workers: int) -> G
     if workers == 1:
         yield from map(work, todo)
         return
-    pool = ThreadPoolExecutor(workers, "photos")
-    pending: deque[Future[R]] = deque()
-    try:
-        with single_threaded():
+    pool, pending = ThreadPoolExecutor(workers, "photos"), deque[Future[R]]()
+    with single_threaded():
+        try:
             for item in todo:
                 pending.append(pool.submit(work, item))
                 if len(pending) == 2 * workers + 2:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        finally:
+            pool.shutdown(cancel_futures=True)

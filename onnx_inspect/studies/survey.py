@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, Unpack
@@ -119,18 +119,37 @@ class Survey(Setting):
             name: what the progress bar says.
         """
         stop = len(self.photos) if stop is None else stop
-        advance = self.progress(name, stop - start) if self.progress is not None else lambda n: None
-
-        def work(which: range) -> tuple[R | None, Seen]:
-            seen = self._look(which, tensors)
-            return (reduce(seen) if seen.which else None), Seen(seen.which, {}, seen.sizes, seen.skipped)
-
-        parts = [range(i, min(i + self.batch, stop)) for i in range(start, stop, self.batch)]
-        for result, seen in ordered(parts, work, self.workers):
-            self.skipped += [{"photo": self.photos.name(i), "reason": reason} for i, reason in seen.skipped]
+        for _, result, _ in self.each([(start, stop)], tensors, reduce, name=name):
             if result is not None:
                 yield result
-            advance(len(seen.which) + len(seen.skipped))
+
+    def each(
+        self,
+        spans: Sequence[tuple[int, int]],
+        tensors: Sequence[str],
+        reduce: Callable[[Seen], R],
+        *,
+        name: str = "photos",
+    ) -> Generator[tuple[range, R | None, list[dict[str, str]]], None, None]:
+        """As `run`, over spans (first photo, end) in one go, with which photos a result is of.
+
+        Yields:
+            The numbers of photos that went together, all of one span; what became of them, None where none could be
+            read; and those that could not.
+        """
+        total = sum(stop - start for start, stop in spans)
+        advance = self.progress(name, total) if self.progress is not None else lambda n: None
+
+        def work(which: range) -> tuple[range, R | None, list[dict[str, str]]]:
+            seen = self._look(which, tensors)
+            missed = [{"photo": self.photos.name(i), "reason": reason} for i, reason in seen.skipped]
+            return which, (reduce(seen) if seen.which else None), missed
+
+        parts = (range(i, min(i + self.batch, stop)) for start, stop in spans for i in range(start, stop, self.batch))
+        for which, result, missed in ordered(parts, work, self.workers):
+            self.skipped += missed
+            yield which, result, missed
+            advance(len(which))
 
     def _look(self, which: Sequence[int], tensors: Sequence[str]) -> Seen:
         read, samples, sizes, skipped = [], [], [], []

@@ -1,0 +1,81 @@
+"""Holding a picture a little differently before the model at each step, so that no pattern hangs on single pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+GROUND = 127.5
+
+
+class Affine:
+    """A picture seen through an affine map: y = A x + (1 - A 1) g, A sparse, with bilinear weights, g mid grey.
+
+    Args:
+        size: (height, width) of the picture.
+        matrix: (2, 3): from a place of what is seen to one of the picture, (y, x) in pixels from the centre, and 1.
+        out: (height, width) of what is seen, None for that of the picture.
+    """
+
+    def __init__(self, size: tuple[int, int], matrix: NDArray[Any], out: tuple[int, int] | None = None) -> None:
+        from scipy.sparse import csr_array
+
+        self.size, self.out = size, out or size
+        y, x = (np.arange(n) - (n - 1) / 2 for n in self.out)
+        places = [row[0] * y[:, None] + row[1] * x + row[2] + (n - 1) / 2 for row, n in zip(matrix, size, strict=True)]
+        corners = [np.floor(p).astype(np.int64) for p in places]
+        shares = [p - c for p, c in zip(places, corners, strict=True)]
+        columns, weights = [], []
+        for down in (0, 1):
+            for right in (0, 1):
+                row, column = corners[0] + down, corners[1] + right
+                weight = np.abs(1 - down - shares[0]) * np.abs(1 - right - shares[1])
+                inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
+                columns.append(np.where(inside, row * size[1] + column, 0).ravel())
+                weights.append(np.where(inside, weight, 0).ravel())
+        count = self.out[0] * self.out[1]
+        self.matrix = csr_array(
+            (np.stack(weights, 1).ravel(), np.stack(columns, 1).ravel(), np.arange(0, 4 * count + 1, 4)),
+            shape=(count, size[0] * size[1]),
+        )
+        self.ground = GROUND * (1 - sum(weights))[:, None]
+
+    def apply(self, pixels: Array) -> Array:
+        """The picture, (h, w, 3), as it is seen."""
+        return np.asarray(self.matrix @ pixels.reshape(-1, 3) + self.ground).reshape(*self.out, 3)
+
+    def adjoint(self, slope: Array) -> Array:
+        """A gradient by what is seen as one by the picture."""
+        return np.asarray(self.matrix.T @ slope.reshape(-1, 3)).reshape(*self.size, 3)
+
+
+class Shaken:
+    """Draws such maps: shifted by whole pixels, turned and scaled about the centre, shifted again: lucid's order.
+
+    Args:
+        size: (height, width) of the picture.
+        jitter: the most pixels of the two shifts together, to each side.
+        rotate: the most degrees, to each side.
+        scale: from 1 - scale to 1 + scale.
+        margin: pixels of grey around the picture, which what is seen leaves room for.
+    """
+
+    def __init__(
+        self, size: tuple[int, int], jitter: float = 6, rotate: float = 10, scale: float = 0.1, margin: float = 0
+    ) -> None:
+        self.size, self.jitter, self.rotate, self.scale = size, jitter, rotate, scale
+        self.zoom = np.array([(side + 2 * margin) / side for side in size])
+
+    def __call__(self, source: np.random.Generator) -> Affine:
+        """A map at random."""
+        shift = source.uniform(-self.jitter, self.jitter, 2)
+        angle = np.deg2rad(source.uniform(-self.rotate, self.rotate))
+        size = source.uniform(1 - self.scale, 1 + self.scale)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / size
+        return Affine(self.size, np.column_stack([turn * self.zoom[:, None], shift]))

@@ -1,0 +1,106 @@
+"""Single activations, projected back to the pixels: Zeiler & Fergus' deconvnet, and guided backprop beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from .. import structure
+from ..autodiff.gradient import vjp
+from ..autodiff.table import Table
+from ..dtypes import is_float
+from ..image import Picture
+from ..methods.backprop import deconvnet_rules, guided_rules
+from ..methods.inputs import channels_first
+from ..methods.setting import Setting
+
+RULES: dict[str, Callable[[], Table]] = {"deconvnet": deconvnet_rules, "guided": guided_rules}
+_HANDS_ON = frozenset("Cast QuantizeLinear DequantizeLinear Identity".split())
+
+
+class Projection:
+    """What single activations of a layer look like in the pixels; one compiled model serves all units.
+
+    All other activations of the layer are set to zero, and what is left goes back the way it came: pooling is undone by
+    the switches of the forward pass, rectifiers rectify what comes back, convolutions use their filters transposed. In
+    other words it is the deconvnet's backward pass from a cotangent that is the activation itself at one place.
+    "guided" is guided backprop from there: rectifiers let nothing pass where they were shut, either.
+
+    Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section 2.1; Springenberg et al.,
+    Striving for Simplicity, ICLR workshop 2015.
+
+    Args:
+        setting: the model, and where it runs.
+        tensor: the layer.
+        shape: of the layer, for one sample.
+
+    Attributes:
+        pixels: the tensor that is projected to: the input, or it in floats where it holds integers; None where there is
+            no such tensor, and so nothing to project to.
+        notes: what a user should know.
+    """
+
+    def __init__(self, setting: Setting, tensor: str, shape: Sequence[int]) -> None:
+        self._setting, self._tensor, self._shape = setting, tensor, tuple(shape)
+        model = setting.model
+        self.pixels = _pixels(model.values[setting.input.name])
+        path = structure.needed(model.ir.graph, model.value(tensor)) & model.varying
+        rectifiers = [v for v in path if (node := v.producer()) is not None and node.op_type in ("Relu", "Clip")]
+        self.notes = []
+        if self.pixels is None:
+            self.notes.append("there is no way back to an input that holds integers, so nothing is projected (PHOTO)")
+        elif not rectifiers:
+            self.notes.append(
+                f"no rectifier comes before '{tensor}' for deconvnet and guided backprop to change: both are its plain "
+                "gradient, scaled by the activation (--layer NAME)"
+            )
+
+    def __call__(
+        self, rule: str, samples: NDArray[np.generic], units: Sequence[Sequence[int]], values: Sequence[float]
+    ) -> NDArray[np.float32]:
+        """Project activations.
+
+        Args:
+            rule: "deconvnet" or "guided".
+            samples: inputs (n, ...) of the model.
+            units: of each sample the index into the layer, N left out.
+            values: of each the activation.
+
+        Returns:
+            (n, 3, h, w) in the order RGB, in units of the input; grey has three equal channels.
+        """
+        setting, model = self._setting, self._setting.model
+        assert self.pixels is not None
+        back = model.memo(
+            ("projection", self._tensor, rule),
+            lambda: vjp(model, [self.pixels or ""], [self._tensor], rules=RULES[rule](), precision=setting.precision),
+        )
+        name = f"cotangent.{model.value(self._tensor).name}"
+        cotangent = np.zeros((len(samples), *self._shape), back.values[name].dtype.numpy())
+        for one, unit, value in zip(cotangent, units, values, strict=True):
+            one[tuple(unit)] = value
+        found = setting.engine.run(back, {setting.input.name: samples, name: cotangent}, apart=True)
+        assert setting.preprocessing is not None
+        first = channels_first(found[f"gradient.{self.pixels}"], setting.preprocessing.layout).astype(np.float32)
+        if first.shape[1] == 1:
+            return np.repeat(first, 3, axis=1)
+        return first[:, ::-1] if setting.preprocessing.color == "BGR" else first
+
+
+def _pixels(value: ir.Value) -> str | None:
+    """The first tensor of floats on the way from an input, as long as it is handed on as it is."""
+    while not is_float(value):
+        nodes = {use.node for use in value.uses()}
+        if len(nodes) != 1 or (node := nodes.pop()).op_type not in _HANDS_ON:
+            return None
+        value = node.outputs[0]
+    return value.name
+
+
+def drawn(values: NDArray[np.float32], percentile: float = 99) -> Picture:
+    """A projection (3, h, w) as a picture: 0 is grey, and that percentile of magnitudes, of its own, full contrast."""
+    end = float(np.percentile(abs(values), percentile)) or float(abs(values).max()) or 1.0
+    return np.asarray(np.rint(127.5 + 127.5 * (values / end).clip(-1, 1)), np.uint8).transpose(1, 2, 0).copy()

@@ -1,0 +1,88 @@
+"""Photos to vectors, a table of some photos at a time."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import depth
+from ..errors import PhotoError
+from ..naming import Layer
+from .survey import Seen, Survey
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def choose(survey: Survey, layer: str) -> Layer:
+    """The layer with this name; "auto" is what the last layer with weights decides upon. Notes say what is done."""
+    if layer == "auto":
+        choice = depth.features(survey.model, survey.explained_tensor)
+        survey.notes.append(choice.reason)
+        found = choice.layer
+    else:
+        found = survey.model.layer(layer)
+    layout = survey.layout(found.tensor)
+    if found.role == "spatial" and layout is not None and "C" in layout:
+        survey.notes.append(
+            f"'{found.name}' is a map: a photo's features are the means of its channels over all positions (--layer NAME)"
+        )
+    return found
+
+
+def tabulate(survey: Survey, layer: Layer, start: int, stop: int) -> pa.Table:
+    """Photos from `start` to `stop` as rows: number, path, label, what the model takes it for, and the vector.
+
+    Those that cannot be read have no row; `survey.skipped` has them.
+    """
+    import pyarrow as pa
+
+    parts = list(survey.run([layer.tensor], partial(_reduced, survey, layer), start=start, stop=stop))
+    which = [i for part in parts for i in part[0]]
+    rows = {
+        "photo": pa.array(which, pa.int64()),
+        "path": pa.array([survey.photos.name(i) for i in which], pa.string()),
+        "label": pa.array([survey.photos.label(i) for i in which], pa.string()),
+    }
+    if parts:
+        vectors = np.concatenate([part[1] for part in parts])
+        rows["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    best = np.concatenate([part[2] for part in parts]) if parts and parts[0][2] is not None else None
+    empty = pa.nulls(len(which))
+    named = empty if best is None else [survey.labels.name(int(i)) for i in best["index"]]
+    rows["prediction"] = pa.array(named, pa.string())
+    for name, kind in (("index", pa.int64()), ("score", pa.float64()), ("probability", pa.float64())):
+        rows[name] = empty.cast(kind) if best is None else pa.array(best[name], kind)
+    order = ("photo", "path", "label", "prediction", "index", "score", "probability", "vector")
+    return pa.table({name: rows[name] for name in order if name in rows})
+
+
+_BEST = np.dtype([("index", "i8"), ("score", "f8"), ("probability", "f8")])
+
+
+def _reduced(survey: Survey, layer: Layer, seen: Seen) -> tuple[list[int], NDArray[np.float32], NDArray[Any] | None]:
+    vectors = depth.pooled(seen.found[layer.tensor], survey.layout(layer.tensor))
+    if (rows := survey.rows(seen.found)) is None:
+        return seen.which, vectors, None
+    best = np.empty(len(rows), _BEST)
+    best["index"] = rows.argmax(axis=1)
+    for name, values in (("score", rows), ("probability", survey.probabilities(rows))):
+        best[name] = np.take_along_axis(values, best["index"][:, None], axis=1)[:, 0]
+    return seen.which, vectors, best
+
+
+def matrix(table: pa.Table) -> NDArray[np.float32]:
+    """The column of vectors, (N, D)."""
+    column = table["vector"].combine_chunks()
+    return np.asarray(column.flatten().to_numpy(), np.float32).reshape(len(column), column.type.list_size)
+
+
+def nothing(survey: Survey) -> PhotoError:
+    """For when no photo at all can be read."""
+    return PhotoError(
+        f"None of the {len(survey.photos)} photos can be read, the first: {survey.skipped[0]['reason']} "
+        "Name others."
+    )
