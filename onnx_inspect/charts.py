@@ -104,14 +104,16 @@ def bars(
         whiskers = dict(ecolor="#444444", error_kw={"elinewidth": 1}, xerr=list(errors)) if len(errors) else {}
         ax.barh(range(len(names)), list(values.values()), color=colours, **whiskers)  # type: ignore[arg-type]
         for kind in tint:
-            ax.barh([], [], color=tint[kind], label=plain(kind))
-        if tint:
-            ax.legend(fontsize=8, frameon=False)
+            ax.scatter([], [], marker="s", s=30, c=tint[kind], label=plain(kind))
         ax.set_yticks(range(len(names)), names, fontsize=8)
         ax.invert_yaxis()
         if line is not None:
             ax.axvline(line, color="black", linewidth=1, linestyle=":")
         _dress(ax, title, xlabel, "")
+        if tint:  # between title and bars, wherever that ends
+            ax.set_title(plain(title), fontsize=10, pad=22)
+            key = ax.legend(fontsize=8, frameon=False, ncols=len(tint), loc="lower left", bbox_to_anchor=(0, 1))
+            key.set_in_layout(False)
         ax.grid(visible=False, axis="y")
 
     return draw

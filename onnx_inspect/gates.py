@@ -23,9 +23,9 @@ GATES, CHANNELS = "inspect/gates", "inspect/channels"  # the inputs that say wha
 WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul ConvInteger MatMulInteger QLinearConv QLinearMatMul".split())
 # What belongs to the layer before it, since it leaves every position to itself.
 _POINTWISE = frozenset(
-    "Relu LeakyRelu PRelu Elu Selu Celu ThresholdedRelu Clip Sigmoid HardSigmoid HardSwish Swish Tanh Softplus Softsign "
-    "Erf Gelu Mish Add Sub Mul Div Pow Sqrt Exp Neg Abs Max Min BatchNormalization LayerNormalization Identity Cast "
-    "Dropout QuantizeLinear DequantizeLinear Transpose".split()
+    "Relu LeakyRelu PRelu Elu Selu Celu ThresholdedRelu Clip Sigmoid HardSigmoid HardSwish Swish Tanh Softplus Erf "
+    "Gelu Softsign Mish Add Sub Mul Div Pow Sqrt Exp Neg Abs Max Min BatchNormalization LayerNormalization Identity "
+    "Cast Dropout QuantizeLinear DequantizeLinear Transpose".split()
 )
 # What may stand between a layer and the tensor that it reads: copies, in another form or with a margin.
 _BEFORE = frozenset("Identity Cast Dropout QuantizeLinear DequantizeLinear Transpose Pad".split())
@@ -213,7 +213,7 @@ def _copied(value: ir.Value, source: ir.Value) -> bool:
 
 def _inputs(node: ir.Node, path: set[ir.Value]) -> tuple[str, ...]:
     """The float tensor that a node reads, and those that it is a copy of."""
-    found = []
+    found: list[str] = []
     while True:
         varying = [x for x in node.inputs if x is not None and x in path]
         if len(varying) != 1:

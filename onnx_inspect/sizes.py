@@ -38,9 +38,10 @@ class Sized:
         graph: the graph.
         sizes: of its inputs.
         counted: the values that the largest one is sought among.
+        all_shapes: reckon on where only the shapes of smaller tensors are missing.
     """
 
-    def __init__(self, graph: ir.Graph, sizes: Sizes, counted: set[ir.Value]) -> None:
+    def __init__(self, graph: ir.Graph, sizes: Sizes, counted: set[ir.Value], *, all_shapes: bool = False) -> None:
         self._shapes: dict[str, tuple[int, ...]] = dict(sizes)
         self._types: dict[str, int] = {}
         self._constants: dict[str, Array] = {}
@@ -51,7 +52,7 @@ class Sized:
                     self._constants[name] = tensor.numpy()
         self._weights = frozenset(self._constants)
         self._rows = [_row(node) for node in graph]
-        self._infer(graph, sizes)
+        self._infer(graph, sizes, all_shapes)
         self._elements = {name: math.prod(shape) for name, shape in self._shapes.items()}
         self._guess(graph, max((self._elements.get(v.name or "", 0) for v in counted), default=1))
 
@@ -77,7 +78,7 @@ class Sized:
         kind = value.dtype or ir.DataType(self._types.get(value.name or "", 0) or ir.DataType.FLOAT)
         return math.ceil(self.elements(value) * (16 if kind == ir.DataType.STRING else kind.itemsize))
 
-    def _infer(self, graph: ir.Graph, sizes: Sizes) -> None:
+    def _infer(self, graph: ir.Graph, sizes: Sizes, all_shapes: bool) -> None:
         import onnx
 
         proto, rows = _skeleton(graph, sizes), self._rows
@@ -87,7 +88,7 @@ class Sized:
             except Exception:  # a graph that contradicts itself: onnxruntime will say so
                 return
             stuck = [i for i, (_, _, ys) in enumerate(rows) if any(y not in self._shapes for y in ys)]
-            if not any(rows[i][0].op_type in _LARGER for i in stuck):
+            if not any(all_shapes or rows[i][0].op_type in _LARGER for i in stuck):
                 return
             self._reckon(rows)
             told = [self._tell(proto.graph, proto.graph.node[i]) for i in stuck]

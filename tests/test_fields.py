@@ -46,9 +46,10 @@ STRIDED = r(
     b = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(a)
     c = Conv<group=4, pads=[1,0,2,1]>(b, B)
     d = Relu(c)
+    g = Conv<group=2>(x, G)
     e = Conv<strides=[3,1]>(d, C)
     f = AveragePool<kernel_shape=[2,2], strides=[1,3], pads=[1,0,0,1], count_include_pad=1>(e)""",
-    A=w(4, 2, 7, 7), B=w(4, 1, 3, 2), C=w(3, 4, 1, 1),
+    A=w(4, 2, 7, 7), B=w(4, 1, 3, 2), C=w(3, 4, 1, 1), G=w(4, 1, 2, 2),
 )  # fmt: skip
 PADDED = r(
     19,
@@ -114,13 +115,16 @@ DECODER = r(
     z = DepthToSpace<blocksize=2>(l)
     u = DepthToSpace<blocksize=2, mode="CRD">(l)
     v = AveragePool<kernel_shape=[2,2], strides=[1,1], pads=[0,0,1,1]>(u)
-    t = Tile(b, REPEATS)""",
+    t = Tile(b, REPEATS)
+    n = ConvTranspose<group=2>(x, H)""",
     A=w(3, 2, 3, 3), B=w(3, 3, 3, 3), C=w(3, 2, 4, 3), D=w(3, 2, 3, 2), E=w(3, 2, 4, 3), F=w(4, 6, 3, 3),
-    G=w(2, 4, 1, 2), SCALES=np.array([1, 1, 2.5, 1.5], np.float32), REPEATS=i(1, 1, 2, 3),
+    G=w(2, 4, 1, 2), SCALES=np.array([1, 1, 2.5, 1.5], np.float32), REPEATS=i(1, 1, 2, 3), H=w(2, 2, 2, 2),
 )  # fmt: skip
 FOCUS = r(
     19,
     """a = SpaceToDepth<blocksize=2>(x)
+    d1 = DepthToSpace<blocksize=2>(a)
+    d2 = DepthToSpace<blocksize=2, mode="CRD">(a)
     b = Conv<pads=[1,1,1,1]>(a, A)
     c = Reshape(b, SPLIT)
     d = Transpose<perm=[0,2,4,1,3,5]>(c)
@@ -149,6 +153,25 @@ QUANTISED = r(
     f = ConvInteger<dilations=[2,2]>(q, B)""",
     A=w(2, 2, 3, 3), B=np.full((2, 2, 2, 2), 9, np.uint8), S=s(0.05), Z=s(0, np.uint8),
 )  # fmt: skip
+COMPUTED = r(
+    19,
+    """sizes = Shape(x)
+    rows = Gather(sizes, TWO)
+    columns = Gather(sizes, THREE)
+    h4 = Div(rows, FOUR)
+    w4 = Div(columns, FOUR)
+    windows = Concat<axis=0>(ONE, TWO, h4, FOUR, w4, FOUR)
+    a = Reshape(x, windows)
+    b = Transpose<perm=[0,2,4,1,3,5]>(a)
+    c = ReduceMean<keepdims=0>(b, LAST)
+    d = Slice(x, ONE, h4, TWO)
+    e = Conv(d, A)
+    half = Cast<to=1>(h4)
+    quarter = Div(half, EIGHT)
+    scales = Concat<axis=0>(UNIT, UNIT, quarter, UNIT)
+    f = Resize<mode="linear">(x, , scales)""",
+    ONE=i(1), TWO=i(2), THREE=i(3), FOUR=i(4), LAST=i(4, 5), A=w(1, 2, 2, 2), EIGHT=np.array([8], np.float32), UNIT=np.ones(1, np.float32),
+)  # fmt: skip
 LINE = r(17, "a = Conv<strides=[2], pads=[2,1]>(x, A) b = MaxPool<kernel_shape=[3]>(a) c = Conv<dilations=[3]>(b, B)",
          A=w(3, 2, 4), B=w(2, 3, 2))  # fmt: skip
 VOLUME = r(17, "a = Conv<strides=[1,2,2], pads=[0,1,0,1,1,2]>(x, A) b = AveragePool<kernel_shape=[2,1,2]>(a)",
@@ -160,6 +183,9 @@ PRODUCTS = r(
     c = Reshape(x, ROWS)
     d = Gemm<transB=1>(c, B, C)
     e = Gemm<transA=1>(d, D)
+    e2 = Gemm<transB=1>(B, c)
+    ln = LayerNormalization<axis=2>(a, L)
+    es = Einsum<equation="nchw, cd -> nhdw">(x, A)
     f = Transpose<perm=[0,1,3,2]>(x)
     g = MatMul(x, f)
     h = QuantizeLinear(b, S, Z)
@@ -180,7 +206,7 @@ PRODUCTS = r(
     picks = Gather<axis=2>(x, PICK)
     one = Gather<axis=-1>(x, LAST)
     parts, rest = Split<axis=3, num_outputs=2>(x)""",
-    A=w(2, 3), B=w(5, 6), C=w(5), ROWS=i(-1, 6), D=w(18, 2), S=s(0.05), Z=s(0, np.uint8), Q=np.full((3, 2), 9, np.uint8), TWO=w(2),
+    A=w(2, 3), B=w(5, 6), C=w(5), ROWS=i(-1, 6), D=w(18, 2), L=w(9, 2), S=s(0.05), Z=s(0, np.uint8), Q=np.full((3, 2), 9, np.uint8), TWO=w(2),
     YES=np.arange(9) % 2 > 0, SPREAD=w(5, 4), SHAPE=i(1, 1, 3, 2), ONE=i(1), PICK=np.array([[0, 3], [5, 0]]), LAST=s(-1, np.int64),
 )  # fmt: skip
 NETS: dict[str, tuple[Row, list[tuple[int, ...]]]] = {
@@ -192,6 +218,7 @@ NETS: dict[str, tuple[Row, list[tuple[int, ...]]]] = {
     "decoder": (DECODER, [(1, 2, 18, 24), (1, 2, 17, 23)]),
     "focus": (FOCUS, [(1, 2, 18, 16)]),
     "quantised": (QUANTISED, [(1, 2, 13, 11), (1, 2, 12, 10)]),
+    "computed": (COMPUTED, [(1, 2, 16, 12)]),
     "products": (PRODUCTS, [(1, 2, 6, 9)]),
     "line": (LINE, [(1, 2, 41), (1, 2, 36)]),
     "volume": (VOLUME, [(1, 2, 5, 9, 8)]),
@@ -208,8 +235,9 @@ def net(row: Row, rank: int = 4) -> Model:
 
 
 def layers(model: Model) -> list[str]:
-    """All that nodes compute of the values of the input."""
-    return [y.name or "" for node in model.ir.graph if node.op_type != "Shape" for y in node.outputs]
+    """All that nodes compute of the numbers of the input."""
+    reckoned = {"sizes", "o.shape", "rows", "columns", "h4", "w4", "windows", "half", "quarter", "scales"}
+    return [y.name for node in model.ir.graph for y in node.outputs if y.name and y.name not in reckoned]
 
 
 def lines(model: Model, x: graphs.Array, tensors: list[str]) -> dict[str, list[graphs.Array]]:
@@ -284,13 +312,18 @@ KERNELS = [
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_resize_in_every_mode(kernel: str, place: str) -> None:
-    if "antialias" in kernel and place == "tf_crop_and_resize":
-        pytest.skip("onnxruntime refuses it")
     roi = "ROI" if place == "tf_crop_and_resize" else ""
     how = f'Resize<{kernel}, coordinate_transformation_mode="{place}">(x, {roi}, '
+    kept = "".join(
+        f'{name} = Resize<{kernel}, coordinate_transformation_mode="{place}", keep_aspect_ratio_policy="{policy}", '
+        f"axes=[2,3]>(x, , , KEEP)"
+        for name, policy in (("e", "not_larger"), ("f", "not_smaller"))
+        if not roi
+    )
     row = r(
         19,
-        f"a = {how}SCALES) b = {how}, SIZES) c = {how}SMALL) d = {how}, LESS)",
+        f"a = {how}SCALES) b = {how}, SIZES) c = {how}SMALL) d = {how}, LESS) {kept}",
+        KEEP=i(13, 11),
         SCALES=np.array([1, 1, 2, 1.6], np.float32), SIZES=i(1, 1, 13, 15), SMALL=np.array([1, 1, 0.5, 0.3], np.float32),
         LESS=i(1, 1, 3, 1), ROI=np.array([0, 0, -0.125, 0.3, 1, 1, 0.75, 1.2], np.float32),
     )  # fmt: skip
@@ -362,6 +395,12 @@ def test_fixed_sizes_need_not_be_given_and_are_held_to() -> None:
     assert Fields(model, "a").box((0, 3, 5)) == (7, 3, 14, 10)
     with pytest.raises(InputError, match=r"'x' is N×2×20×30, not 1×2×20×31: .*--size"):
         Fields(model, "a", {"x": (1, 2, 20, 31)})
+    rankless = STRIDED.proto()
+    rankless.graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, None))
+    rankless.graph.output.add().name = "f"
+    assert Fields(Model.load(rankless), "a", {"x": (1, 2, 20, 30)}, layout="NCHW").box((0, 3, 5)) == (7, 3, 14, 10)
+    with pytest.raises(InputError, match="of unknown rank"):
+        Fields(Model.load(rankless), "a")
     with pytest.raises(InputError, match=r"'x' is N×\?×\?×\?, not 1×\?×\?×\?"):
         Fields(net(STRIDED), "a")
 

@@ -37,18 +37,20 @@ class Pixels:
 
     Args:
         start: the picture to begin with, (h, w, 3).
+        grey: the same in all colours; parameters are (h, w, 1) then.
     """
 
-    def __init__(self, start: NDArray[np.generic]) -> None:
-        self.start = np.array(start, np.float64)
+    def __init__(self, start: NDArray[np.generic], *, grey: bool = False) -> None:
+        pixels = np.array(start, np.float64)
+        self.start = pixels.mean(axis=-1, keepdims=True) if grey else pixels
 
     def pixels(self, parameters: Array) -> Array:
         """The parameters themselves."""
-        return parameters
+        return np.broadcast_to(parameters, (*parameters.shape[:2], 3))
 
     def adjoint(self, parameters: Array, slope: Array) -> Array:
-        """The gradient itself."""
-        return slope
+        """The gradient itself, summed over the colours where they are one."""
+        return slope if parameters.shape[-1] == 3 else slope.sum(axis=-1, keepdims=True)
 
 
 class Fourier:

@@ -74,8 +74,7 @@ def yosinski(
 
 def _noise(size: tuple[int, int], seed: int, grey: bool) -> Pixels:
     """Mid grey with a little noise."""
-    noise = np.random.default_rng(seed).normal(0, 4, (*size, 1 if grey else 3))
-    return Pixels(np.broadcast_to(MIDDLE + noise, (*size, 3)))
+    return Pixels(MIDDLE + np.random.default_rng(seed).normal(0, 4, (*size, 1 if grey else 3)), grey=grey)
 
 
 class _L2:

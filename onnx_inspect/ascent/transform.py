@@ -21,9 +21,12 @@ class Affine:
         size: (height, width) of the picture.
         matrix: (2, 3): from a place of what is seen to one of the picture, (y, x) in pixels from the centre, and 1.
         out: (height, width) of what is seen, None for that of the picture.
+        wrap: what leaves the picture on one side comes back on the other; otherwise there is grey.
     """
 
-    def __init__(self, size: tuple[int, int], matrix: NDArray[Any], out: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, size: tuple[int, int], matrix: NDArray[Any], out: tuple[int, int] | None = None, *, wrap: bool = False
+    ) -> None:
         from scipy.sparse import csr_array
 
         self.size, self.out = size, out or size
@@ -36,6 +39,8 @@ class Affine:
             for right in (0, 1):
                 row, column = corners[0] + down, corners[1] + right
                 weight = np.abs(1 - down - shares[0]) * np.abs(1 - right - shares[1])
+                if wrap:
+                    row, column = row % size[0], column % size[1]
                 inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
                 columns.append(np.where(inside, row * size[1] + column, 0).ravel())
                 weights.append(np.where(inside, weight, 0).ravel())
@@ -56,26 +61,40 @@ class Affine:
 
 
 class Shaken:
-    """Draws such maps: shifted by whole pixels, turned and scaled about the centre, shifted again: lucid's order.
+    """Draws such maps: shifted, turned and scaled about the centre, all at once.
 
     Args:
         size: (height, width) of the picture.
-        jitter: the most pixels of the two shifts together, to each side.
+        jitter: the most that it is shifted by, to each side, as a share of its sides.
         rotate: the most degrees, to each side.
         scale: from 1 - scale to 1 + scale.
-        margin: pixels of grey around the picture, which what is seen leaves room for.
     """
 
-    def __init__(
-        self, size: tuple[int, int], jitter: float = 6, rotate: float = 10, scale: float = 0.1, margin: float = 0
-    ) -> None:
+    def __init__(self, size: tuple[int, int], jitter: float = 0.05, rotate: float = 10, scale: float = 0.1) -> None:
         self.size, self.jitter, self.rotate, self.scale = size, jitter, rotate, scale
-        self.zoom = np.array([(side + 2 * margin) / side for side in size])
 
     def __call__(self, source: np.random.Generator) -> Affine:
         """A map at random."""
-        shift = source.uniform(-self.jitter, self.jitter, 2)
+        shift = source.uniform(-self.jitter, self.jitter, 2) * self.size
         angle = np.deg2rad(source.uniform(-self.rotate, self.rotate))
         size = source.uniform(1 - self.scale, 1 + self.scale)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / size
-        return Affine(self.size, np.column_stack([turn * self.zoom[:, None], shift]))
+        return Affine(self.size, np.column_stack([turn, shift]))
+
+
+class Rolled:
+    """Draws maps that shift a picture by whole pixels around its edges, and enlarge it to what the model takes.
+
+    Args:
+        size: (height, width) of the picture.
+        out: (height, width) of what the model takes.
+        jitter: the most that it is shifted by, to each side, as a share of its sides.
+    """
+
+    def __init__(self, size: tuple[int, int], out: tuple[int, int], jitter: float = 0.15) -> None:
+        self.size, self.out, self.jitter = size, out, jitter
+
+    def __call__(self, source: np.random.Generator) -> Affine:
+        """A map at random."""
+        shift = np.rint(source.uniform(-self.jitter, self.jitter, 2) * self.size)
+        return Affine(self.size, np.column_stack([np.diag(np.divide(self.size, self.out)), shift]), self.out, wrap=True)

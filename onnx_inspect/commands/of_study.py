@@ -68,7 +68,7 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
     engine = options.make_engine(values)
     preprocessing, notes = options.make_preprocessing(models[0], values)
     given = {"model": models[0], "models": models, "photos": values.pop("photos", ())}
-    if "photos" not in positional:
+    if "photos" not in positional and "photos" in inspect.signature(study).parameters:
         values["photos"] = list(given["photos"])
     if writes_itself:
         values["out"] = out

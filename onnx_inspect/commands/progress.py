@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -69,6 +70,8 @@ def _new() -> Bar:
             return Text(f"{speed:.3g}/s" if speed else "", style="progress.data.speed")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    # A descriptor of its own: the usual one leads nowhere while photos are decoded, whose libraries chatter.
+    stderr = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)
     # rich would send what is printed meanwhile, on stdout too, to its own console
-    console = Console(stderr=True)
+    console = Console(file=stderr)
     return Bar(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

@@ -23,7 +23,7 @@ class Fields:
 
     Read off the graph alone, walking from the layer to the input: which indices a node's output reads of its inputs is
     followed for every axis, with pads, strides, dilation, groups and branches. So the field of a unit is the smallest
-    box that holds all paths from the input to it, whatever the weights are; only what is no zero by its place counts.
+    box that holds all that a path leads from to it; a path counts even if the weights on it happen to be 0.
 
         field = Fields(model, "features.4", {"image": (1, 3, 224, 224)})
         x0, y0, x1, y1 = field.box((17, 5, 9))
@@ -39,7 +39,7 @@ class Fields:
         layout: what the axes of the input mean, a letter each ("NHWC"). Default: as the graph tells.
 
     Attributes:
-        shape: of the layer, for these sizes.
+        shape: of the layer, for these sizes; None if only a run tells.
         notes: where fields may be too large.
 
     Raises:
@@ -66,12 +66,12 @@ class Fields:
         path = _dependent(graph, self._from) & structure.needed(graph, self._to)
         if self._to not in path:
             raise LayerError(f"'{layer}' does not depend on the input '{name}': name another (--layer).")
-        sized = Sized(graph, given, set(graph.inputs))
+        sized = Sized(graph, given, set(graph.inputs), all_shapes=True)
         _settle(graph, sized)
         self._extent = given[name]
-        self.shape = sized.shape(self._to) or ()
+        self.shape = sized.shape(self._to)
         unknown: dict[str, list[str]] = {}
-        self._steps = [(y, list(reads)) for y, reads in _steps(graph, path, sized, unknown)]
+        self._steps = list(_steps(graph, path, sized, unknown))
         self.notes = tuple(
             f"which numbers {op} reads is not known, so '{layer}' is taken to see all that {where} sees (--layer NAME)"
             for op, nodes in unknown.items()
@@ -124,6 +124,8 @@ class Fields:
         return x0, y0, x1, y1
 
     def _unit(self, unit: Sequence[int | None]) -> Region:
+        if self.shape is None:
+            return ()
         rest = self.shape[1:]
         if len(unit) != len(rest) or any(i is not None and not 0 <= i < n for i, n in zip(unit, rest, strict=True)):
             raise LayerError(
@@ -138,15 +140,17 @@ def _sizes(model: Model, sizes: Mapping[str, Sequence[int | str | None]]) -> dic
     """The shape of every input: as given, else as the model fixes it, with a free first axis for one sample."""
     found = {}
     for spec in model.inputs:
-        given = sizes.get(spec.name, [1 if i == 0 and not isinstance(d, int) else d for i, d in enumerate(spec.shape)])
-        fits = len(given) == len(spec.shape) and all(
-            isinstance(n, int) and (n == d or not isinstance(d, int)) for n, d in zip(given, spec.shape, strict=True)
+        fixed = [1 if i == 0 and not isinstance(d, int) else d for i, d in enumerate(spec.shape)]
+        given = sizes.get(spec.name, fixed if spec.rank_known else [None])
+        known = tuple(n for n in given if isinstance(n, int))
+        agrees = len(given) == len(fixed) and all(
+            n == d or not isinstance(d, int) for n, d in zip(given, spec.shape, strict=True)
         )
-        if not fits:
+        if len(known) < len(given) or (spec.rank_known and not agrees):
             raise InputError(
                 f"The input '{spec.name}' is {spec.sizes()}, not {structure.sizes(given)}: give its size (--size HxW)."
             )
-        found[spec.name] = tuple(int(n) for n in given if n is not None)
+        found[spec.name] = known
     return found
 
 
@@ -185,19 +189,20 @@ def _steps(
     for node in reversed(list(graph)):
         for o, y in enumerate(node.outputs):
             if y in path:
-                yield y, list(_reads(node, o, path, sized, unknown))
+                yield y, _reads(node, o, path, sized, unknown)
 
 
 def _reads(
     node: ir.Node, o: int, path: set[ir.Value], sized: Sized, unknown: dict[str, list[str]]
-) -> Iterator[tuple[ir.Value, Reach]]:
+) -> list[tuple[ir.Value, Reach]]:
     """What an output reads of the inputs that are on the path; all of them where that is not known."""
     try:
         rule = RULES.get(structure.key(node))
         if rule is None:
             raise Unknown
-        reads = [(x, rule(At(node, i, o, sized))) for i, x in enumerate(node.inputs) if x in path]
+        return [(x, rule(At(node, i, o, sized))) for i, x in enumerate(node.inputs) if x in path]
     except Unknown:
-        unknown.setdefault(structure.key(node), []).append(structure.label(node))
-        reads = [(x, everything(sized.shape(x) or ())) for x in structure.all_inputs(node) if x in path]
-    yield from reads
+        shapes = [(x, sized.shape(x)) for x in structure.all_inputs(node) if x in path]
+        if all(shape is not None for _, shape in shapes):  # else an earlier node is to blame
+            unknown.setdefault(structure.key(node), []).append(structure.label(node))
+        return [(x, everything(shape or ())) for x, shape in shapes]

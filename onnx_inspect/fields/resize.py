@@ -109,6 +109,4 @@ def _near(at: At, x: Floats, line: Line) -> NDArray[np.int64]:
     around = np.floor(x).astype(np.int64)[:, None] + np.arange(-ceil(reach), ceil(reach) + 2)
     # Between numbers all under the kernel count; on one of them it alone, as the kernel is 0 at all others.
     counts = abs(around - x[:, None]) < np.where((x == np.floor(x)) & (not smooths), 1, reach)[:, None]
-    if attributes.get_int("exclude_outside", 0):
-        counts &= (around >= 0) & (around <= last)
     return np.where(counts, around.clip(0, last), -1)

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .table import (
-    At,
-    Axis,
-    Reach,
-    Unknown,
-    along,
-    everything,
-    rule,
-    same,
-    spread,
-    taps,
-)
+from .table import At, Axis, Reach, Unknown, along, everything, rule, same, spread, taps
 
 
 @rule(
@@ -122,3 +111,13 @@ def gemm(at: At) -> Reach:
         return along(at.x, spread(at.x, at.y))
     matrix = [Axis(0), Axis()] if at.i == 0 else [Axis(), Axis(1)]
     return along(at.x, matrix[::-1] if at.node.attributes.get_int("transB" if at.i else "transA", 0) else matrix)
+
+
+@rule("Einsum")
+def einsum(at: At) -> Reach:
+    """Along the letters of the result each number from its place, along all others from all."""
+    terms, arrow, result = at.node.attributes.get_string("equation", "").replace(" ", "").partition("->")
+    if not arrow or "." in terms:
+        raise Unknown
+    letters = zip(terms.split(",")[at.i], at.x, strict=True)
+    return along(at.x, [Axis(result.index(a)) if a in result and n > 1 else Axis() for a, n in letters])

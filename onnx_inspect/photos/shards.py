@@ -142,8 +142,12 @@ def _difference(old: Any, new: Any, key: str = "") -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         found = (_difference(old.get(k), new.get(k), f"{key}.{k}" if key else k) for k in {**old, **new})
         return next(filter(None, found), "")
-    short = [text if len(text) <= 60 else f"{text[:57]}..." for text in (json.dumps(old), json.dumps(new))]
-    return "" if short[0] == short[1] and old == new else f"{key or 'the plan'} was {short[0]} and is {short[1]} now"
+    was, now = (json.dumps(value, sort_keys=True) for value in (old, new))
+    return "" if was == now else f"{key or 'the plan'} was {_short(was)} and is {_short(now)} now"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _locked(folder: Path) -> BinaryIO:

@@ -15,12 +15,12 @@ from ..finding import Finding
 from ..gates import CHANNELS, GATES, Gate, Part, chosen, gated, masked, parts
 from ..image import Picture
 from ..methods.inputs import ModelLike
-from ..model import Model
+from .effects import Effects, measure, number
 from .registry import study
 from .survey import Over
-from .variants import Floats, Mean, Variants
+from .variants import Floats, Variants
 
-IDENTITY, ZERO, CUT = "identity", "zeros", "zeros: nothing passes"
+IDENTITY, ZERO, CUT = "identity", "zeros", "zeros, nothing passes"
 SHOWN = 20  # channels in the picture, and lines on the terminal
 
 
@@ -35,42 +35,6 @@ class Removal:
     def gate(self) -> Gate:
         """What does it in the graph."""
         return Gate(self.part.tensor, self.part.inputs[0] if self.how == IDENTITY else "")
-
-
-@dataclass(frozen=True)
-class Effects:
-    """What removals do, a number each. Drops are intact less ablated; errors are standard errors over photos.
-
-    Attributes:
-        photos: how many were looked at.
-        labelled: whether photos have labels; `accuracy` is the intact model's, and `wrong` counts against them.
-        wrong: the drop of the accuracy or, without labels, the share of photos whose predicted class changes.
-        probability: the drop of the probability of the class that the intact model predicts.
-        score: the drop of its score.
-        cut: whether all photos get the same scores.
-    """
-
-    photos: int
-    labelled: bool
-    accuracy: float
-    wrong: tuple[Floats, Floats]
-    probability: tuple[Floats, Floats]
-    score: tuple[Floats, Floats]
-    cut: NDArray[np.bool_]
-
-    def record(self, k: int) -> dict[str, Any]:
-        """What was found for one removal."""
-        measures = {("accuracy_drop" if self.labelled else "changed"): self.wrong}
-        measures |= {"probability_drop": self.probability, "score_drop": self.score}
-        numbers = {n: _number(mean[k]) for n, (mean, _) in measures.items()}
-        return numbers | {f"{n}_error": _number(error[k]) for n, (_, error) in measures.items()}
-
-    def line(self, k: int) -> str:
-        """The same for people."""
-        what = "accuracy" if self.labelled else "changed"
-        sign = -1 if self.labelled else 1
-        wrong, p = (f"{s * m[k]:+.3f}{_pm(e[k])}" for s, (m, e) in ((sign, self.wrong), (-1, self.probability)))
-        return f"{what} {wrong}  probability {p}"
 
 
 @study
@@ -88,7 +52,8 @@ def ablate(
     branch of a residual connection, or parallel branches that are concatenated. Each is taken out by itself, without
     training anew: where input and output have the same shape, the input stands in for the output; else the output is
     zero, which in a network without branches lets nothing pass, and is marked so. Without the branch, a residual block
-    is its shortcut. The layer that makes the scores stays.
+    is its shortcut; where zeros for the last layer of the branch come to the same, it is listed as the block. The layer
+    that makes the scores stays.
 
     Where photos have labels (folders, or a column of a list): the drop of the accuracy; else the share of photos whose
     predicted class changes. Beside it the drop of the probability, and of the score, of the class that the intact
@@ -112,6 +77,7 @@ def ablate(
         >>> ablate("model.onnx", "photos/").values["removed"][0]["probability_drop"]
     """
     survey = Variants(model, photos, **how)
+    survey.need_scores()
     score = survey.explained_tensor
     every = parts(survey.model, score)
     if channels:
@@ -120,13 +86,13 @@ def ablate(
     if not wanted:
         raise LayerError("Only the scores themselves are meant, and without them there are none: name a --layer.")
     removals = _removals(survey, wanted)
-    found = _measure(
+    found = measure(
         survey,
         gated(survey.model, [r.gate for r in removals]),
         {GATES: np.vstack([np.ones((1, len(removals)), bool), ~np.eye(len(removals), dtype=bool)])},
     )
     kinds = [CUT if cut and r.how == ZERO else r.how for r, cut in zip(removals, found.cut, strict=True)]
-    names = [r.part.name for r in removals]
+    names = [f"{r.part.name} (block)" if r.part.block else r.part.name for r in removals]
     rows = [
         {"name": r.part.name, "tensor": r.part.tensor, "block": r.part.block, "replaced_by": r.how, "cut": bool(cut)}
         | found.record(k)
@@ -135,7 +101,7 @@ def ablate(
     return survey.finding(
         "ablate",
         _values(found) | {"removed": rows},
-        pictures={"": _picture(found, [f"{n} (block)" if r.part.block else n for n, r in zip(names, removals, strict=True)], kinds)},
+        pictures={"": _picture(survey, found, names, kinds)},
         lines=[_intact(found), *_lines(found, names, kinds)],
         params={"layer": layer, "channels": False},
     )
@@ -158,10 +124,10 @@ def _channels(survey: Variants, every: Sequence[Part], name: str) -> Finding:
     letters = survey.layout(part.tensor) or ""
     axis = letters.index("C") if "C" in letters else value.ndim - 1
     if value.ndim < 2 or len(value) != 1:
-        raise LayerError(f"'{part.name}' has shape {value.shape} for one photo, without channels: name another --layer.")
+        raise LayerError(f"'{part.name}' has shape {value.shape} for one photo, no channels: name another --layer.")
     count = value.shape[axis]
     keep = np.vstack([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])
-    found = _measure(survey, masked(survey.model, part.tensor, axis), {CHANNELS: keep})
+    found = measure(survey, masked(survey.model, part.tensor, axis), {CHANNELS: keep})
     order = np.lexsort((-found.probability[0], -found.wrong[0])).tolist()
     rows = [{"channel": k} | found.record(k) for k in order]
     idle = sum(not found.wrong[0][k] and abs(found.probability[0][k]) < 1e-6 for k in range(count))
@@ -217,7 +183,8 @@ def _removals(survey: Variants, wanted: Sequence[Part]) -> list[Removal]:
         found.append(Removal(same, IDENTITY if inputs else ZERO))
     if not found:
         raise LayerError("None of these layers holds a row per photo: name others (--layer).")
-    return found
+    blocks = {(r.part.tensor, r.how) for r in found if r.part.block}
+    return [r for r in found if r.part.block or (r.part.tensor, r.how) not in blocks]
 
 
 def _blank(survey: Variants, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -228,47 +195,11 @@ def _blank(survey: Variants, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
     return {t: sample[None] if t == survey.input.name else found[t] for t in tensors}
 
 
-def _measure(survey: Variants, model: Model, switches: dict[str, NDArray[np.bool_]]) -> Effects:
-    """What each row of switches does; the first leaves all as it is."""
-    known = survey.true_classes()
-    classes = [known.get(survey.photos.label(i) or "") for i in range(len(survey.photos))] if known else []
-
-    def work(i: int, photo: Picture) -> tuple[Floats, Floats]:
-        rows = survey.answers([survey.sample(photo)], [], model, switches)
-        p = survey.probabilities(rows)
-        top, said = int(rows[0].argmax()), rows.argmax(axis=1)
-        true = classes[i] if classes else top
-        right = np.full(len(rows), np.nan) if true is None else (said == true).astype(np.float64)
-        return np.stack([right, p[:, top], rows[:, top]]), rows[1:]
-
-    wrong, drops, right = Mean(), Mean(), Mean()
-    cut, first, count = np.ones(len(next(iter(switches.values()))) - 1, bool), None, 0
-    for _, (measured, rows) in survey.each(work):
-        first, count = rows if first is None else first, count + 1
-        cut &= np.isclose(rows, first, rtol=1e-5, atol=1e-5).all(axis=1)
-        drop = measured[:, :1] - measured[:, 1:]
-        drops.add(drop[1:])
-        if np.isfinite(drop[0]).all():
-            wrong.add(drop[0])
-            right.add(measured[0, 0])
-    if wrong.n < count:
-        survey.notes.append(f"{count - wrong.n} photos without a label do not count in the accuracy (PHOTO)")
-    return Effects(
-        count,
-        bool(known),
-        float(right.mean),
-        (wrong.mean, wrong.error),
-        (drops.mean[0], drops.error[0]),
-        (drops.mean[1], drops.error[1]),
-        cut & (count > 1),
-    )
-
-
 # How it is told.
 
 
 def _values(found: Effects) -> dict[str, Any]:
-    accuracy = {"accuracy": _number(found.accuracy)} if found.labelled else {}
+    accuracy = {"accuracy": number(found.accuracy)} if found.labelled else {}
     return {"photos": found.photos, "labelled": found.labelled, **accuracy}
 
 
@@ -293,7 +224,7 @@ def _named(found: Effects) -> dict[str, Floats]:
     return {wrong: found.wrong[0], "probability": found.probability[0]}
 
 
-def _picture(found: Effects, names: Sequence[str], kinds: Sequence[str]) -> Picture:
+def _picture(survey: Variants, found: Effects, names: Sequence[str], kinds: Sequence[str]) -> Picture:
     wrong = "drop of the accuracy" if found.labelled else "share of photos whose class changes"
     panels = {wrong: found.wrong, "drop of the probability of the predicted class": found.probability}
     unique = [n if names.count(n) == 1 else f"{n} #{i}" for i, n in enumerate(names)]
@@ -302,19 +233,11 @@ def _picture(found: Effects, names: Sequence[str], kinds: Sequence[str]) -> Pict
             charts.bars(
                 dict(zip(unique, mean.tolist(), strict=True)),
                 errors=np.nan_to_num(error).tolist(),
-                kinds=[f"replaced by {'its input' if k == IDENTITY else k}" for k in kinds],
-                xlabel=title,
+                kinds=["its input instead" if k == IDENTITY else k for k in kinds],
+                title=title,
             )
             for title, (mean, error) in panels.items()
         ],
-        size=(640, 110 + 17 * len(names)),
-        title=f"Without one layer or block, input above: {found.photos} photos",
+        size=(640, 120 + 17 * len(names)),
+        title=f"{survey.model.source.name} without one layer or block, the first on top, {found.photos} photos",
     )
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None
-
-
-def _pm(error: float) -> str:
-    return f" ± {error:.3f}" if np.isfinite(error) else ""

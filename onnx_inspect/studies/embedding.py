@@ -77,7 +77,7 @@ class Embedding:
     @cached_property
     def labelled(self) -> bool:
         """Whether anybody says what class a photo is of."""
-        return self.table["label"].null_count < len(self)
+        return bool(self.table["label"].null_count < len(self))
 
     @property
     def classes(self) -> list[str | None]:

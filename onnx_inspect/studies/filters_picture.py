@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import charts, layout
+from .. import charts, image, layout
 from ..image import Picture
 from .filters import sizes
 from .kernels import Kernels
 from .kernels_checks import DOMINATING
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT, NARROW = 1160, 1000, 680  # pixels of the kernels, about
 FRAMES = {  # the first that holds is drawn
@@ -63,14 +60,14 @@ def _scaled(found: Kernels, count: int) -> Picture:
     kernels = found.values[:count]
     largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
     floor = 0.01 * np.abs(found.values).max()  # what is dead stays grey
-    return np.rint(128 + 127 * kernels / np.maximum(largest, floor or 1)).astype(np.uint8)
+    return np.asarray(np.rint(128 + 127 * kernels / np.maximum(largest, floor or 1)), np.uint8)
 
 
 def _tiles(found: Kernels, frames: dict[int, tuple[int, int, int]]) -> tuple[Picture, NDArray[np.float32]]:
     """A tile per unit, in order, in colour or grey."""
     units, _, height, width = found.values.shape
-    tile = int(np.clip(NARROW / np.ceil(np.sqrt(2 * units)) - 2 * _FRAME - 4, *_TILES))
-    zoom = max(1, -(-tile // max(height, width)))
+    side = int(np.clip(NARROW / np.ceil(np.sqrt(2 * units)) - 2 * _FRAME - 4, *_TILES))
+    zoom = max(1, -(-side // max(height, width)))
     thick = max(zoom, _CELL // 2 if min(height, width) == 1 else 1)  # signals are strips
     zooms = (thick if height == 1 else zoom, thick if width == 1 else zoom)
     step = [side * z + 2 * _FRAME + 4 for side, z in zip((height, width), zooms, strict=True)]
@@ -94,13 +91,13 @@ def _framed(tile: Picture, colour: tuple[int, int, int] | None) -> Picture:
 def _table(found: Kernels, frames: dict[int, tuple[int, int, int]]) -> tuple[Picture, NDArray[np.float32]]:
     """A row per unit and a column per channel, as many as can be made out."""
     units, channels, height, width = found.values.shape
-    room = min(WIDTH // (channels * width), HEIGHT // (units * height), 96 // max(height, width))
+    room = min((WIDTH // channels - 2) // width, (HEIGHT // units - 2) // height, 96 // max(height, width))
     least = -(-_CELL // min(height, width)) if max(height, width) < 4 * _CELL else 1
     zoom = max(1, least, room)
     step_y, step_x = height * zoom + 2, width * zoom + 2
     rows = min(units, max(1, HEIGHT // max(step_y, 16)))
     columns = min(channels, max(1, WIDTH // step_x))
-    names = max(24, layout.image.text_size(str(units), 11)[0] + 6)
+    names = max(24, image.text_size(str(units), 11)[0] + 6)
     each = -(-30 // step_x)
     heads = [layout.line(str(c), each * step_x - 2, 11) for c in range(0, columns, each)]
     gutter = np.full((1, names + 8, 3), 255, np.uint8)
@@ -144,7 +141,7 @@ def _charts(values: dict[str, Any], width: int) -> Picture:
 def _marked(draw: charts.Draw, at: float) -> charts.Draw:
     """A chart with a dotted line across."""
 
-    def both(ax: Axes) -> None:
+    def both(ax: Any) -> None:
         draw(ax)
         ax.axvline(at, color="black", linewidth=1, linestyle=":")
 

@@ -99,7 +99,7 @@ def beyond(found: Kernels, limits: tuple[float, ...]) -> NDArray[np.float64] | N
     for w in found.values.astype(np.float64, copy=False):
         inside = np.sum(w * (boxes[0] @ w @ boxes[1]))
         shares.append(1 - inside / (np.sum(w * w) or 1))
-    return np.clip(shares, 0, 1)
+    return np.array(shares).clip(0, 1)
 
 
 def white(found: Kernels, limits: tuple[float, ...]) -> float:

@@ -37,8 +37,8 @@ def kernels(setting: Setting, layer: Weighted) -> Kernels:
     preprocessing = setting.preprocessing
     if preprocessing is not None and between is not None:
         channels = preprocessing.channels
-        direct = layer.convolves and layer.w.shape is not None and list(layer.w.shape)[1:2] == [channels]
-        if direct and (channels == 1 or between <= _KEEPING):
+        whole = layer.convolves and layer.node.op_type != "ConvTranspose" and found.values.shape[1] == channels
+        if whole and between <= (_KEEPING | {"Reshape"} if channels == 1 else _KEEPING):
             found = replace(found, pixels=True)
         elif is_float(layer.node.outputs[0]):
             found = _in_pixels(setting, layer, found)

@@ -16,6 +16,8 @@ BLOCK = 4096
 """Vectors at a time: few enough to stay in the cache between product and norms."""
 QUERIES = 256
 """Queries at a time."""
+_ZERO = 1e-30  # squared length of what has no direction: float32 has no digits left below
+_LARGEST = 4e37  # squared length; products of larger ones overflow
 
 
 def nearest(
@@ -28,9 +30,9 @@ def nearest(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The ``top`` nearest of N vectors to each of Q queries, nearest first; of equally near ones the first.
 
-    The distance is 1 - a.b / |a||b|, of a zero vector 1, or |a - b|. Products in float32 only say which vectors may be
-    among the nearest: those that are no farther than the farthest found so far plus twice what rounding can do. These
-    are measured in float64, so the answer is that of a search in float64.
+    The distance is 1 - a.b / |a||b|, of a vector shorter than 1e-15 always 1, or |a - b|. Products in float32 only say
+    which vectors may be among the nearest: those that are no farther than the farthest found so far plus twice what
+    rounding can do. These are measured in float64, so the answer is that of a search in float64.
 
     Args:
         queries: (Q, D).
@@ -95,18 +97,16 @@ def _roughly(
     unit = (queries.shape[1] + 8) * np.finfo(np.float32).eps / 2
     square = np.einsum("ij,ij->i", block, block)
     own = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
-    if not (np.isfinite(square).all() and np.isfinite(own).all()):
-        raise ResultError("A vector holds what is not a number, or numbers beyond 1e19: embed the photos again.")
+    if not (own.max() < _LARGEST and square.max() < _LARGEST):
+        raise ResultError("A vector holds what is not a number, or numbers beyond 1e18: embed the photos again.")
     if metric == "l2":
         about = queries @ block.T
         about *= -2
         about += square
         about += own.astype(np.float32)[:, None]
-        return about, 2 * unit * (np.sqrt(own) + np.sqrt(float(square.max()))) ** 2
-    scale = np.sqrt(own, out=np.ones_like(own), where=own > 0)
-    length = np.sqrt(square, out=np.ones_like(square), where=square > 0)
-    about = (queries / scale[:, None]).astype(np.float32) @ block.T
-    about /= -length
+        return about, 2 * unit * (np.sqrt(own) + np.sqrt(float(square.max()))) ** 2 + _ZERO
+    about = (queries / _length(own)[:, None]).astype(np.float32) @ block.T
+    about /= -_length(square)
     about += 1
     return about, np.full(len(queries), 4 * unit)
 
@@ -115,7 +115,11 @@ def exactly(query: NDArray[np.float32], vectors: NDArray[np.float32], metric: Me
     """Distances of one query to vectors, in float64."""
     a, b = query.astype(np.float64), vectors.astype(np.float64)
     if metric == "l2":
-        return np.sqrt(((a - b) ** 2).sum(axis=1))
-    length = np.sqrt((a * a).sum() * (b * b).sum(axis=1))
-    similarity = np.divide((a * b).sum(axis=1), length, out=np.zeros(len(b)), where=length > 0)
-    return 1 - np.clip(similarity, -1, 1)
+        return np.asarray(np.sqrt(((a - b) ** 2).sum(axis=1)))
+    length = _length((a * a).sum()) * _length((b * b).sum(axis=1))
+    return np.asarray(1 - ((a * b).sum(axis=1) / length).clip(-1, 1))
+
+
+def _length(square: NDArray[Any]) -> NDArray[Any]:
+    """Lengths; infinite for what has no direction, so that its similarity is 0."""
+    return np.sqrt(np.where(square > _ZERO, square, np.inf))

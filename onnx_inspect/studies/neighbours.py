@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -174,8 +173,7 @@ def _lines(
     lines = []
     for k, row in values["precision"].items():
         lines.append(f"precision@{k}: {row['precision']:.3f} (best {row['best']:.3f}, chance {row['chance']:.3f})")
-    first, *_ = [*values["precision"], ""]
-    if first:
+    if first := next(iter(values["precision"]), ""):
         kinds = values["precision"][first]["classes"]
         width = max(map(len, kinds))
         for name, row in sorted(kinds.items(), key=lambda item: (-item[1]["precision"], item[0]))[:20]:
@@ -184,7 +182,9 @@ def _lines(
         if len(kinds) > 20:
             lines.append(f"  ... and {len(kinds) - 20} more classes")
     for i in shown:
-        near = ", ".join(f"{other.stem(j)} {d:.3g}" for j, d in zip(which[i, :5].tolist(), far[i], strict=False) if j >= 0)
+        near = ", ".join(
+            f"{other.stem(j)} {d:.3g}" for j, d in zip(which[i, :5].tolist(), far[i], strict=False) if j >= 0
+        )
         lines.append(f"{found.stem(i)}: {near}")
     return lines
 

@@ -152,9 +152,7 @@ class _Drawing:
             sample = survey.sample(np.zeros((*self.extent, 3), np.uint8))
             sizes = {survey.input.name: (1, *sample.shape)}
             name = seen.layer.tensor
-            self._fields = Fields(
-                survey.model, name, sizes, input=survey.input.name, layout=self.preprocessing.layout
-            )
+            self._fields = Fields(survey.model, name, sizes, input=survey.input.name, layout=self.preprocessing.layout)
         middle = int(np.ravel_multi_index([n // 2 for n in seen.map], seen.map)) if seen.map else 0
         x0, y0, x1, y1 = self._box(seen.index(0, middle))
         self.full = (y1 - y0, x1 - x0)
@@ -233,7 +231,7 @@ class _Drawing:
         }
 
     def _title(self, summary: dict[str, Any]) -> list[str]:
-        first = f"{summary['channel']}    max {summary['max']:.3g}, fires on {summary['fires_on']:.0%} of photos"
+        first = f"{summary['channel']}    max {summary['max']:.4g}, fires on {summary['fires_on']:.0%} of photos"
         if not summary["places"]:
             return [first, "never fires"]
         labels = Counter(place["label"] for place in summary["places"] if place["label"])
@@ -256,5 +254,5 @@ def _lines(seen: Watched, found: Sequence[dict[str, Any]], full: tuple[int, int]
     ]
     for one in found[:PAGE]:
         kind = f"  {one['class']} {one['selectivity']:.2f}" if one["class"] else ""
-        lines.append(f"channel  {one['channel']:<5} max {one['max']:<8.3g} fires on {one['fires_on']:>4.0%}{kind}")
+        lines.append(f"channel  {one['channel']:<5} max {one['max']:<8.4g} fires on {one['fires_on']:>4.0%}{kind}")
     return [*lines, f"         and {len(found) - PAGE} more"] if len(found) > PAGE else lines

@@ -13,20 +13,18 @@ from ..errors import InputError
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike
-from . import atlas
+from . import atlas, plane
 from .embedding import Embedding, embedded
-from .nearest import nearest
 from .registry import study
 from .survey import Over
 
-_DIRECTIONS = 50  # t-SNE works on that many, as van der Maaten & Hinton's did on 30
-_TSNE = 50_000  # photos: more take hours
-_PCA = 200_000
-_IN_MEMORY = 5 * 10**7  # numbers: more go through PCA in parts
-_PART = 4096
-_MEASURED = 3000  # photos: trustworthiness takes the square of that
-_K = 5
-_SIZE = (1150, 950)
+_NAME = {"tsne": "t-SNE", "pca": "PCA"}
+_MOST = {"tsne": 30_000, "pca": 200_000}
+_ON_PAGE = 20_000
+_THUMBNAILS = 10_000
+_COLOURS = 18  # that can be told apart
+_SIZE = (1200, 900)
+_FEW = 200  # photos whose thumbnails are large
 
 
 @study
@@ -71,41 +69,145 @@ def project(
     Example:
         >>> project("squeezenet.onnx", "holidays", method="pca").save("holidays.png")
     """
+    if thumbnails > _THUMBNAILS:
+        raise InputError(f"{thumbnails} photos make too large a page: give {_THUMBNAILS} at most (--thumbnails).")
     found = embedded(model, photos, layer, how)
-    notes = _check(len(found), method, perplexity)
-    points, params, more = _pca(found) if method == "pca" else _tsne(found, perplexity, seed)
-    classes = found.classes
-    measures, measured = _measures(found, points, classes, seed)
-    kind = "label" if found.labelled else "prediction"
-    members = Counter(c for c in classes if c is not None)
-    values = {
-        "photos": len(found),
-        "classes_from": kind if members else None,
-        "classes": dict(members.most_common()),
-        **measures,
-        "points": [
-            {"path": found.name(i), "label": found.labels[i], "prediction": found.predictions[i], "x": x, "y": y}
-            for i, (x, y) in enumerate(np.round(points, 4).tolist())
-        ],
-    }
-    name = {"tsne": "t-SNE", "pca": "PCA"}[method]
-    title = f"{name} of {len(found)} photos in the features of {found.layer}"
-    spread = np.random.default_rng(seed).permutation(len(found))
-    held = sorted(spread[:thumbnails].tolist())
-    if len(held) < len(found):
-        notes.append(f"the HTML page shows all points, and photos of {len(held)} of them (--thumbnails)")
-    page = atlas.page(title, points, classes, kind, [found.name(i) for i in range(len(found))], held, found.picture)
-    axes = ["", ""]
+    count, kind = len(found), "label" if found.labelled else "prediction"
+    if not 4 <= count <= _MOST[method]:
+        hint = ", or --method pca" if method == "tsne" and count > 4 else ""
+        raise InputError(
+            f"A {_NAME[method]} map is made of 4 to {_MOST[method]} photos, not {count}: name others{hint}."
+        )
+    notes: list[str] = []
+    params: dict[str, Any] = {"method": method, "layer": found.layer, "seed": seed, "thumbnails": thumbnails}
+    values: dict[str, Any] = {"photos": count}
     if method == "pca":
-        axes = [f"component {i + 1}: {100 * s:.1f} % of the variance" for i, s in enumerate(measures["explained"])]
-    picture = _draw(found, points, classes, title, axes, spread)
+        points, share = plane.principal(found.vectors, 2)
+        axes = [f"component {i + 1}: {100 * s:.1f} % of the variance" for i, s in enumerate(share)]
+        values["explained_variance"] = share.tolist()
+    else:
+        points, axes = _tsne(found, perplexity, seed, params, notes), ["", ""]
+    order = np.random.default_rng(seed).permutation(count)
+    values |= {"classes_from": kind, **_measured(found, points, order, notes)}
+    title = f"{_NAME[method]} of {count} photos in the features of {found.layer}"
+    colours = _colours(found.classes, notes)
     return found.finding(
         "project",
-        values,
-        pictures={"": picture},
+        values | {"points": [_record(found, i, xy) for i, xy in enumerate(points[:_ON_PAGE].tolist())]},
+        pictures={"": _draw(found, points, colours, title, axes, order)},
         arrays={"points": points},
-        texts={".html": page},
-        lines=_lines(values, name),
-        params={"method": method, "layer": found.layer, "seed": seed, "thumbnails": thumbnails, **params},
-        notes=[*notes, *more, *measured],
+        texts={".html": _page(found, points, colours, title, order, thumbnails, notes)},
+        lines=_lines(values),
+        params=params,
+        notes=notes,
     )
+
+
+def _tsne(
+    found: Embedding, perplexity: float, seed: int, params: dict[str, Any], notes: list[str]
+) -> NDArray[np.float32]:
+    vectors, share = plane.principal(found.vectors, plane.DIRECTIONS)
+    if found.vectors.shape[1] > plane.DIRECTIONS:
+        notes.append(
+            f"t-SNE works on the first {plane.DIRECTIONS} principal components, which hold "
+            f"{100 * share.sum():.1f} % of the variance (--method pca)"
+        )
+    if perplexity <= 0:
+        raise InputError(f"A perplexity of {perplexity:g} is impossible: it has to be above 0 (--perplexity).")
+    fits = min(perplexity, (len(found) - 1) / 3)
+    if fits < perplexity:
+        notes.append(f"perplexity {fits:.3g} instead of {perplexity:g}, since there are few photos (--perplexity)")
+    params["perplexity"] = fits
+    return plane.tsne(vectors, fits, seed)
+
+
+def _measured(
+    found: Embedding, points: NDArray[np.float32], order: NDArray[np.int64], notes: list[str]
+) -> dict[str, Any]:
+    """How well the classes are apart, on the map and among the features, and whether the map can be trusted."""
+    some = np.sort(order[: plane.MEASURED])
+    if len(some) < len(found):
+        notes.append(f"the map is measured by {len(some)} photos, drawn at random (--seed)")
+    return {
+        "knn_accuracy": plane.accuracy(points, found.classes, some),
+        "knn_accuracy_features": plane.accuracy(found.vectors, found.classes, some),
+        "trustworthiness": plane.trust(found.vectors[some], points[some]),
+        "measured": len(some),
+        "k": plane.K,
+    }
+
+
+def _record(found: Embedding, i: int, xy: list[float]) -> dict[str, Any]:
+    return {"path": found.name(i), "label": found.labels[i], "prediction": found.predictions[i], "x": xy[0], "y": xy[1]}
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    lines = []
+    if values["knn_accuracy"] is not None:
+        lines.append(
+            f"{values['classes_from']} as that of most of the {values['k']} nearest on the map: "
+            f"{values['knn_accuracy']:.3f} (among the features: {values['knn_accuracy_features']:.3f})"
+        )
+    lines.append(f"trustworthiness of neighbours on the map: {values['trustworthiness']:.3f}")
+    if "explained_variance" in values:
+        lines.append(f"variance on the map: {100 * sum(values['explained_variance']):.1f} %")
+    return lines
+
+
+def _colours(classes: list[str | None], notes: list[str]) -> dict[str, str]:
+    """Colours for the classes, or for the largest, in the order of their names."""
+    members = Counter(c for c in classes if c is not None)
+    if len(members) > _COLOURS:
+        notes.append(f"the {_COLOURS} largest of {len(members)} classes have colours, others are grey (PHOTO)")
+    return {c: charts.colour(i) for i, c in enumerate(sorted(c for c, _ in members.most_common(_COLOURS)))}
+
+
+def _page(
+    found: Embedding,
+    points: NDArray[np.float32],
+    colours: dict[str, str],
+    title: str,
+    order: NDArray[np.int64],
+    thumbnails: int,
+    notes: list[str],
+) -> str:
+    """The HTML page: all points, or some of very many, and photos of some of them."""
+    some = np.sort(order[:_ON_PAGE])
+    if len(some) < len(found):
+        notes.append(f"the HTML page shows {len(some)} of {len(found)} photos, drawn at random (--seed)")
+    held = np.sort(np.argsort(order)[some].argsort()[:thumbnails])
+    if len(held) < len(some):
+        notes.append(f"the HTML page holds thumbnails of {len(held)} photos, the others are points (--thumbnails)")
+    return atlas.page(
+        title,
+        points[some],
+        [found.classes[i] for i in some],
+        "label" if found.labelled else "prediction",
+        colours,
+        [found.name(i) for i in some],
+        held.tolist(),
+        lambda k: found.picture(int(some[k])),
+        [found.predictions[i] for i in some] if found.labelled else (),
+    )
+
+
+def _draw(
+    found: Embedding,
+    points: NDArray[np.float32],
+    colours: dict[str, str],
+    title: str,
+    axes: list[str],
+    order: NDArray[np.int64],
+) -> Picture:
+    """The scatter plot, with as many photos as lie side by side."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = np.array(_SIZE) * (0.75, 0.85) / np.maximum(high - low, 1e-9)  # pixels per unit: roughly, beside a legend
+    side = 60 if len(points) <= _FEW else 34
+    taken: dict[int, Picture] = {}
+    for i in order.tolist():
+        if len(taken) == 150:
+            break
+        if all(np.abs((points[i] - points[j]) * room).max() > 1.7 * side for j in taken):
+            taken[i] = layout.fit(found.picture(i), side, side)
+    groups = [c if c in colours else None for c in found.classes]
+    return charts.figure([charts.points(points, groups, taken, title=title, xlabel=axes[0], ylabel=axes[1])], _SIZE)

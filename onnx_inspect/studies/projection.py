@@ -79,7 +79,8 @@ class Projection:
             lambda: vjp(model, [self.pixels or ""], [self._tensor], rules=RULES[rule](), precision=setting.precision),
         )
         name = f"cotangent.{model.value(self._tensor).name}"
-        cotangent = np.zeros((len(samples), *self._shape), back.values[name].dtype.numpy())
+        kind = back.values[name].dtype or ir.DataType.FLOAT
+        cotangent = np.zeros((len(samples), *self._shape), kind.numpy())
         for one, unit, value in zip(cotangent, units, values, strict=True):
             one[tuple(unit)] = value
         found = setting.engine.run(back, {setting.input.name: samples, name: cotangent}, apart=True)

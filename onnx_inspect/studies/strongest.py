@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import depth, structure
 from ..errors import InputError, PhotoError
@@ -57,7 +55,7 @@ class Watched:
     def index(self, unit: int, place: int) -> tuple[int, ...]:
         """A unit's place as an index into the layer."""
         at = self.position(place)
-        return at[: self.axis] + (unit,) + at[self.axis :]
+        return (*at[: self.axis], unit, *at[self.axis :])
 
 
 def find_layer(survey: Survey, name: str) -> Layer:
@@ -169,9 +167,7 @@ def _shards(survey: Survey, chosen: Layer, by: str, top: int, out: Path) -> Shar
     return Shards(out / "parts", plan, len(survey.photos), size)
 
 
-def _through(
-    shards: Shards, survey: Survey, chosen: Layer, reduce: Callable[[Seen], Folded]
-) -> Iterator[Folded]:
+def _through(shards: Shards, survey: Survey, chosen: Layer, reduce: Callable[[Seen], Folded]) -> Iterator[Folded]:
     """Do the shards that are missing, and give all of them in order."""
     todo = list(shards.missing())
     end = {stop: shard for shard, _, stop in todo}

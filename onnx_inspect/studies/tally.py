@@ -96,15 +96,14 @@ class Tally:
         apart = other.mean - self.mean
         mean = self.mean + apart * (other.photos / count)
         spread = self.spread + other.spread + apart**2 * (self.positions * self.photos * other.photos / count)
-        value, photo, place = self.value.copy(), self.photo.copy(), self.place.copy()
+        # Once many photos were seen, few units have a stronger place in others.
         last, best = (self.value[:, -1], self.photo[:, -1]), (other.value[:, 0], other.photo[:, 0])
-        rows = (best[0] > last[0]) | ((best[0] == last[0]) & (best[1] < last[1]))  # few, once many photos were seen
-        both = [
-            np.concatenate([a[rows], b[rows]], 1)
-            for a, b in zip((value, photo, place), (other.value, other.photo, other.place), strict=True)
-        ]
-        first = np.lexsort((both[1], -both[0]), axis=1)[:, : value.shape[1]]
-        value[rows], photo[rows], place[rows] = (np.take_along_axis(each, first, 1) for each in both)
+        rows = (best[0] > last[0]) | ((best[0] == last[0]) & (best[1] < last[1]))
+        kept = {name: getattr(self, name).copy() for name in _LISTS}
+        both = {name: np.concatenate([kept[name][rows], getattr(other, name)[rows]], 1) for name in _LISTS}
+        first = np.lexsort((both["photo"], -both["value"]), axis=1)[:, : self.value.shape[1]]
+        for name in _LISTS:
+            kept[name][rows] = np.take_along_axis(both[name], first, 1)
         classes = dict(self.classes)
         for kind, (n, sums) in other.classes.items():
             m, ours = classes.get(kind, (0, np.zeros_like(sums)))
@@ -112,9 +111,7 @@ class Tally:
         return Tally(
             count,
             self.positions,
-            value,
-            photo,
-            place,
+            **kept,
             fired=self.fired + other.fired,
             firing=self.firing + other.firing,
             mean=mean,
@@ -193,10 +190,10 @@ class Tally:
         def read(name: str) -> NDArray[Any]:
             column = table.column(name).combine_chunks()
             flat = column.flatten() if name in (*_LISTS, "classes") else column
-            found = flat.to_numpy(zero_copy_only=False)
+            found = np.asarray(flat.to_numpy(zero_copy_only=False))
             return found.reshape(len(column), -1) if name in (*_LISTS, "classes") else found
 
-        sums = read("classes").T if known["classes"] else []
+        sums = list(read("classes").T) if known["classes"] else []
         classes = {int(k): (n, s) for (k, n), s in zip(known["classes"].items(), sums, strict=True)}
         arrays = {name: read(name) for name in (*_LISTS, *_COLUMNS)}
         return cls(known["photos"], known["positions"], classes=classes, **arrays), known

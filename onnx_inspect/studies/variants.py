@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 class Variants(Survey):
     """A survey whose photos are changed, or whose model is, before they meet."""
 
-    def each(self, work: Callable[[int, Picture], R], name: str = "photos") -> Iterator[tuple[int, R]]:
+    def one_by_one(self, work: Callable[[int, Picture], R], name: str = "photos") -> Iterator[tuple[int, R]]:
         """What `work` makes of each photo and its number, in order; called in several threads.
 
         Photos that cannot be read are put on `skipped`. Memory does not grow with their number.
@@ -76,16 +76,20 @@ class Variants(Survey):
 
     def answers(self, *given: Any, **more: Any) -> Floats:
         """The class scores of `found`, (variants, classes)."""
-        return np.concatenate([self._rows(found) for _, found in self.found(*given, **more)])
+        found = [self.rows(found) for _, found in self.found(*given, **more)]
+        return np.concatenate([rows for rows in found if rows is not None])
 
-    def _rows(self, found: Mapping[str, NDArray[Any]]) -> Floats:
-        rows = self.rows(found)
-        if rows is None:
+    def need_scores(self) -> None:
+        """Refuse a model that is no classifier.
+
+        Raises:
+            TargetError: there is no row of class scores.
+        """
+        if self.scores is None:
             raise TargetError(
-                f"'{self.model.source.name}' has no row of class scores per photo, which this study compares: take a "
-                "classifier, or cut the model where it has such scores."
+                f"'{self.model.source.name}' has no row of class scores per photo, and these are compared: take a "
+                "classifier."
             )
-        return rows
 
     def true_classes(self) -> dict[str, int]:
         """The class that each label of the photos means; what is none is noted."""
@@ -128,4 +132,4 @@ class Mean:
     @property
     def error(self) -> Floats:
         """The standard error of the mean, NaN for less than two."""
-        return self.deviation / np.sqrt(max(self.n, 1))
+        return np.asarray(self.deviation / np.sqrt(max(self.n, 1)))

@@ -28,7 +28,7 @@ def choose(survey: Survey, layer: str) -> Layer:
     layout = survey.layout(found.tensor)
     if found.role == "spatial" and layout is not None and "C" in layout:
         survey.notes.append(
-            f"'{found.name}' is a map: a photo's features are the means of its channels over all positions (--layer NAME)"
+            f"'{found.name}' is a map: features are the means of its channels over all positions (--layer NAME)"
         )
     return found
 
@@ -44,7 +44,7 @@ def tabulate(survey: Survey, layer: Layer, start: int, stop: int) -> pa.Table:
     which = [i for part in parts for i in part[0]]
     rows = {
         "photo": pa.array(which, pa.int64()),
-        "path": pa.array([survey.photos.name(i) for i in which], pa.string()),
+        "path": pa.array([_utf8(survey.photos.name(i)) for i in which], pa.string()),
         "label": pa.array([survey.photos.label(i) for i in which], pa.string()),
     }
     if parts:
@@ -61,6 +61,11 @@ def tabulate(survey: Survey, layer: Layer, start: int, stop: int) -> pa.Table:
 
 
 _BEST = np.dtype([("index", "i8"), ("score", "f8"), ("probability", "f8")])
+
+
+def _utf8(name: str) -> str:
+    """A name with question marks for what is no text: file names may hold any bytes."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _reduced(survey: Survey, layer: Layer, seen: Seen) -> tuple[list[int], NDArray[np.float32], NDArray[Any] | None]:
@@ -83,6 +88,5 @@ def matrix(table: pa.Table) -> NDArray[np.float32]:
 def nothing(survey: Survey) -> PhotoError:
     """For when no photo at all can be read."""
     return PhotoError(
-        f"None of the {len(survey.photos)} photos can be read, the first: {survey.skipped[0]['reason']} "
-        "Name others."
+        f"None of the {len(survey.photos)} photos can be read, the first: {survey.skipped[0]['reason']} Name others."
     )

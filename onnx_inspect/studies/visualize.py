@@ -46,12 +46,12 @@ def visualize(
     jitter: float = 0.05,
     rotate: float = 10.0,
     zoom: float = 0.1,
-    l2: float = 0.003,
-    decay: float = 0.01,
-    blur: float = 0.6,
+    l2: float = 0.001,
+    decay: float = 0.005,
+    blur: float = 0.7,
     blur_every: int = 4,
-    small_norm: float = 0.0,
-    small_contribution: float = 0.0,
+    small_norm: float = 20.0,
+    small_contribution: float = 20.0,
     seed: int = 0,
     seconds: float = 0.0,
     film: Format = "",
@@ -81,7 +81,7 @@ def visualize(
         style: fourier, yosinski or simonyan.
         steps: how many.
         rate: of the steps; 0 for the style's own: 0.05 for fourier's Adam, else the pixel steps that a number moves by
-            on average, 1 or (yosinski) 2.
+            on average, 1.5 or (yosinski) 5.
         jitter: fourier: the most that the picture is shifted by, as a share of its sides.
         rotate: fourier: the most degrees that it is turned by.
         zoom: fourier: the most that it is scaled by, as a share.
@@ -113,8 +113,8 @@ def visualize(
         if style == "fourier":
             return styles.fourier(size, seed, grey, rate or 0.05, jitter, rotate, zoom)
         if style == "simonyan":
-            return styles.simonyan(size, seed, grey, rate or 1.0, l2)
-        return styles.yosinski(size, seed, grey, rate or 2.0, decay, blur, blur_every, small_norm, small_contribution)
+            return styles.simonyan(size, seed, grey, rate or 1.5, l2)
+        return styles.yosinski(size, seed, grey, rate or 5.0, decay, blur, blur_every, small_norm, small_contribution)
 
     made: list[tuple[str, Climb, dict[str, Any]]] = []
     for name, aim in aims.items():

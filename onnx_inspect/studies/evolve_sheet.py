@@ -1,0 +1,116 @@
+"""What `evolve` draws: units and saliency maps, a column per checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import layout
+from ..fields import Fields
+from ..image import Picture
+from ..methods.gradients import saliency
+from ..target import Index
+from .projection import Projection, drawn
+from .sheet import Frame
+from .strongest import Watched
+from .survey import Survey
+
+TILE = 88
+SALIENCY = 150
+
+
+def units(
+    surveys: Sequence[Survey], watched: Sequence[Watched], channels: Sequence[int], names: Sequence[str]
+) -> tuple[Picture, list[dict[str, Any]]]:
+    """A row per channel, a column per checkpoint: its strongest patch, and the projection; and these as plain data."""
+    columns, found = [], []
+    for survey, seen, name in zip(surveys, watched, names, strict=True):
+        tiles, records = _column(survey, seen, channels)
+        columns.append(tiles)
+        found += [{"checkpoint": name, "channel": k} | record for k, record in zip(channels, records, strict=True)]
+    heads = [f"channel {k}" for k in channels]
+    sheet = layout.contact_sheet([list(row) for row in zip(*columns, strict=True)], heads, names)
+    last = watched[-1]
+    title = f"'{last.layer.name}': strongest patch and its deconvnet projection, over {last.tally.photos} photos"
+    return layout.frame(layout.titled(sheet, title, 18), 4), found
+
+
+def _column(survey: Survey, seen: Watched, channels: Sequence[int]) -> tuple[list[Picture], list[dict[str, Any]]]:
+    """The units of one checkpoint."""
+    projection = Projection(survey, seen.layer.tensor, seen.shape)
+    survey.notes += projection.notes
+    extent = survey.preprocessing.size
+    fields = None
+    if seen.map:
+        sample = survey.sample(np.zeros((*extent, 3), np.uint8))
+        sizes = {survey.input.name: (1, *sample.shape)}
+        fields = Fields(
+            survey.model, seen.layer.tensor, sizes, input=survey.input.name, layout=survey.preprocessing.layout
+        )
+    whole = (0, 0, extent[1], extent[0])
+    middle = int(np.ravel_multi_index([n // 2 for n in seen.map], seen.map)) if seen.map else 0
+    x0, y0, x1, y1 = fields.box(seen.index(0, middle)) if fields is not None else whole
+    full = (y1 - y0, x1 - x0)
+    tiles, records = [], []
+    for unit in channels:
+        value, number, place = (
+            float(seen.tally.value[unit, 0]),
+            *(int(a[unit, 0]) for a in (seen.tally.photo, seen.tally.place)),
+        )
+        index = seen.index(unit, place)
+        box = fields.box(index) if fields is not None else whole
+        frame = Frame(full, extent, box, TILE)
+        photo = survey.photos.read(number)
+        geometry = survey.preprocessing.geometry(photo.shape)
+        x0, y0, x1, y1 = part = geometry.support(box)
+        pair = [frame.place(photo[y0:y1, x0:x1], geometry.to_model(part))]
+        if projection.pixels is not None:
+            (back,) = projection("deconvnet", survey.sample(photo)[None], [index], [value])
+            x0, y0, x1, y1 = box
+            pair.append(frame.place(drawn(back[:, y0:y1, x0:x1]), box))
+        strip = layout.row(pair, 2)
+        caption = f"{value:.3g}  {survey.photos.stem(number)}"
+        tiles.append(layout.column([strip, layout.line(caption, strip.shape[1], 11)], 1))
+        records.append({"photo": survey.photos.name(number), "value": value, "position": list(seen.position(place))})
+    return tiles, records
+
+
+def saliencies(
+    surveys: Sequence[Survey], photos: Sequence[int], names: Sequence[str]
+) -> tuple[Picture, list[dict[str, Any]]]:
+    """A row per photo, a column per checkpoint: the gradient of one class, and what the checkpoint says."""
+    rows, found = [], []
+    for i in photos:
+        tiles: list[Picture] = []
+        target: Any = None
+        for survey, name in reversed(list(zip(surveys, names, strict=True))):
+            sample = survey.sample(survey.photos.read(i))[None]
+            result = saliency(
+                survey.model,
+                sample,
+                survey.target if target is None else target,
+                engine=survey.engine,
+                preprocessing=survey.preprocessing,
+                labels=survey.labels,
+                score=survey.score,
+                precision=survey.precision,
+            )
+            explained = result.explained[0]
+            if target is None and explained is not None:
+                target = Index(explained.index, survey.score)
+            top = result.predictions[0][0] if result.predictions[0] else None
+            said = f"{top.label} {top.probability:.0%}" if top is not None else ""
+            tile = layout.fit(result.overlay(0), SALIENCY, SALIENCY)
+            tiles.insert(0, layout.column([tile, layout.line(said, tile.shape[1], 12)], 1))
+            found.append(
+                {"photo": survey.photos.name(i), "checkpoint": name}
+                | ({"says": top.label, "probability": round(top.probability, 6)} if top is not None else {})
+                | ({"explained": explained.label} if explained is not None else {})
+            )
+        rows.append(tiles)
+    stems = [surveys[-1].photos.stem(i) for i in photos]
+    sheet = layout.contact_sheet(rows, stems, names)
+    title = "What speaks for the class that is explained (gradient), and below what the checkpoint says"
+    return layout.frame(layout.titled(sheet, title, 18), 4), found

@@ -1,0 +1,70 @@
+"""Linear CKA: how alike two layers, of one network or of two, arrange the same photos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+MOST = 4096
+"""Features of a photo that are compared: a layer with more is averaged over neighbouring positions."""
+
+
+def bounded(values: NDArray[Any], layout: str | None, most: int = MOST) -> NDArray[np.float32]:
+    """A row of features per sample: maps are averaged over the cells of the finest square grid that gives `most`.
+
+    Of what is no map, but has more axes and too many numbers, those axes are averaged.
+    """
+    if layout is not None and "C" in layout and values.ndim == len(layout):
+        values = np.moveaxis(values, layout.index("C"), 1)
+    elif values.ndim > 2:
+        values = np.moveaxis(values, -1, 1)
+    cells = max(1, int((most / values.shape[1]) ** (1 / max(1, values.ndim - 2))))
+    found: NDArray[Any] = values.astype(np.float32)
+    for axis in range(2, values.ndim):
+        starts = np.linspace(0, values.shape[axis], min(cells, values.shape[axis]) + 1).round().astype(int)
+        sums = np.add.reduceat(found, starts[:-1], axis=axis)
+        found = sums / np.diff(starts).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1 - axis))
+    return np.ascontiguousarray(found.reshape(len(found), -1))
+
+
+def gram(features: NDArray[Any]) -> Floats:
+    """The inner products of all pairs of samples (n, n), from features (n, d)."""
+    x = np.asarray(features, np.float64)
+    x = x - x.mean(axis=0)  # changes nothing that `cka` sees, but keeps digits
+    return np.asarray(x @ x.T)
+
+
+def cka(a: Floats, b: Floats, debiased: bool = False) -> float:
+    """Linear centred kernel alignment of two Gram matrices (n, n) of the same samples.
+
+    HSIC(A, B) / sqrt(HSIC(A, A) HSIC(B, B)), 1 for features that are turned or scaled, 0 for unrelated ones; for
+    features X and Y with centred columns that is |Y'X|^2 / (|X'X| |Y'Y|). The plain estimate is too high where there
+    are fewer samples than features; `debiased` takes the unbiased estimate of HSIC (Song et al. 2012), which needs
+    four samples and may fall below 0. NaN where one of them is constant.
+
+    Kornblith et al., Similarity of Neural Network Representations Revisited, ICML 2019.
+    """
+    hsic = _unbiased if debiased else _plain
+    scale = hsic(a, a) * hsic(b, b)
+    return float(hsic(a, b) / np.sqrt(scale)) if scale > 0 else float("nan")
+
+
+def _plain(a: Floats, b: Floats) -> float:
+    """tr(A H B H), times (n - 1)^2 less than which it is no other."""
+    return float((_centred(a) * b).sum())
+
+
+def _centred(a: Floats) -> Floats:
+    return np.asarray(a - a.mean(axis=0) - a.mean(axis=1, keepdims=True) + a.mean())
+
+
+def _unbiased(a: Floats, b: Floats) -> float:
+    n = len(a)
+    if n < 4:
+        return float("nan")
+    a, b = (m - np.diag(np.diag(m)) for m in (a, b))
+    ones = a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * float(a.sum(axis=0) @ b.sum(axis=0))
+    return float(((a * b).sum() + ones) / (n * (n - 3)))
