@@ -59,6 +59,7 @@ def curves(
     ticks: Sequence[str] | None = None,
     limits: tuple[float, float] | None = None,
     spread: Mapping[str, Sequence[float]] | None = None,
+    legend: bool = True,
 ) -> Draw:
     """A line per name over the same x, with a legend; ``ticks`` are names for the places on the x axis.
 
@@ -77,7 +78,7 @@ def curves(
             ax.set_xticks(list(x), [shortened(t) for t in ticks], rotation=60, ha="right", fontsize=8)
         if limits is not None:
             ax.set_ylim(*limits)
-        if 1 < len(series) <= 20:
+        if legend and 1 < len(series) <= 20:
             ax.legend(fontsize=8, frameon=False)
 
     return draw

@@ -1,7 +1,7 @@
 """Many photos through `units` and `embed`: throughput, peak memory, and kills that a run goes on from.
 
     python scripts/bench_photos.py --folder /tmp/photos --counts 1000 100000 --write docs/measurements.md
-    python scripts/bench_photos.py --folder /tmp/photos --counts --kills 10 --photos 2000
+    python scripts/bench_photos.py --folder /tmp/photos --counts --kills 10
 
 The photos are made first: JPEGs of 300x260 pixels, all different, in eight classes; those that are there already stay.
 Each run is a process of its own. What a photo costs, in seconds of one core, is measured right before and after a run,
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--study", nargs="*", default=STUDIES, choices=STUDIES)
     parser.add_argument("--counts", type=int, nargs="*", default=[1000, 100_000])
     parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--photos", type=int, default=2000, help="for the runs that are killed")
+    parser.add_argument("--photos", type=int, default=6000, help="for the runs that are killed")
     parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with our markers")
     args = parser.parse_args()
     work, rows, killed = args.folder / "results", [], []

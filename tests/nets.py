@@ -91,6 +91,16 @@ def photo(folder: Path, name: str = "photo.png", shape: tuple[int, int] = (30, 4
     return folder / name
 
 
+def colourful(count: int, shape: tuple[int, int] = (SIZE, SIZE)) -> list[np.ndarray]:
+    """Pictures that the classifier puts into different classes: noise around colours far apart."""
+    found = []
+    for i in range(count):
+        rng = np.random.default_rng(i)
+        colour = rng.integers(40, 216, 3)
+        found.append((colour + rng.integers(-40, 40, (*shape, 3))).astype(np.uint8))
+    return found
+
+
 def images(count: int = 2, nhwc: bool = False, size: int = SIZE) -> np.ndarray:
     """Inputs of the classifier."""
     x = np.random.default_rng(3).normal(size=(count, 3, size, size)).astype(np.float32)

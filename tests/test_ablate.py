@@ -61,7 +61,9 @@ def residual(*, branch: bool = True) -> Model:
     inner = [conv("a", "b"), N("Relu", ["b"], ["c"]), conv("c", "d")] if branch else []
     join = N("Add", ["d", "a"] if branch else ["a", "zero"], ["e"])
     weights = {"w_a0": kernel(seed=1), "w_b": kernel(seed=2), "w_d": kernel(seed=3)}
-    return net([conv("x", "a0"), N("Relu", ["a0"], ["a"]), *inner, join, N("Relu", ["e"], ["top"])], zero=[0], **weights)
+    return net(
+        [conv("x", "a0"), N("Relu", ["a0"], ["a"]), *inner, join, N("Relu", ["e"], ["top"])], zero=[0], **weights
+    )
 
 
 def inputs(n: int = 3, channels: int = 4, size: int = 8) -> Floats:
@@ -106,13 +108,12 @@ def test_what_others_use_ends_the_layer() -> None:
 
 
 def test_parallel_branches_are_a_block_from_the_last_map_of_their_shape() -> None:
-    nodes = [conv("x", "s", 1), N("Relu", ["s"], ["r"]), conv("r", "l", 1), conv("r", "m"), N("Concat", ["l", "m"], ["top"], axis=1)]
-    before = [conv("x0", "x", 1)]
-    assert before
-    model = net(nodes, w_s=kernel(2, 4, 1), w_l=kernel(2, 2, 1), w_m=kernel(2, 2))
+    nodes = [conv("x", "u"), conv("u", "s", 1), N("Relu", ["s"], ["r"]), conv("r", "l", 1), conv("r", "m")]
+    weights = dict(w_u=kernel(), w_s=kernel(2, 4, 1), w_l=kernel(2, 2, 1), w_m=kernel(2, 2))
+    model = net([*nodes, N("Concat", ["l", "m"], ["top"], axis=1)], **weights)
     (block,) = [p for p in parts(model, "scores") if p.block]
     assert block.tensor == "top"
-    assert block.inputs[:2] == ("r", "s")
+    assert block.inputs == ("r", "s", "u")
 
 
 def test_quantised_layers_end_in_floats() -> None:
@@ -145,7 +146,9 @@ def test_open_gates_change_nothing(kind: str) -> None:
     switched = gated(model, [Gate(p.tensor) for p in found])
     result = ENGINE.run(switched, {model.inputs[0].name: x, GATES: keep}, ["scores"])["scores"]
     np.testing.assert_allclose(result, run(model, x), rtol=1e-6, atol=1e-6)
-    assert abs(ENGINE.run(switched, {model.inputs[0].name: x, GATES: ~keep}, ["scores"])["scores"] - result).max() > 1e-3
+    assert (
+        abs(ENGINE.run(switched, {model.inputs[0].name: x, GATES: ~keep}, ["scores"])["scores"] - result).max() > 1e-3
+    )
 
 
 def test_a_zeroed_branch_is_a_network_without_it() -> None:
@@ -209,9 +212,8 @@ def test_switches_are_put_in_once() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for i in range(5):
-        image.write(tmp_path / f"{i}.png", rng.integers(0, 256, (12, 12, 3), np.uint8))
+    for i, photo in enumerate(nets.colourful(5)):
+        image.write(tmp_path / f"{i}.png", photo)
     return tmp_path
 
 
@@ -242,6 +244,7 @@ def test_layers_against_numpy(folder: Path) -> None:
     assert row["accuracy_drop"] == pytest.approx(drop.mean(), abs=1e-6)
     assert row["accuracy_drop_error"] == pytest.approx(drop.std(ddof=1) / np.sqrt(5), abs=1e-6)
     top = logits.argmax(1)
+    assert len(set(top)) > 1
     p = softmax(logits)[range(5), top] - softmax(bias)[top]
     assert row["probability_drop"] == pytest.approx(p.mean(), abs=1e-5)
     assert row["probability_drop_error"] == pytest.approx(p.std(ddof=1) / np.sqrt(5), abs=1e-5)
@@ -286,6 +289,14 @@ def test_identity_and_blocks_in_the_study(folder: Path) -> None:
         "b": (False, "identity"),
         "a…b": (True, "zeros"),
     }
+
+
+def test_zeros_at_the_end_of_a_branch_are_the_block(folder: Path) -> None:
+    nodes = [conv("x", "x0", 1), conv("x0", "a"), conv("a", "b"), N("Add", ["b", "x0"], ["top"])]
+    weights = {"w_x0": kernel(4, 3, 1), "w_a": kernel(7, 4, seed=1), "w_b": kernel(4, 7, seed=2)}
+    model = net(nodes, 12, 3, wz=np.random.default_rng(5).normal(size=(4, 4)), **weights)
+    found = ablate(model, folder, **HOW)  # type: ignore[arg-type]
+    assert [r["name"] for r in found.values["removed"]] == ["x0", "a", "a…b"]
 
 
 def test_unknown_labels_are_noted(folder: Path) -> None:

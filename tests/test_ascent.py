@@ -288,6 +288,20 @@ def test_shut_rectifiers_are_revived() -> None:
     assert not falling["gradient.image"].any()
 
 
+def test_of_a_unit_only_its_own_rectifier_is_revived() -> None:
+    """Everywhere else the gradient is that of what comes before the rectifier, all others as they are."""
+    at, x, step = easel(nets.classifier(broken="dead")), picture(), RNG.normal(size=(12, 12, 3))
+    found = at.slope(x, Direction("a:2/x;0", np.eye(6)[2]))
+    assert found[0] == 0
+
+    def before(pixels: np.ndarray) -> float:
+        x = (pixels / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
+        return float(nets.forward(np.moveaxis(x, -1, 0)[None])["c2"][0, 2].mean())
+
+    expected = (before(x + 1e-4 * step) - before(x - 1e-4 * step)) / 2e-4
+    assert np.isclose((found[1] * step).sum(), expected, rtol=1e-3)
+
+
 class _Minus(Energy):
     """Less of a channel that is shut is no reason to open it."""
 
@@ -379,6 +393,16 @@ def test_frames_time_and_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in (dict(steps=0), dict(steps=1, seconds=-1), dict(steps=1, every=-1)):
         with pytest.raises(InputError):
             run(**wrong)
+
+
+def test_progress_bars_say_what_is_reached() -> None:
+    from rich.text import Text
+
+    from onnx_inspect.commands.progress import _Counter, _new
+
+    bar = _new()
+    _Counter(bar, bar.add_task("ascent", total=2)).say("layer[3] 1.5")
+    assert Text.from_markup(bar.tasks[0].description).plain == "layer[3] 1.5"
 
 
 def smoothed(history: list[float], width: int = 20) -> np.ndarray:

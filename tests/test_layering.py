@@ -28,7 +28,7 @@ STOREYS = [
     {"canonical"},
     {"model"},
     {"rewrite", "layer", "batching", "memory", "fields"},
-    {"depth"},
+    {"depth", "gates"},
     {"autodiff.table", "autodiff.sequences"},
     {"autodiff.walk"},
     {"autodiff.gradient", "autodiff.subgraph"},

@@ -183,6 +183,44 @@ def test_projections_come_in_rgb_whatever_the_model_takes() -> None:
     assert made[3].shape == made[0].shape and project.pixels == "x"
 
 
+def test_a_quantiser_from_0_is_the_rectifier_that_was_folded_into_it() -> None:
+    """Without pools a deconvnet depends on no activation, so neither rounding nor saturation may change it."""
+    n, rng = helper.make_node, np.random.default_rng(3)
+    weights = {f"w{k}": rng.normal(0, 0.4, s).astype(np.float32) for k, s in ((1, (4, 3, 3, 3)), (2, (5, 4, 3, 3)))}
+    numbers = {"scale": np.float32(0.002), "zero": np.uint8(0), "wide": np.float32(0.02), "middle": np.uint8(128)}
+
+    def net(quantised: bool) -> onnx.ModelProto:
+        nodes = [
+            n("QuantizeLinear", ["image", "wide", "middle"], ["q0"]),
+            n("DequantizeLinear", ["q0", "wide", "middle"], ["x0"]),
+        ]
+        for k in (1, 2):
+            nodes.append(n("Conv", [f"x{k - 1}", f"w{k}"], [f"c{k}"], pads=[1] * 4))
+            if quantised:
+                nodes += [n("QuantizeLinear", [f"c{k}", "scale", "zero"], [f"q{k}"])]
+                nodes += [n("DequantizeLinear", [f"q{k}", "scale", "zero"], [f"x{k}"])]
+            else:
+                nodes.append(n("Relu", [f"c{k}"], [f"x{k}"]))
+        nodes += [n("GlobalAveragePool", ["x2"], ["g"]), n("Flatten", ["g"], ["y"])]
+        graph = helper.make_graph(
+            nodes,
+            "quantised",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 5])],
+            [numpy_helper.from_array(np.asarray(v), k) for k, v in (weights | numbers).items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    samples = rng.normal(0, 1, (1, 3, SIDE, SIDE)).astype(np.float32)
+    made = []
+    for quantised in (False, True):
+        project = Projection(Setting(net(quantised), engine=ENGINE, preprocessing=PIXELS), "x2", (5, SIDE, SIDE))
+        assert not project.notes
+        made += [project(rule, samples, [(2, 9, 9)], [3.0])[0] for rule in ("deconvnet", "guided")]
+    assert made[0].any() and np.allclose(made[2], made[0], atol=1e-6)
+    assert not np.allclose(made[3], made[2])
+
+
 def test_zero_is_grey_and_contrast_is_each_patchs_own() -> None:
     values = np.zeros((3, 10, 10), np.float32)
     values[0, 2, 3], values[1, 4, 5] = 2, -1

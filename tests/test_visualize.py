@@ -169,11 +169,19 @@ def test_what_cannot_be_is_said(model: Path, tmp_path: Path) -> None:
         visualize(other, **HOW)
 
 
-def test_a_dead_class_is_noted(tmp_path: Path) -> None:
-    """Behind a convolution that is shut for good, the pictures stay as they are, or are of what would open it."""
-    dead = nets.save(tmp_path, broken="dead")
-    found = visualize(dead, target=["0"], **HOW | {"steps": 3})
-    assert found.values["pictures"][0]["score"] == pytest.approx(found.values["pictures"][0]["score_of_grey"])
+def test_what_has_no_gradient_is_noted(tmp_path: Path) -> None:
+    """Without weights behind it, no unit is worth opening; a shut one with a weight is, though it stays shut here."""
+    path = nets.save(tmp_path, broken="dead")
+    shut = visualize(path, target=["0"], **HOW | {"steps": 3})
+    [record] = shut.values["pictures"]
+    assert record["score"] == pytest.approx(record["score_of_grey"])
+    assert not any("no gradient" in n for n in shut.notes)
+    model = onnx.load(path)
+    weight = next(w for w in model.graph.initializer if w.name == "w3")
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.zeros((6, 4), np.float32), "w3"))
+    onnx.save(model, path)
+    flat = visualize(path, target=["0"], **HOW | {"steps": 3})
+    assert any("'class 0 (0)' has no gradient anywhere" in n for n in flat.notes)
 
 
 def test_the_command(model: Path, tmp_path: Path) -> None:
@@ -206,8 +214,9 @@ def test_a_class_image_beats_every_photo() -> None:
     from .shared import photos
 
     model = oi.load(ASSETS / "models" / "resnet8_cifar10_keras_nhwc.onnx")
-    found = visualize(model, target=["3"], steps=150)
-    [record] = found.values["pictures"]
-    paths = [ASSETS / e["file"] for e in photos("cifar10_public")][::5]
-    best = max(float(s) for s in oi.saliency(model, paths, target=3).scores)
-    assert record["score"] > best
+    made = Preprocessing((32, 32), layout="NHWC")
+    found = visualize(model, target=["1", "5"], steps=120, preprocessing=made)
+    paths = [ASSETS / e["file"] for e in photos("cifar10_public")][::3]
+    for record in found.values["pictures"]:
+        scores = oi.saliency(model, paths, target=int(record["target"]), preprocessing=made).scores
+        assert record["score"] > scores.max()

@@ -77,7 +77,7 @@ class Fourier:
         # Waves along the width come in pairs, of which the spectrum holds one; the first has none, nor has the finest.
         self.pairs = np.where((across > 0) & (across < 0.5), 2, 1)
         root = np.ones((3, 1)) if grey else COLOURS
-        self.colours = root / np.linalg.norm(root, axis=0).max() * (1 if not grey else np.sqrt(3) * 0.6)
+        self.colours = root / np.linalg.norm(root, axis=0).max()
         channels = root.shape[1]
         self.start = np.random.default_rng(seed).normal(0, deviation, (2, *frequency.shape, channels))
 

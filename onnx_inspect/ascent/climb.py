@@ -88,6 +88,7 @@ class Climb:
         history: the score at each step, of the picture as it was held before the model then.
         totals: the same less the penalties: what was climbed.
         frames: the picture as whole pixels, every so many steps, the last one included.
+        flat: steps at which the score had no gradient.
         ended: a note where time ended the climb, "" where all steps were taken.
     """
 
@@ -96,7 +97,8 @@ class Climb:
     history: list[float]
     totals: list[float]
     frames: list[NDArray[np.uint8]]
-    ended: str
+    flat: int = 0
+    ended: str = ""
 
 
 def climb(
@@ -141,11 +143,12 @@ def climb(
     advance = progress(name, steps) if progress is not None else lambda n: None
     say = getattr(advance, "say", lambda text: None)
     parameters, start = canvas.start, time.monotonic()
-    result = Climb(parameters, canvas.pixels(parameters), [], [], [], "")
+    result = Climb(parameters, canvas.pixels(parameters), [], [], [])
     for step in range(steps):
         held = view(source) if view is not None else None
         pixels = result.pixels
         score, ascent = slope(pixels if held is None else held.apply(pixels))
+        result.flat += not ascent.any()
         ascent = ascent if held is None else held.adjoint(ascent)
         total = score
         for penalty in penalties:

@@ -1,4 +1,4 @@
-"""How far a picture is from what shall come of it: features to reach, and what no photo looks like."""
+"""What a picture shall come near to, and keep away from: features to reach, and what no photo looks like."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..emit import Op
 from ..errors import TargetError
 from ..model import Model
 from ..target import Target
+from .climb import Slope, Stride
 from .easel import GREY
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ VARIATION = BOUND / 6.5  # and from their neighbours
 
 @dataclass(frozen=True, eq=False)
 class Likeness(Target):
-    """-|phi - phi0|^2 / |phi0|^2, per sample: 0 where the features are reached.
+    """-|phi - phi0|^2 / |phi0|^2: 0 where the features are reached, about -1 where there are none.
+
+    Mahendran & Vedaldi, Understanding Deep Image Representations by Inverting Them, CVPR 2015.
 
     Args:
         tensor: the layer's tensor, phi.
@@ -54,7 +57,7 @@ class Likeness(Target):
         if value.dtype != ir.DataType.FLOAT:
             value = op.Cast(value, to=ir.DataType.FLOAT)
         away, size = (_squares(op, v) for v in (value - goal, goal))
-        result: ir.Value = -away / size
+        result: ir.Value = -away / op.Max(size, 1e-12)
         result.shape = ir.Shape([None])
         return result
 
@@ -70,10 +73,10 @@ def _squares(op: Op, value: ir.Value) -> ir.Value:
 
 @dataclass(frozen=True)
 class AlphaNorm:
-    """weight mean_p (|x_p - grey| / B)^alpha, |.| the root mean square over colours, B = 80: no pixel too far from grey.
+    """weight mean_p (|x_p - grey| / B)^alpha, |.| the RMS over colours, B = 80: no pixel too far from grey.
 
-    Mahendran & Vedaldi, Understanding Deep Image Representations by Inverting Them, CVPR 2015; constants as in IJCV
-    2016.
+    Mahendran & Vedaldi, as above; scaled as in Visualizing Deep Convolutional Neural Networks Using Natural Pre-Images,
+    IJCV 2016.
     """
 
     weight: float
@@ -115,3 +118,32 @@ class TotalVariation:
 def _power(base: Array, exponent: float) -> Array:
     """base^exponent, 0 where the base is: a negative exponent stands beside a factor that is 0 there."""
     return np.power(base, exponent, out=np.zeros_like(base), where=base > 0)
+
+
+class Waning:
+    """A penalty that counts for less from step to step, geometrically, until a share of it is left at the last.
+
+    What is large is laid out first, and what is small comes later.
+    """
+
+    def __init__(self, penalty: Slope, share: float, steps: int) -> None:
+        self.penalty, self.step, self.weight = penalty, share ** (1 / max(1, steps - 1)), 1.0
+
+    def __call__(self, pixels: Array) -> tuple[float, Array]:
+        """The penalty of a picture at this step, and its gradient."""
+        lost, slope = self.penalty(pixels)
+        now, self.weight = self.weight, self.weight * self.step
+        return now * lost, now * slope
+
+
+class Shrinking:
+    """Steps that shrink to nothing, along half a cosine."""
+
+    def __init__(self, stride: Stride, steps: int) -> None:
+        self.stride, self.steps, self.done = stride, steps, 0
+
+    def __call__(self, gradient: Array) -> Array:
+        """The change of the parameters."""
+        share = (1 + np.cos(np.pi * self.done / self.steps)) / 2
+        self.done += 1
+        return np.asarray(share * self.stride(gradient))

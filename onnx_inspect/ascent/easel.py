@@ -14,7 +14,7 @@ from ..methods.inputs import ModelLike, channels_back, channels_first, guess_pre
 from ..methods.job import SCORE
 from ..methods.setting import How, Setting
 from ..preprocess import Preprocessing
-from ..target import Target, TargetLike
+from ..target import Element, Target, TargetLike
 from .revive import reviving_rules
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Easel(Setting):
     def encode(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """A picture as the model takes it, with the axis N: for whole pixels, bit for bit what preprocessing makes."""
         made = self.preprocessing
-        values = np.asarray(pixels, np.float32)
+        values: NDArray[Any] = np.asarray(pixels, np.float32)
         values = (values @ LUMA.astype(np.float32))[..., None] if self.grey else values
         values = values[..., ::-1] if made.color == "BGR" else values
         values = (values * np.float32(made.scale) - np.array(made.mean, np.float32)) / np.array(made.std, np.float32)
@@ -82,8 +82,8 @@ class Easel(Setting):
     def adjoint(self, slope: NDArray[Any]) -> NDArray[np.float64]:
         """A gradient by the model's input as one by pixels, (h, w, 3)."""
         made = self.preprocessing
-        values = np.moveaxis(channels_first(slope, made.layout)[0], 0, -1).astype(np.float64)
-        values = values * made.scale / np.array(made.std)
+        first = np.moveaxis(channels_first(slope, made.layout)[0], 0, -1)
+        values = first.astype(np.float64) * made.scale / np.array(made.std, np.float64)
         values = values[..., ::-1] if made.color == "BGR" else values
         return np.asarray(values * LUMA if self.grey else values)
 
@@ -92,10 +92,16 @@ class Easel(Setting):
     def slope(self, pixels: NDArray[Any], target: Target | None = None) -> tuple[float, NDArray[np.float64]]:
         """The score of a picture, and its gradient by pixels: one run of one compiled model.
 
-        Where the gradient is zero everywhere, a second run asks what would open the rectifiers (`reviving_rules`).
+        Where the gradient is zero everywhere, another run asks what would open the rectifier of the layer that is
+        aimed at, and, if that has none either, one what would open any (`reviving_rules`).
         """
         score, slope = self._slope(pixels, target)
-        return (score, slope) if slope.any() else self._slope(pixels, target, reviving_rules())
+        aimed = target or self.target
+        layer = aimed.output if isinstance(aimed, Element) else getattr(aimed, "tensor", "")
+        for tensor in dict.fromkeys([layer, ""]):
+            if not slope.any():
+                score, slope = self._slope(pixels, target, reviving_rules(tensor))
+        return score, slope
 
     def _slope(
         self, pixels: NDArray[Any], target: Target | None, rules: Rules | None = None
@@ -128,4 +134,4 @@ class Easel(Setting):
 
 def whole(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """The picture that is saved: whole pixels."""
-    return np.rint(np.asarray(pixels).clip(0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.asarray(pixels).clip(0, 255)), np.uint8)

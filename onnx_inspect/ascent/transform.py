@@ -49,7 +49,7 @@ class Affine:
             (np.stack(weights, 1).ravel(), np.stack(columns, 1).ravel(), np.arange(0, 4 * count + 1, 4)),
             shape=(count, size[0] * size[1]),
         )
-        self.ground = GROUND * (1 - sum(weights))[:, None]
+        self.ground = GROUND * (1 - np.sum(weights, axis=0))[:, None]
 
     def apply(self, pixels: Array) -> Array:
         """The picture, (h, w, 3), as it is seen."""

@@ -55,7 +55,7 @@ def build(study: Study) -> click.Command:
 
 def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
     from .. import files
-    from ..errors import OutputError
+    from ..errors import InputError, OutputError
     from ..model import load
 
     as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
@@ -66,7 +66,13 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
         raise OutputError(f"'{out}' is a file, not a folder: name another with -o.")
     models = [load(name) for name in named]
     engine = options.make_engine(values)
-    preprocessing, notes = options.make_preprocessing(models[0], values)
+    flagged = any(values[name] is not None for name in options.PREPROCESSING)
+    preprocessing, notes = None, list[str]()
+    try:
+        preprocessing, notes = options.make_preprocessing(models[0], values)
+    except InputError:  # a model that takes no photos has weights all the same
+        if flagged or "photos" in inspect.signature(study).parameters:
+            raise
     given = {"model": models[0], "models": models, "photos": values.pop("photos", ())}
     if "photos" not in positional and "photos" in inspect.signature(study).parameters:
         values["photos"] = list(given["photos"])

@@ -17,7 +17,6 @@ from ..methods.inputs import ModelLike
 from ..methods.known_boxes import known_as, read_boxes
 from ..methods.localize import localize
 from ..naming import Layer
-from ..target import TargetLike
 from .occlusion import Boxes, Consistency, Signs, cover, elsewhere, whole
 from .registry import study
 from .survey import Over
@@ -34,7 +33,7 @@ def correspondence(
     photos: Any,
     *,
     boxes: str = "",
-    target: TargetLike = "top",
+    target: str | int = "top",
     layer: Sequence[str] = (),
     random_sets: int = 10,
     together: bool = False,

@@ -141,7 +141,7 @@ def _finding(found: Embedding, **more: Any) -> Finding:
     share = _spectrum(vectors)
     names, alike = _alike(vectors, [found.classes[i] for i in rows])
     half, most = (int(np.searchsorted(share, level)) + 1 if len(share) else 0 for level in (0.5, 0.9))
-    members = Counter(c for c in found.classes if c is not None)
+    members = found.classes.counts()
     from_ = "label" if found.labelled else "prediction"
     values = {
         "photos": count,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,31 @@ if TYPE_CHECKING:
 
 VECTORS, TABLE, RECORD = "vectors.npy", "embeddings.parquet", "embed.json"
 _BLANK = np.full((96, 96, 3), 235, np.uint8)
+
+
+class Names(Sequence[str | None]):
+    """A name per photo, None for some; each name is kept once.
+
+    Attributes:
+        kinds: the names that occur.
+        codes: (N,), the number of each photo's name, -1 for None.
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        coded = column.combine_chunks().dictionary_encode()
+        self.kinds: list[str] = coded.dictionary.to_pylist()
+        self.codes: NDArray[np.int64] = coded.indices.cast("int64").fill_null(-1).to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, i: Any) -> Any:
+        return [*self.kinds, None][self.codes[i]]
+
+    def counts(self) -> Counter[str]:
+        """How often each name occurs."""
+        found = np.bincount(self.codes[self.codes >= 0], minlength=len(self.kinds))
+        return Counter(dict(zip(self.kinds, found.tolist(), strict=True)))
 
 
 @dataclass
@@ -65,22 +91,22 @@ class Embedding:
         return Path(self.name(i)).stem
 
     @cached_property
-    def labels(self) -> list[str | None]:
+    def labels(self) -> Names:
         """The class of each photo, None where nobody says."""
-        return self.table["label"].to_pylist()  # type: ignore[no-any-return]
+        return Names(self.table["label"])
 
     @cached_property
-    def predictions(self) -> list[str | None]:
+    def predictions(self) -> Names:
         """The class that the model takes each photo for, None where it has no classes."""
-        return self.table["prediction"].to_pylist()  # type: ignore[no-any-return]
-
-    @cached_property
-    def labelled(self) -> bool:
-        """Whether anybody says what class a photo is of."""
-        return bool(self.table["label"].null_count < len(self))
+        return Names(self.table["prediction"])
 
     @property
-    def classes(self) -> list[str | None]:
+    def labelled(self) -> bool:
+        """Whether anybody says what class a photo is of."""
+        return bool(self.labels.kinds)
+
+    @property
+    def classes(self) -> Names:
         """The labels, or where there are none what the model takes the photos for."""
         return self.labels if self.labelled else self.predictions
 

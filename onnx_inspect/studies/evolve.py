@@ -19,7 +19,6 @@ from ..image import Picture
 from ..methods.inputs import ModelLike
 from ..naming import Layer
 from ..photos.source import gather
-from ..target import TargetLike
 from .evolve_sheet import saliencies, units
 from .registry import study
 from .similarity import bounded, cka, gram
@@ -37,7 +36,7 @@ def evolve(
     layer: str = "auto",
     channel: Sequence[int] = (),
     rows: int = 6,
-    target: TargetLike = "top",
+    target: str | int = "top",
     threshold: float = 0.95,
     compare: int = 500,
     debiased: bool = False,

@@ -16,7 +16,6 @@ from ..geometry import Box
 from ..image import Edge, Picture
 from ..methods.inputs import ModelLike
 from ..naming import Layer
-from ..target import TargetLike
 from .registry import study
 from .survey import Over
 from .variants import Floats, Mean, Variants
@@ -37,7 +36,7 @@ def invariance(
     model: ModelLike,
     photos: Any,
     *,
-    target: TargetLike = "top",
+    target: str | int = "top",
     layer: Sequence[str] = (),
     shift: float = 60 / 224,
     zoom: float = 1.8,
@@ -207,7 +206,7 @@ def _picture(
     example: int,
     edge: Edge,
 ) -> Picture:
-    draw = []
+    draw: list[charts.Draw] = []
     for r, row in enumerate(rows):
         for kind, part in parts.items():
             over = f"mean of {mean.n} photos"
@@ -221,6 +220,7 @@ def _picture(
                     ylabel=row if row == PROBABILITY else f"distance in {charts.shortened(row)}",
                     limits=limits,
                     spread={over: mean.deviation[r, part].tolist()},
+                    legend=not draw,
                 )
             )
     width = TILES * TILE + 40

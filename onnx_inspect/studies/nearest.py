@@ -16,6 +16,7 @@ BLOCK = 4096
 """Vectors at a time: few enough to stay in the cache between product and norms."""
 QUERIES = 256
 """Queries at a time."""
+_FEW = 16  # queries: their products wait for memory, and threads for each other
 _ZERO = 1e-30  # squared length of what has no direction: float32 has no digits left below
 _LARGEST = 4e37  # squared length; products of larger ones overflow
 
@@ -48,15 +49,18 @@ def nearest(
     Raises:
         ResultError: a vector is not finite.
     """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     without = np.full(len(queries), -1) if without is None else without
     which = np.full((len(queries), top), -1, np.int64)
     far = np.full((len(queries), top), np.inf)
-    for i in range(0, len(queries), QUERIES):
-        part = slice(i, i + QUERIES)
-        for start in range(0, len(vectors), BLOCK):
-            block = np.asarray(vectors[start : start + BLOCK], np.float32)
-            _merge(which[part], far[part], queries[part], block, start, metric, without[part])
-            progress(len(block) * len(queries[part]))
+    with threadpool_limits(1 if len(queries) < _FEW else None):
+        for i in range(0, len(queries), QUERIES):
+            part = slice(i, i + QUERIES)
+            for start in range(0, len(vectors), BLOCK):
+                block = np.asarray(vectors[start : start + BLOCK], np.float32)
+                _merge(which[part], far[part], queries[part], block, start, metric, without[part])
+                progress(len(block) * len(queries[part]))
     return which, far
 
 

@@ -124,9 +124,9 @@ def _precision(
     """Precision at k per class and over all photos with a label, with the best that is possible and chance."""
     if not (found.labelled and other.labelled):
         return {}
-    kinds = sorted({c for c in (*found.labels, *other.labels) if c is not None})
-    rank = {c: i for i, c in enumerate(kinds)} | {None: -1}
-    own, theirs = (np.array([rank[c] for c in e.labels]) for e in (found, other))
+    kinds = sorted({*found.labels.kinds, *other.labels.kinds})
+    rank = {c: i for i, c in enumerate(kinds)}
+    own, theirs = (np.array([*map(rank.get, e.labels.kinds), -1])[e.labels.codes] for e in (found, other))
     size = np.bincount(theirs[theirs >= 0], minlength=len(kinds))
     mine = without >= 0
     members = size[own] - (mine & (theirs[without] == own))  # of a photo's class, without the photo

@@ -90,7 +90,7 @@ def project(
     order = np.random.default_rng(seed).permutation(count)
     values |= {"classes_from": kind, **_measured(found, points, order, notes)}
     title = f"{_NAME[method]} of {count} photos in the features of {found.layer}"
-    colours = _colours(found.classes, notes)
+    colours = _colours(found.classes.counts(), notes)
     return found.finding(
         "project",
         values | {"points": [_record(found, i, xy) for i, xy in enumerate(points[:_ON_PAGE].tolist())]},
@@ -154,9 +154,8 @@ def _lines(values: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _colours(classes: list[str | None], notes: list[str]) -> dict[str, str]:
+def _colours(members: Counter[str], notes: list[str]) -> dict[str, str]:
     """Colours for the classes, or for the largest, in the order of their names."""
-    members = Counter(c for c in classes if c is not None)
     if len(members) > _COLOURS:
         notes.append(f"the {_COLOURS} largest of {len(members)} classes have colours, others are grey (PHOTO)")
     return {c: charts.colour(i) for i, c in enumerate(sorted(c for c, _ in members.most_common(_COLOURS)))}

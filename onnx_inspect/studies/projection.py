@@ -10,15 +10,50 @@ from numpy.typing import NDArray
 
 from .. import structure
 from ..autodiff.gradient import vjp
-from ..autodiff.table import Table
+from ..autodiff.table import RULES, Cotangents, Table
 from ..dtypes import is_float
+from ..emit import Op
 from ..image import Picture
 from ..methods.backprop import deconvnet_rules, guided_rules
 from ..methods.inputs import channels_first
 from ..methods.setting import Setting
 
-RULES: dict[str, Callable[[], Table]] = {"deconvnet": deconvnet_rules, "guided": guided_rules}
-_HANDS_ON = frozenset("Cast QuantizeLinear DequantizeLinear Identity".split())
+_HANDS_ON = frozenset("Cast QuantizeLinear DequantizeLinear Identity Transpose".split())
+_LINEAR = frozenset("Conv ConvTranspose Gemm MatMul Add BatchNormalization".split())
+
+
+def _deconvnet() -> Table:
+    def quantised(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+        scale = node.inputs[1]
+        if not _rectifies(op.node or node) or scale is None or op.rank(scale):
+            return RULES["QuantizeLinear"](op, node, dy)
+        return op.Relu(dy) / op.Cast(scale, to=dy.dtype)  # type: ignore[no-any-return]
+
+    table = deconvnet_rules()
+    return Table(f"{table.name}, quantisers from 0 too", table | {"QuantizeLinear": quantised})
+
+
+def _guided() -> Table:
+    def quantised(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
+        return RULES["QuantizeLinear"](op, node, op.Relu(dy) if _rectifies(op.node or node) else dy)
+
+    table = guided_rules()
+    return Table(f"{table.name}, quantisers from 0 too", table | {"QuantizeLinear": quantised})
+
+
+TABLES: dict[str, Callable[[], Table]] = {"deconvnet": _deconvnet, "guided": _guided}
+
+
+def _rectifies(node: ir.Node) -> bool:
+    """True for a quantiser whose range begins at 0, behind a layer with weights or a sum: a Relu was folded into it."""
+    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if node.op_type != "QuantizeLinear" or producer is None or producer.op_type not in _LINEAR:
+        return False
+    zero = node.inputs[2] if len(node.inputs) > 2 else None
+    dtype = node.outputs[0].dtype
+    if zero is None or dtype is None or dtype.is_floating_point():
+        return False
+    return zero.const_value is not None and bool((zero.const_value.numpy() == np.iinfo(dtype.numpy()).min).all())
 
 
 class Projection:
@@ -27,7 +62,8 @@ class Projection:
     All other activations of the layer are set to zero, and what is left goes back the way it came: pooling is undone by
     the switches of the forward pass, rectifiers rectify what comes back, convolutions use their filters transposed. In
     other words it is the deconvnet's backward pass from a cotangent that is the activation itself at one place.
-    "guided" is guided backprop from there: rectifiers let nothing pass where they were shut, either.
+    "guided" is guided backprop from there: rectifiers let nothing pass where they were shut, either. A quantiser that
+    stands for a rectifier, its range beginning at 0 behind a layer with weights, is taken for one.
 
     Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section 2.1; Springenberg et al.,
     Striving for Simplicity, ICLR workshop 2015.
@@ -48,7 +84,8 @@ class Projection:
         model = setting.model
         self.pixels = _pixels(model.values[setting.input.name])
         path = structure.needed(model.ir.graph, model.value(tensor)) & model.varying
-        rectifiers = [v for v in path if (node := v.producer()) is not None and node.op_type in ("Relu", "Clip")]
+        nodes = [node for v in path if (node := v.producer()) is not None]
+        rectifiers = [node for node in nodes if node.op_type in ("Relu", "Clip") or _rectifies(node)]
         self.notes = []
         if self.pixels is None:
             self.notes.append("there is no way back to an input that holds integers, so nothing is projected (PHOTO)")
@@ -76,7 +113,7 @@ class Projection:
         assert self.pixels is not None
         back = model.memo(
             ("projection", self._tensor, rule),
-            lambda: vjp(model, [self.pixels or ""], [self._tensor], rules=RULES[rule](), precision=setting.precision),
+            lambda: vjp(model, [self.pixels or ""], [self._tensor], rules=TABLES[rule](), precision=setting.precision),
         )
         name = f"cotangent.{model.value(self._tensor).name}"
         kind = back.values[name].dtype or ir.DataType.FLOAT
@@ -85,7 +122,8 @@ class Projection:
             one[tuple(unit)] = value
         found = setting.engine.run(back, {setting.input.name: samples, name: cotangent}, apart=True)
         assert setting.preprocessing is not None
-        first = channels_first(found[f"gradient.{self.pixels}"], setting.preprocessing.layout).astype(np.float32)
+        layout = model.layouts.get(model.values[self.pixels]) or setting.preprocessing.layout
+        first = channels_first(found[f"gradient.{self.pixels}"], layout).astype(np.float32)
         if first.shape[1] == 1:
             return np.repeat(first, 3, axis=1)
         return first[:, ::-1] if setting.preprocessing.color == "BGR" else first

@@ -38,6 +38,11 @@ class Frame:
         return self.size / max(self.full)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the tile."""
+        return max(1, round(self.full[0] * self.scale)), max(1, round(self.full[1] * self.scale))
+
+    @property
     def corner(self) -> tuple[float, float]:
         """(x, y) of the tile's first corner, in pixels of the input."""
         x0, y0, x1, y1 = self.box
@@ -48,7 +53,7 @@ class Frame:
 
     def place(self, content: Picture, part: Box) -> Picture:
         """A picture of a part (x0, y0, x1, y1) of the input, where it belongs in the tile."""
-        height, width = (max(1, round(side * self.scale)) for side in self.full)
+        height, width = self.shape
         tile = np.full((height, width, 3), GREY, np.uint8)
         (left, right), (top, bottom) = (
             _span(part[axis], part[axis + 2], self.corner[axis], self.scale, length)
@@ -73,10 +78,10 @@ def _span(start: float, stop: float, corner: float, scale: float, length: int) -
     return first, min(max(round((stop - corner) * scale), first + 1), length)
 
 
-def block(title: Sequence[str], grids: Sequence[Sequence[Picture]], count: int, shape: tuple[int, ...]) -> Picture:
+def block(title: Sequence[str], grids: Sequence[Sequence[Picture]], count: int, shape: tuple[int, int]) -> Picture:
     """The grids of a unit side by side under its title, each with room for so many tiles of a shape."""
     columns = math.ceil(math.sqrt(count))
-    blank = np.full((*shape[:2], 3), 255, np.uint8)
+    blank = np.full((*shape, 3), 255, np.uint8)
     parts = [layout.grid([*tiles, *[blank] * (count - len(tiles))], columns, gap=2) for tiles in grids]
     return layout.titled(layout.row(parts, 8), title, 15)
 

@@ -202,8 +202,10 @@ def _record(easel: Easel, name: str, aim: Target, climbed: Climb) -> dict[str, A
         record["predictions"] = [vars(p) for p in ranked[:5]]
         if isinstance(aim, Index):
             record["probability"] = next(p.probability for p in ranked if p.index == aim.index)
-    if not climbed.history or np.allclose(climbed.pixels, GREY, atol=1):
-        easel.notes.append(f"'{name}' has no gradient at this picture, which stayed as it was (--seed, --target)")
+    if climbed.flat == len(climbed.history):
+        easel.notes.append(
+            f"'{name}' has no gradient anywhere on the way: its picture shows nothing (--seed, --target)"
+        )
     return record
 
 
