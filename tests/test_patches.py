@@ -350,7 +350,7 @@ def test_places_are_the_strongest_and_labels_are_counted(folder: Path) -> None:
 
 def test_every_channel_stacks_into_pages(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnx_inspect.studies.patches.PAGE", 4)
-    how = dict(layer="r3", every=True, top=2, preprocessing=PIXELS, engine=ENGINE)
+    how = dict(layer="r3", channel=["all"], top=2, preprocessing=PIXELS, engine=ENGINE)
     result = patches(network(), folder, **how)  # type: ignore[arg-type]
     assert list(result.pictures) == ["", "page-2"]
     assert [one["channel"] for one in result.values["channels"]] == list(range(6))
@@ -370,7 +370,7 @@ def test_default_channels_stand_out_and_dead_ones_have_no_patches(folder: Path) 
     result = patches(proto, folder, channel=[2], preprocessing=PIXELS, engine=ENGINE)
     assert result.values["channels"][0]["places"] == []
     result = patches(proto, folder, preprocessing=PIXELS, engine=ENGINE)
-    assert any("--channel NUMBER, --every" in note for note in result.notes) and result.layer == "relu_3"
+    assert any("--channel NUMBER, --channel all" in note for note in result.notes) and result.layer == "relu_3"
 
 
 def test_what_cannot_be_done_is_said(folder: Path) -> None:

@@ -24,7 +24,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "photos": dict(nargs=-1, required=True, metavar="PHOTO..."),
 }
 _OUT = "A picture's name or a folder [default: MODEL.STUDY.png here]."
-_FOLDER = "The folder for the results [default: MODEL.STUDY here]."
+_FOLDER = "The folder for the results, where a run that was killed goes on, or a picture's name [default: MODEL.STUDY]."
 
 
 def build(study: Study) -> click.Command:
@@ -56,12 +56,14 @@ def build(study: Study) -> click.Command:
 def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
     from .. import files
     from ..errors import InputError, OutputError
+    from ..finding import PICTURES
     from ..model import load
 
     as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
     named = [values["model"]] if "model" in positional else list(values["models"])
     out = _out(values.pop("out"), study.__name__, named[0])
-    writes_itself = "out" in inspect.signature(study).parameters
+    takes_folder = "out" in inspect.signature(study).parameters
+    writes_itself = takes_folder and out.suffix.lower() not in PICTURES
     if writes_itself and out.is_file():
         raise OutputError(f"'{out}' is a file, not a folder: name another with -o.")
     models = [load(name) for name in named]
@@ -76,8 +78,8 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
     given = {"model": models[0], "models": models, "photos": values.pop("photos", ())}
     if "photos" not in positional and "photos" in inspect.signature(study).parameters:
         values["photos"] = list(given["photos"])
-    if writes_itself:
-        values["out"] = out
+    if takes_folder:
+        values["out"] = out if writes_itself else None
     read = dict.fromkeys(named, "the model") | {values["labels"] or "": "the labels file"}
     files.spare(read, [] if writes_itself else [out])
     with Progress(quiet) as progress:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import charts, depth, layout
 from ..errors import InputError
@@ -93,7 +94,8 @@ def correspondence(
             part: [of, *(elsewhere(of, photo, [seed, i, *part.encode(), k]) for k in range(random_sets))]
             for part, of in parts_of(i, photo).items()
         }
-        signs = _signs(survey, [photo, *(cover(photo, of) for several in sets.values() for of in several)], layers)
+        covered = [survey.sample(cover(photo, of)) for several in sets.values() for of in several]
+        signs = _signs(survey, [survey.sample(photo), *covered], layers)
         count = random_sets + 1
         return {part: signs[k * count : (k + 1) * count] for k, part in enumerate(sets)}
 
@@ -152,11 +154,11 @@ def _looked(survey: Variants, photo: Picture) -> dict[str, Boxes]:
     return {LOOKED: [geometry.box_to_photo(box) for box in found.boxes[0]]} if len(found.boxes[0]) else {}
 
 
-def _signs(survey: Variants, photos: Sequence[Picture], layers: Sequence[Layer]) -> list[list[Signs]]:
-    """Per changed photo and layer the signs of what the change takes from the features of the first photo."""
+def _signs(survey: Variants, samples: Sequence[NDArray[Any]], layers: Sequence[Layer]) -> list[list[Signs]]:
+    """Per changed sample and layer the signs of what the change takes from the features of the first sample."""
     found: list[list[Signs]] = []
     base: dict[str, Floats] = {}
-    for _, values in survey.found([survey.sample(p) for p in photos], [c.tensor for c in layers]):
+    for _, values in survey.found(samples, [c.tensor for c in layers]):
         rows = {c.tensor: values[c.tensor].reshape(len(values[c.tensor]), -1).astype(np.float64) for c in layers}
         for t, v in rows.items():
             base.setdefault(t, v[0])

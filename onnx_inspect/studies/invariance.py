@@ -38,7 +38,7 @@ def invariance(
     *,
     target: str | int = "top",
     layer: Sequence[str] = (),
-    shift: float = 60 / 224,
+    shift: float = 0.27,
     zoom: float = 1.8,
     turn: float = 350,
     steps: int = 15,

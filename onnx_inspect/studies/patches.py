@@ -29,8 +29,7 @@ def patches(
     photos: Any,
     *,
     layer: str = "auto",
-    channel: Sequence[int] = (),
-    every: bool = False,
+    channel: Sequence[str] | Sequence[int] = (),
     top: int = 9,
     out: str | Path | None = None,
     **how: Unpack[Over],
@@ -52,8 +51,7 @@ def patches(
     Args:
         layer: the layer; "auto" takes the last map before the classes.
         channel: the channels to show; by default the nine that stand out most: whose weakest place of those shown lies
-            the most standard deviations above their mean.
-        every: show every channel, sixteen on a page.
+            the most standard deviations above their mean; "all" shows every one, sixteen on a page.
         top: how many places are shown, per channel.
         out: a folder for the results; None keeps all pages in memory.
 
@@ -68,7 +66,7 @@ def patches(
     survey = Survey(model, photos, **how)
     folder = None if out is None else Path(out)
     seen = watch(survey, layer, top, folder)
-    channels = _channels(survey, seen, channel, every)
+    channels = _channels(survey, seen, channel)
     drawing = Drawing(survey, seen)
     advance = survey.progress("patches", len(channels)) if survey.progress is not None else lambda n: None
     pictures: dict[str, Picture] = {}
@@ -99,20 +97,20 @@ def patches(
     )
 
 
-def _channels(survey: Survey, seen: Watched, given: Sequence[int], every: bool) -> list[int]:
+def _channels(survey: Survey, seen: Watched, given: Sequence[str] | Sequence[int]) -> list[int]:
     count = len(seen.tally.mean)
-    if every:
+    if list(given) == ["all"]:
         return list(range(count))
-    if wrong := [k for k in given if not 0 <= k < count]:
+    if wrong := [k for k in given if not str(k).isdecimal() or int(k) >= count]:
         raise InputError(
             f"'{seen.layer.name}' has no channel {wrong[0]}: they are numbered 0 to {count - 1} (--channel)."
         )
     if given:
-        return list(dict.fromkeys(given))
+        return list(dict.fromkeys(map(int, given)))
     best = np.argsort(-seen.tally.prominence, kind="stable")[:DEFAULT]
     survey.notes.append(
         f"channels: the {len(best)} of {count} whose strongest places stand out most from their mean "
-        "(--channel NUMBER, --every)"
+        "(--channel NUMBER, --channel all)"
     )
     return sorted(best.tolist())
 
