@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .doctor import examine
     from .engine import Engine
     from .errors import InspectError
+    from .finding import Finding
     from .methods.activations import activations
     from .methods.adversarial import fgsm, minimal_perturbation, pgd
     from .methods.backprop import deconvnet, guided_backprop
@@ -49,6 +50,21 @@ if TYPE_CHECKING:
     from .model import Model, load
     from .preprocess import Preprocessing
     from .rewrite import cut, expose
+    from .studies.ablate import ablate
+    from .studies.correspondence import correspondence
+    from .studies.dream import dream
+    from .studies.embed import embed
+    from .studies.evolve import evolve
+    from .studies.filters import filters
+    from .studies.fool import fool
+    from .studies.invariance import invariance
+    from .studies.invert import invert
+    from .studies.neighbours import neighbours
+    from .studies.patches import patches
+    from .studies.probe import probe
+    from .studies.project import project
+    from .studies.units import units
+    from .studies.visualize import visualize
     from .target import gradient
     from .trust.boxes import energy_in_box, pointing_game
     from .trust.faithfulness import average_drop, deletion, insertion
@@ -59,25 +75,31 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "attribution",
     "Engine": "engine",
+    "Finding": "finding",
     "InspectError": "errors",
     "Model": "model",
     "Prediction": "attribution",
     "Preprocessing": "preprocess",
     "RULES": "autodiff.table",
+    "ablate": "studies.ablate",
     "ablationcam": "methods.cam_masks",
     "activations": "methods.activations",
     "average_drop": "trust.faithfulness",
     "blur_ig": "methods.paths_image",
     "cam": "methods.cam",
+    "correspondence": "studies.correspondence",
     "cut": "rewrite",
     "deconvnet": "methods.backprop",
     "deep_shap": "methods.deeplift",
     "deeplift": "methods.deeplift",
     "deletion": "trust.faithfulness",
+    "dream": "studies.dream",
     "eigen_gradcam": "methods.cam_eigen",
     "eigencam": "methods.cam_eigen",
     "elementwise_gradcam": "methods.cam_gradients",
+    "embed": "studies.embed",
     "energy_in_box": "trust.boxes",
+    "evolve": "studies.evolve",
     "examine": "doctor",
     "excitation_backprop": "methods.relevance",
     "expected_gradients": "methods.paths",
@@ -85,6 +107,8 @@ _HOMES = {
     "expose": "rewrite",
     "feature_ablation": "methods.features",
     "fgsm": "methods.adversarial",
+    "filters": "studies.filters",
+    "fool": "studies.fool",
     "fullgrad": "methods.cam_guided",
     "gradcam": "methods.cam",
     "gradcam_plusplus": "methods.cam_plusplus",
@@ -98,6 +122,8 @@ _HOMES = {
     "input_x_gradient": "methods.gradients",
     "insertion": "trust.faithfulness",
     "integrated_gradients": "methods.paths",
+    "invariance": "studies.invariance",
+    "invert": "studies.invert",
     "kernel_shap": "methods.surrogates",
     "layercam": "methods.cam_gradients",
     "lime": "methods.surrogates",
@@ -106,10 +132,14 @@ _HOMES = {
     "lrp": "methods.relevance",
     "max_sensitivity": "trust.infidelity",
     "minimal_perturbation": "methods.adversarial",
+    "neighbours": "studies.neighbours",
     "occlusion": "methods.perturbation",
+    "patches": "studies.patches",
     "permutation": "methods.features",
     "pgd": "methods.adversarial",
     "pointing_game": "trust.boxes",
+    "probe": "studies.probe",
+    "project": "studies.project",
     "reciprocam": "methods.cam_masks",
     "rise": "methods.surrogates",
     "road": "trust.road",
@@ -120,6 +150,8 @@ _HOMES = {
     "shapley_value_sampling": "methods.features",
     "smooth_gradcam_plusplus": "methods.cam_plusplus",
     "smoothgrad": "methods.noise",
+    "units": "studies.units",
+    "visualize": "studies.visualize",
     "vjp": "autodiff.gradient",
     "xgradcam": "methods.cam_gradients",
     "xrai": "methods.paths_image",
@@ -128,25 +160,31 @@ _HOMES = {
 __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "Attribution",
     "Engine",
+    "Finding",
     "InspectError",
     "Model",
     "Prediction",
     "Preprocessing",
     "RULES",
+    "ablate",
     "ablationcam",
     "activations",
     "average_drop",
     "blur_ig",
     "cam",
+    "correspondence",
     "cut",
     "deconvnet",
     "deep_shap",
     "deeplift",
     "deletion",
+    "dream",
     "eigen_gradcam",
     "eigencam",
     "elementwise_gradcam",
+    "embed",
     "energy_in_box",
+    "evolve",
     "examine",
     "excitation_backprop",
     "expected_gradients",
@@ -154,6 +192,8 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "expose",
     "feature_ablation",
     "fgsm",
+    "filters",
+    "fool",
     "fullgrad",
     "gradcam",
     "gradcam_plusplus",
@@ -167,6 +207,8 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "input_x_gradient",
     "insertion",
     "integrated_gradients",
+    "invariance",
+    "invert",
     "kernel_shap",
     "layercam",
     "lime",
@@ -175,10 +217,14 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "lrp",
     "max_sensitivity",
     "minimal_perturbation",
+    "neighbours",
     "occlusion",
+    "patches",
     "permutation",
     "pgd",
     "pointing_game",
+    "probe",
+    "project",
     "reciprocam",
     "rise",
     "road",
@@ -189,6 +235,8 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "shapley_value_sampling",
     "smooth_gradcam_plusplus",
     "smoothgrad",
+    "units",
+    "visualize",
     "vjp",
     "xgradcam",
     "xrai",

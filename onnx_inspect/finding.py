@@ -101,7 +101,7 @@ class Finding:
         Raises:
             OutputError: something cannot be written; nothing half-written is left.
         """
-        from . import image
+        from . import film, image
 
         path = Path(path)
         if path.is_dir():
@@ -119,6 +119,9 @@ class Finding:
         if npz and self.arrays:
             written.append(picture.with_suffix(".npz"))
             files.write_npz(written[-1], self.arrays)
+        if len(self.frames):
+            written.append(picture.with_suffix(f".{self.params.get('film') or 'gif'}"))
+            film.write(written[-1], self.frames)
         written.append(picture.with_suffix(".json"))
         files.write_json(written[-1], self.to_json() | {"files": [p.name for p in written]})
         return written

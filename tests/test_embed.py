@@ -190,6 +190,8 @@ def test_the_command(model: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert sorted(p.name for p in out.iterdir()) == ["embed.json", "embed.png", "embeddings.parquet", "vectors.npy"]
     assert "12 photos, 6 features each" in done.output
+    again = CliRunner().invoke(cli, ["embed", str(model), str(photos), "-o", str(out)], prog_name="onnx-inspect")
+    assert again.output == done.output  # the same folder, not one inside
     done = CliRunner().invoke(cli, ["embed", str(model), str(out / "none.png")], prog_name="onnx-inspect")
     assert done.exit_code == 2
     assert done.stderr.startswith("error: ")

@@ -88,7 +88,7 @@ def test_a_map_keeps_apart_what_the_features_keep_apart(model: Path, tmp_path: P
         assert found.values["trustworthiness"] > 0.8
         assert found.arrays["points"].shape == (30, 2)
         assert [p["label"] for p in found.values["points"]] == ["blue"] * 15 + ["red"] * 15
-    assert any("perplexity 9.67 instead of 30" in note for note in found.notes)
+    assert any("perplexity 5, for 30 photos" in note for note in found.notes)
 
 
 def test_the_same_seed_gives_the_same_bytes(model: Path, tmp_path: Path) -> None:
@@ -130,6 +130,7 @@ def test_names_stay_text(tmp_path: Path) -> None:
 
 def test_the_page_holds_the_photos(model: Path, tmp_path: Path) -> None:
     photos = folder(tmp_path, 20)
+    image.write(photos / "blue" / "01.png", np.full((18, 9, 3), (10, 20, 240), np.uint8))
     found = project(model, photos, method="pca", thumbnails=18, preprocessing=HOW)
     data = json.loads(Page(found.texts[".html"]).texts["script"][0])
     assert any("thumbnails of 18 photos" in note for note in found.notes)
@@ -169,7 +170,7 @@ def test_too_few_too_many_and_all_the_same(model: Path, tmp_path: Path, monkeypa
     with pytest.raises(InputError, match="--thumbnails"):
         project(model, photos, method="pca", thumbnails=20000, preprocessing=HOW)
     with pytest.raises(InputError, match="--perplexity"):
-        project(model, some[:6], perplexity=0.0, preprocessing=HOW)
+        project(model, some[:6], perplexity=-1.0, preprocessing=HOW)
     for path in some:
         image.write(path, np.full((12, 12, 3), 90, np.uint8))
     with pytest.raises(InputError, match="are the same"):

@@ -61,9 +61,11 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
 
     as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
     named = [values["model"]] if "model" in positional else list(values["models"])
-    out = _out(values.pop("out"), study.__name__, named[0])
     takes_folder = "out" in inspect.signature(study).parameters
-    writes_itself = takes_folder and out.suffix.lower() not in PICTURES
+    given_out = values.pop("out")
+    writes_itself = takes_folder and Path(given_out or "").suffix.lower() not in PICTURES
+    # The folder itself, also where it is there already: a run that was killed goes on in it.
+    out = Path(given_out) if given_out and writes_itself else _out(given_out, study.__name__, named[0])
     if writes_itself and out.is_file():
         raise OutputError(f"'{out}' is a file, not a folder: name another with -o.")
     models = [load(name) for name in named]

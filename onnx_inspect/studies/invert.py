@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from .. import charts, depth, layout
-from ..ascent.canvas import Fourier
 from ..ascent.climb import Adam, Climb, climb
 from ..ascent.distance import AlphaNorm, Likeness, Shrinking, TotalVariation, Waning
 from ..ascent.easel import Easel, whole
+from ..ascent.waves import Waves
 from ..autodiff.gradient import float_value
 from ..errors import InputError, PhotoError, TargetError
 from ..files import stems
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FRAMES = 60  # of a film
 ROWS = 8  # of the overview
 LAYERS = 6
-FADE = 1e-4  # of the total variation, from the first step to the last
+FADE = 1e-4  # of the penalties, from the first step to the last
 
 
 @study
@@ -44,10 +44,10 @@ def invert(
     *,
     layer: Sequence[str] = (),
     steps: int = 300,
-    rate: float = 0.15,
+    rate: float = 0.3,
     tv: float = 0.1,
     beta: float = 2.0,
-    norm: float = 0.001,
+    norm: float = 0.01,
     alpha: float = 6.0,
     seed: int = 0,
     seconds: float = 0.0,
@@ -59,22 +59,22 @@ def invert(
 
     The picture x that minimises |phi(x) - phi0|^2 / |phi0|^2 + norm R_alpha(x) + tv R_TV(x), where phi0 are a layer's
     features of the photo. R_alpha is the mean over pixels of (|x - grey| / 80)^alpha, R_TV that of ((|right|^2 +
-    |down|^2) / 12.3^2)^(beta / 2) for the differences to neighbours; both are about 1 to 8 for photos. x is made of
-    waves in the colours that photos have, and begins as noise in grey. What a layer forgets is invented. For each layer
-    the distance of the features (0: the same, 1: as far as black ones), the PSNR to the photo as the model sees it, and
-    what the model says; all of the picture that is saved, of whole pixels.
+    |down|^2) / 12.3^2)^(beta / 2) for the differences to neighbours; both are about 1 to 8 for photos. x begins as noise
+    in grey, and is made of waves in colours that vary independently in photos. What a layer forgets is invented. For
+    each layer the distance of the features (0: the same, 1: as far as none at all), the PSNR to the photo as the model
+    sees it, and what the model says; all of the picture that is saved, of whole pixels.
 
     Mahendran & Vedaldi, Understanding Deep Image Representations by Inverting Them, CVPR 2015; Visualizing Deep
-    Convolutional Neural Networks Using Natural Pre-Images, IJCV 2016. Unlike theirs, total variation counts less from
-    step to step, so that one weight serves all layers, and the steps are Adam's.
+    Convolutional Neural Networks Using Natural Pre-Images, IJCV 2016. Unlike theirs, penalties count less from step
+    to step, so that the same weights serve all layers, and the steps are Adam's.
 
     Args:
         layer: the layers; by default 6 from the first to the scores.
         steps: for each layer.
-        rate: of Adam's steps, at first; they shrink to nothing by half a cosine.
-        tv: weight of the total variation, at first.
+        rate: of Adam's steps, at first; they shrink to nothing.
+        tv: weight of the total variation, at first; 1/10000 of it is left at the last step.
         beta: exponent of the total variation: 2 blurs, towards 1 allows edges.
-        norm: weight of the alpha norm.
+        norm: weight of the alpha norm, at first, as tv.
         alpha: its exponent.
         seed: of the noise: the same seed gives the same bytes.
         seconds: how long at the most, for all layers and photos; 0 for as long as it takes.
@@ -114,13 +114,15 @@ def invert(
         entries: list[dict[str, Any]] = []
         for key, chosen in layers.items():
             features = _compute(easel, photo, chosen.tensor)
+            canvas = Waves(easel.size, seed, grey=easel.grey)
             climbs.append(
                 climb(
                     functools.partial(easel.slope, target=Likeness(chosen.tensor, features)),
-                    Fourier(easel.size, seed, grey=easel.grey),
+                    canvas,
                     Shrinking(Adam(rate), steps),
                     steps,
-                    penalties=[AlphaNorm(norm, alpha), Waning(TotalVariation(tv, beta), FADE, steps)],
+                    penalties=[Waning(p, FADE, steps) for p in (AlphaNorm(norm, alpha), TotalVariation(tv, beta))],
+                    after=canvas.bounded,
                     seconds=seconds / len(layers) / len(found),
                     every=every if film and not records else 0,
                     name=f"{stem}, {chosen.name}",

@@ -34,7 +34,7 @@ def project(
     *,
     method: Literal["tsne", "pca"] = "tsne",
     layer: str = "auto",
-    perplexity: float = 30.0,
+    perplexity: float = 0.0,
     thumbnails: int = 1000,
     seed: int = 0,
     **how: Unpack[Over],
@@ -58,7 +58,8 @@ def project(
         photos: photos, or the folder that embed wrote.
         method: "tsne" or "pca".
         layer: the layer whose features are shown, "auto" for what the last layer with weights decides upon.
-        perplexity: of t-SNE, about how many neighbours count; at most a third of the photos.
+        perplexity: of t-SNE, about how many neighbours count, at most a third of the photos; 0 for a tenth of them, but
+            5 to 30.
         thumbnails: how many photos the HTML page holds; 4 kB each.
         seed: for what is random in t-SNE and in what is shown.
         how: see `Over`.
@@ -112,11 +113,11 @@ def _tsne(
             f"t-SNE works on the first {plane.DIRECTIONS} principal components, which hold "
             f"{100 * share.sum():.1f} % of the variance (--method pca)"
         )
-    if perplexity <= 0:
+    if perplexity < 0:
         raise InputError(f"A perplexity of {perplexity:g} is impossible: it has to be above 0 (--perplexity).")
-    fits = min(perplexity, (len(found) - 1) / 3)
-    if fits < perplexity:
-        notes.append(f"perplexity {fits:.3g} instead of {perplexity:g}, since there are few photos (--perplexity)")
+    fits = min(perplexity or min(max(5, len(found) / 10), 30), (len(found) - 1) / 3)
+    if fits != perplexity:
+        notes.append(f"perplexity {fits:.3g}, for {len(found)} photos (--perplexity)")
     params["perplexity"] = fits
     return plane.tsne(vectors, fits, seed)
 
@@ -201,7 +202,7 @@ def _draw(
     """The scatter plot, with as many photos as lie side by side."""
     low, high = points.min(axis=0), points.max(axis=0)
     room = np.array(_SIZE) * (0.75, 0.85) / np.maximum(high - low, 1e-9)  # pixels per unit: roughly, beside a legend
-    side = 60 if len(points) <= _FEW else 34
+    side = 44 if len(points) <= _FEW else 34
     taken: dict[int, Picture] = {}
     for i in order.tolist():
         if len(taken) == 150:
