@@ -61,6 +61,13 @@ class Finding:
     notes: list[str] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if self.skipped:
+            self.notes.append(
+                f"{len(self.skipped)} of {self.photos} photos could not be read and were left out, the first: "
+                f"{self.skipped[0]['reason']} (PHOTO)"
+            )
+
     def __repr__(self) -> str:
         layer = f", layer='{self.layer}'" if self.layer else ""
         return f"Finding({self.study}{layer}, {', '.join(self.values)})"

@@ -29,7 +29,7 @@ CODE = """
 import json, sys, threading, time
 from pathlib import Path
 import numpy as np, onnx_inspect as oi
-from onnx_inspect.studies.nearest import nearest
+from onnx_inspect.features.nearest import nearest
 from onnx_inspect.studies.neighbours import neighbours
 
 def status(name):

@@ -22,7 +22,7 @@ from onnx_inspect.model import Model
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.scores import scores
 from onnx_inspect.studies.ablate import ablate
-from onnx_inspect.studies.variants import Mean
+from onnx_inspect.surveys.variants import Mean
 
 from . import nets
 from .shared import ASSETS, needs_assets

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from onnx_inspect import image
+from onnx_inspect.changes.occlusion import Consistency, cover, elsewhere, whole
 from onnx_inspect.cli import cli
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, InspectError
@@ -19,7 +20,6 @@ from onnx_inspect.model import Model
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.resources import bundled
 from onnx_inspect.studies.correspondence import correspondence
-from onnx_inspect.studies.occlusion import Consistency, cover, elsewhere, whole
 
 from . import nets
 

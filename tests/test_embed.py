@@ -17,11 +17,11 @@ from onnx import TensorProto, helper
 from onnx_inspect import image
 from onnx_inspect.cli import cli
 from onnx_inspect.errors import LayerError, OutputError, PhotoError
+from onnx_inspect.features.embedding import read
 from onnx_inspect.photos.shards import Shards
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.studies import embed as module
 from onnx_inspect.studies.embed import _alike, _spectrum, embed
-from onnx_inspect.studies.embedding import read
 
 from . import nets
 

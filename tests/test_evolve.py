@@ -18,10 +18,10 @@ from onnx_inspect import image
 from onnx_inspect.cli import cli
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, InspectError, LayerError, PhotoError
+from onnx_inspect.features.similarity import bounded, cka, gram
 from onnx_inspect.model import Model
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.studies.evolve import _rest, evolve
-from onnx_inspect.studies.similarity import bounded, cka, gram
 
 from . import nets
 

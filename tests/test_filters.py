@@ -16,10 +16,10 @@ from onnx_inspect import image
 from onnx_inspect.cli import cli
 from onnx_inspect.errors import InspectError, LayerError, ResultError, UnsupportedError
 from onnx_inspect.finding import Finding
+from onnx_inspect.kernels import checks, picture
+from onnx_inspect.kernels.weights import Kernels
 from onnx_inspect.preprocess import Preprocessing
-from onnx_inspect.studies import filters_picture, kernels_checks
 from onnx_inspect.studies.filters import filters
-from onnx_inspect.studies.kernels import Kernels
 
 from . import nets
 from .shared import ASSETS, needs_assets
@@ -62,7 +62,7 @@ def read(model: onnx.ModelProto, preprocessing: Preprocessing | None = None, lay
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Charts only where the picture matters."""
     if not {"picture", "drawn", "command"} & set(request.node.name.split("_")):
-        monkeypatch.setattr(filters_picture, "_charts", lambda values, width: np.zeros((1, width, 3), np.uint8))
+        monkeypatch.setattr(picture, "_charts", lambda values, width: np.zeros((1, width, 3), np.uint8))
 
 
 # What is wrong with filters.
@@ -114,7 +114,7 @@ def test_what_is_wrong_is_found() -> None:
 def test_scores_are_robust() -> None:
     """log norms 0, ±1 and 10: their median is 0, the median distance 1."""
     norm = np.exp([-1.0, 0, 0, 1, -1, 1, 10])
-    z = kernels_checks.robust(norm, np.ones(7, bool))
+    z = checks.robust(norm, np.ones(7, bool))
     assert np.allclose(z, np.log(norm) / 1.4826)
 
 
@@ -134,17 +134,17 @@ def shares(w: np.ndarray, limit: float, dilation: int = 1) -> np.ndarray:
 def test_spectra_are_those_of_a_fourier_transform(limit: float, dilation: int) -> None:
     w = weights(6, 1, 5, 4)
     kernels = Kernels(w, np.ones(6), dilation=(dilation, dilation))
-    assert np.allclose(kernels_checks.beyond(kernels, (limit, limit)), shares(w, limit, dilation), atol=1e-4)
+    assert np.allclose(checks.beyond(kernels, (limit, limit)), shares(w, limit, dilation), atol=1e-4)
 
 
 def test_a_single_weight_is_white_and_a_line_has_one_axis() -> None:
     spot = np.zeros((1, 1, 5, 5), np.float32)
     spot[..., 2, 2] = 1
     kernels = Kernels(spot, np.ones(1))
-    assert np.allclose(kernels_checks.beyond(kernels, (0.25, 0.25)), 0.75)
-    assert kernels_checks.white(kernels, (0.25, 0.25)) == 0.75
-    assert np.allclose(kernels_checks.beyond(Kernels(spot[:, :, 2:3], np.ones(1)), (0.25, 0.25)), 0.5)
-    assert kernels_checks.beyond(Kernels(spot[..., :1, :1], np.ones(1)), (0.25, 0.25)) is None
+    assert np.allclose(checks.beyond(kernels, (0.25, 0.25)), 0.75)
+    assert checks.white(kernels, (0.25, 0.25)) == 0.75
+    assert np.allclose(checks.beyond(Kernels(spot[:, :, 2:3], np.ones(1)), (0.25, 0.25)), 0.5)
+    assert checks.beyond(Kernels(spot[..., :1, :1], np.ones(1)), (0.25, 0.25)) is None
 
 
 def test_aliasing_depends_on_the_stride() -> None:
@@ -169,9 +169,9 @@ def test_units_of_different_groups_are_no_duplicates() -> None:
 
 def test_comparing_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = np.repeat(weights(4, 6), 5, axis=0) + 0.01 * weights(20, 6)
-    whole = kernels_checks.duplicates(flat, np.ones(20, bool), 1)
+    whole = checks.duplicates(flat, np.ones(20, bool), 1)
     monkeypatch.setattr(kernels_checks, "_BLOCK", 3)
-    assert {p[:2] for p in kernels_checks.duplicates(flat, np.ones(20, bool), 1)} == {p[:2] for p in whole}
+    assert {p[:2] for p in checks.duplicates(flat, np.ones(20, bool), 1)} == {p[:2] for p in whole}
     assert len(whole) >= 40
 
 

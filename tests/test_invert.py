@@ -190,7 +190,7 @@ def test_what_forgets_nothing_gives_the_photo_back(photo: Path) -> None:
 
 
 def test_a_trained_network_forgets_from_layer_to_layer() -> None:
-    result = invert(SIGNS, [STOP], layer=["features.0.2", "features.2", "features.7.2"], steps=200, engine=ENGINE)
+    result = invert(SIGNS, [STOP], layer=["features.0.2", "features.2", "features.7.2"], engine=ENGINE)
     entries = result.values["photos"][0]["layers"]
     psnr = [e["psnr"] for e in entries]
     assert psnr[0] > 25
@@ -228,7 +228,7 @@ def test_the_same_seed_gives_the_same_bytes(photo: Path) -> None:
 
 @pytest.mark.parametrize("options", [dict(nhwc=True), dict(batch=1), dict(final="Softmax")])
 def test_other_models(options: dict[str, Any], photo: Path) -> None:
-    result = invert(nets.classifier(**options).SerializeToString(), [photo], steps=60, engine=ENGINE)
+    result = invert(nets.classifier(**options).SerializeToString(), [photo], engine=ENGINE)
     entries = result.values["photos"][0]["layers"]
     assert entries[0]["distance"] < 0.2
     assert any("--layer" in note for note in result.notes)

@@ -48,7 +48,8 @@ STOREYS = [
     {"trust.boxes"},
     {"methods"},
     {"trust"},
-    {"comparison", "ascent"},
+    {"comparison", "ascent", "surveys", "kernels"},
+    {"responses", "features", "changes"},
     {"studies"},
     {"doctor"},
     {"commands.options", "commands.progress"},
@@ -60,7 +61,7 @@ HEIGHT = {name: i for i, names in enumerate(STOREYS) for name in names}
 DOORS = {
     "onnxruntime": {"engine", "providers"},
     "cv2": {"image"},
-    "pyarrow": {"photos", "studies"},
+    "pyarrow": {"photos", "responses", "features", "studies"},
     "matplotlib": {"charts"},
     "PIL": {"film"},
     "click": {"cli", "commands"},

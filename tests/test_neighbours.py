@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from onnx_inspect import image
 from onnx_inspect.cli import cli
 from onnx_inspect.errors import InputError, ResultError
+from onnx_inspect.features import nearest as module
+from onnx_inspect.features.nearest import Metric, nearest
 from onnx_inspect.preprocess import Preprocessing
-from onnx_inspect.studies import nearest as module
 from onnx_inspect.studies.embed import embed
-from onnx_inspect.studies.nearest import Metric, nearest
 from onnx_inspect.studies.neighbours import neighbours
 
 from . import nets

@@ -20,10 +20,10 @@ from onnx_inspect.errors import InputError
 from onnx_inspect.methods.setting import Setting
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.resources import bundled
-from onnx_inspect.studies import sheet
+from onnx_inspect.responses import sheet
+from onnx_inspect.responses.projection import Projection, drawn
+from onnx_inspect.responses.sheet import Frame
 from onnx_inspect.studies.patches import patches
-from onnx_inspect.studies.projection import Projection, drawn
-from onnx_inspect.studies.sheet import Frame
 
 from . import nets
 

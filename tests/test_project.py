@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from onnx_inspect import image
 from onnx_inspect.cli import cli
 from onnx_inspect.errors import InputError
-from onnx_inspect.studies import atlas, plane
+from onnx_inspect.features import atlas, plane
 from onnx_inspect.studies.embed import embed
 from onnx_inspect.studies.project import project
 

@@ -22,8 +22,8 @@ from onnx_inspect.cli import cli
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, LayerError, OutputError, PhotoError
 from onnx_inspect.preprocess import Preprocessing
-from onnx_inspect.studies import strongest
-from onnx_inspect.studies.tally import Tally
+from onnx_inspect.responses import strongest
+from onnx_inspect.responses.tally import Tally
 from onnx_inspect.studies.units import units
 
 from . import nets
@@ -246,7 +246,7 @@ import sys
 from pathlib import Path
 from onnx_inspect.engine import Engine
 from onnx_inspect.preprocess import Preprocessing
-from onnx_inspect.studies import strongest
+from onnx_inspect.responses import strongest
 from onnx_inspect.studies.units import units
 strongest.SHARD = 4
 how = Preprocessing((12, 12), "squash", scale=1 / 64, mean=(2.0,))
@@ -322,7 +322,7 @@ def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LayerError, match=r"body\.relu9"):
         units(model, folder, layer="body.relu9", engine=ENGINE)
     (tmp_path / "bad.png").write_bytes(b"no photo")
-    with pytest.raises(PhotoError, match=r"None of the 1 photos can be read: .*bad\.png"):
+    with pytest.raises(PhotoError, match=r"None of the 1 photos can be read, the first: .*bad\.png"):
         units(model, tmp_path / "bad.png", engine=ENGINE)
 
 

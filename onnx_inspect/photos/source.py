@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Protocol
@@ -115,6 +115,27 @@ class Photos:
         """The photo as uint8 (H, W, 3) RGB, upright. PhotoError, which names it, where it cannot be read."""
         source, k = self._where(i)
         return source.read(k)
+
+    def legible(self, skipped: list[dict[str, str]]) -> Iterator[tuple[int, Picture]]:
+        """The photos that can be read, one by one, with their numbers; of others `skipped` gets name and reason.
+
+        Raises:
+            PhotoError: none of them can be read.
+        """
+        before = len(skipped)
+        for i in range(len(self)):
+            try:
+                photo = self.read(i)
+            except PhotoError as error:
+                skipped.append({"photo": self.name(i), "reason": str(error)})
+                continue
+            yield i, photo
+        if len(skipped) - before == len(self):
+            raise self.illegible(skipped)
+
+    def illegible(self, skipped: Sequence[Mapping[str, str]]) -> PhotoError:
+        """For when none of the photos can be read."""
+        return PhotoError(f"None of the {len(self)} photos can be read, the first: {skipped[0]['reason']}")
 
     @cached_property
     def digest(self) -> str:

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import charts
+from ..changes.effects import Effects, measure, number
 from ..errors import LayerError
 from ..finding import Finding
 from ..gates import CHANNELS, GATES, Gate, Part, chosen, gated, masked, parts
 from ..image import Picture
 from ..methods.inputs import ModelLike
-from .effects import Effects, measure, number
+from ..surveys.survey import Over
+from ..surveys.variants import Floats, Variants
 from .registry import study
-from .survey import Over
-from .variants import Floats, Variants
 
 IDENTITY, ZERO, CUT = "identity", "zeros", "zeros, nothing passes"
 SHOWN = 20  # channels in the picture, and lines on the terminal

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import charts, depth, layout
+from ..changes.occlusion import Boxes, Consistency, Signs, cover, elsewhere, whole
 from ..errors import InputError
 from ..finding import Finding
 from ..geometry import Box
@@ -18,10 +19,9 @@ from ..methods.inputs import ModelLike
 from ..methods.known_boxes import known_as, read_boxes
 from ..methods.localize import localize
 from ..naming import Layer
-from .occlusion import Boxes, Consistency, Signs, cover, elsewhere, whole
+from ..surveys.survey import Over
+from ..surveys.variants import Floats, Variants
 from .registry import study
-from .survey import Over
-from .variants import Floats, Variants
 
 LOOKED = "where the model looks"
 SHOWN = 6  # photos in the picture

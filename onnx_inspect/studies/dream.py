@@ -10,7 +10,7 @@ from .. import depth, image, layout
 from ..ascent.easel import Easel, whole
 from ..ascent.objective import Direction, Energy, channels
 from ..ascent.octaves import SMALLEST, climb_octaves
-from ..errors import InputError, PhotoError
+from ..errors import InputError
 from ..files import stems
 from ..film import Format
 from ..finding import Finding
@@ -19,9 +19,9 @@ from ..methods.inputs import ModelLike
 from ..methods.job import SCORE
 from ..naming import Layer
 from ..photos.source import gather
+from ..surveys.survey import Over
 from ..target import Target
 from .registry import study
-from .survey import Over
 
 FRAMES = 60  # of a film
 ROWS = 12  # of the overview
@@ -91,13 +91,9 @@ def dream(
     rows: list[list[Picture]] = []
     frames: list[Picture] = []
     skipped: list[dict[str, str]] = []
-    for i, stem in enumerate(stems([found.name(i) for i in range(len(found))])):
-        try:
-            photo = found.read(i)
-        except PhotoError as error:
-            skipped.append({"photo": found.name(i), "reason": str(error)})
-            easel.notes.append(f"a photo was left out: {error} (PHOTO)")
-            continue
+    names = stems([found.name(i) for i in range(len(found))])
+    for i, photo in found.legible(skipped):
+        stem = names[i]
         photo = _limited(photo, longest) if any_size else easel.preprocessing.inverse(easel.preprocessing.apply(photo))
         dreamt = climb_octaves(
             easel.slope,
@@ -131,8 +127,6 @@ def dream(
         )
         if len(rows) < ROWS:
             rows.append([photo, picture])
-    if not records:
-        raise PhotoError(f"None of the photos can be read: {skipped[0]['reason']}")
     if len(records) > ROWS:
         easel.notes.append(f"the overview shows the first {ROWS} photos; every dream is a file of its own (PHOTO)")
     return easel.finding(

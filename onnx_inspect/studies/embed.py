@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import charts, files, layout
+from ..features.cards import card
+from ..features.embedding import RECORD, TABLE, VECTORS, Embedding, about, compute, stored
+from ..features.nearest import nearest
+from ..features.vectors import choose, matrix, tabulate
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike
 from ..naming import Layer
 from ..photos import tables
 from ..photos.shards import Shards
+from ..surveys.survey import Over, Survey
 from ..versions import versions
-from .cards import card
-from .embedding import RECORD, TABLE, VECTORS, Embedding, about, compute, stored
-from .nearest import nearest
 from .registry import study
-from .survey import Over, Survey
-from .vectors import choose, matrix, nothing, tabulate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -128,7 +128,7 @@ def _merge(survey: Survey, folder: Path, shards: Shards) -> None:
 
     first = next(full(), None)
     if first is None:
-        raise nothing(survey)
+        raise survey.photos.illegible(survey.skipped)
     tables.write(folder / TABLE, first.schema, full())
     tables.write_vectors(folder / VECTORS, first.schema.field("vector").type.list_size, map(matrix, full()))
 

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from .. import charts, depth
 from ..attribution import identity
 from ..errors import InputError, LayerError, PhotoError
+from ..features.similarity import bounded, cka, gram
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike
 from ..naming import Layer
 from ..photos.source import gather
-from .evolve_sheet import saliencies, units
+from ..responses.checkpoints import saliencies, units
+from ..responses.strongest import Watched, watch
+from ..surveys.survey import Over, Seen, Survey
 from .registry import study
-from .similarity import bounded, cka, gram
-from .strongest import Watched, watch
-from .survey import Over, Seen, Survey
 
 Floats = NDArray[np.float64]
 

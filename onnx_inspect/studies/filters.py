@@ -8,11 +8,11 @@ from typing import Any, Unpack
 from ..attribution import identity
 from ..errors import InspectError
 from ..finding import Finding
+from ..kernels.checks import ALIKE, DEAD, DOMINATING, OUTLIER, diagnose
+from ..kernels.weights import Kernels, Weighted, first, named, sizes
 from ..methods.inputs import ModelLike, guess_preprocessing
 from ..methods.setting import How, Setting
 from ..structure import label
-from .kernels import Kernels, Weighted, first, named
-from .kernels_checks import ALIKE, DEAD, DOMINATING, OUTLIER, diagnose
 from .registry import study
 
 
@@ -57,8 +57,8 @@ def filters(model: ModelLike, *, layer: str = "first", **how: Unpack[How]) -> Fi
     Example:
         oi.filters("squeezenet.onnx").save("filters")
     """
-    from .filters_picture import draw
-    from .kernels_pixels import kernels
+    from ..kernels.picture import draw
+    from ..kernels.pixels import kernels
 
     setting = Setting(model, **how)
     guessed = setting.preprocessing is None
@@ -135,16 +135,6 @@ def lines(values: dict[str, Any]) -> list[str]:
         share = f"{100 * aliasing['share']:.0f} % of the energy above what the stride keeps"
         told.append(("aliased", f"{share} ({noise}){warning}"))
     return [f"{name:<11} {text}" for name, text in told]
-
-
-def sizes(layer: dict[str, Any]) -> str:
-    """How many filters of which size."""
-    height, width = layer["size"]
-    channels = layer["channels"]
-    text = f"{layer['units']} filters {channels}×{height}×{width}"
-    text += f", {layer['groups']} groups" if layer["groups"] > 1 else ""
-    steps = layer["stride"]
-    return text + (f", stride {'×'.join(map(str, dict.fromkeys(steps)))}" if max(steps) > 1 else "")
 
 
 def _some(found: list[Any], count: int | None = None, most: int = 8) -> str:

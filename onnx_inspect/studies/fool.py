@@ -19,8 +19,8 @@ from ..methods.attack import Attack
 from ..methods.inputs import ModelLike
 from ..methods.job import Job
 from ..photos.source import gather
+from ..surveys.survey import Over
 from .registry import study
-from .survey import Over
 
 ROWS = 8  # of the overview
 

@@ -16,9 +16,9 @@ from ..geometry import Box
 from ..image import Edge, Picture
 from ..methods.inputs import ModelLike
 from ..naming import Layer
+from ..surveys.survey import Over
+from ..surveys.variants import Floats, Mean, Variants
 from .registry import study
-from .survey import Over
-from .variants import Floats, Mean, Variants
 
 AXES = {
     "shift": "shift downwards, share of the height",

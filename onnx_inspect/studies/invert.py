@@ -25,8 +25,8 @@ from ..methods.inputs import ModelLike
 from ..naming import Layer
 from ..photos.source import gather
 from ..scores import Scores
+from ..surveys.survey import Over
 from .registry import study
-from .survey import Over
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def invert(
     *,
     layer: Sequence[str] = (),
     steps: int = 300,
-    rate: float = 0.3,
+    rate: float = 0.5,
     tv: float = 0.1,
     beta: float = 2.0,
     norm: float = 0.01,
@@ -59,7 +59,7 @@ def invert(
 
     The picture x that minimises |phi(x) - phi0|^2 / |phi0|^2 + norm R_alpha(x) + tv R_TV(x), where phi0 are a layer's
     features of the photo. R_alpha is the mean over pixels of (|x - grey| / 80)^alpha, R_TV that of ((|right|^2 +
-    |down|^2) / 12.3^2)^(beta / 2) for the differences to neighbours; both are about 1 to 8 for photos. x begins as noise
+    |down|^2) / 12.3^2)^(beta / 2) for the differences to neighbours; both are 1 to 8 for photos. x begins as noise
     in grey, and is made of waves in colours that vary independently in photos. What a layer forgets is invented. For
     each layer the distance of the features (0: the same, 1: as far as none at all), the PSNR to the photo as the model
     sees it, and what the model says; all of the picture that is saved, of whole pixels.

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from .. import layout
 from ..errors import InputError
+from ..features.cards import OTHER, PLAIN, SAME, card
+from ..features.embedding import Embedding, embedded, same_space
+from ..features.nearest import Metric, nearest
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike
 from ..model import Model, load
-from .cards import OTHER, PLAIN, SAME, card
-from .embedding import Embedding, embedded, same_space
-from .nearest import Metric, nearest
+from ..surveys.survey import Over
 from .registry import study
-from .survey import Over
 
 _LISTED = 1000  # queries whose neighbours the record names; arrays have all
 _FIRST = 5  # precision is said at this many neighbours, and at all

@@ -13,10 +13,10 @@ from ..errors import InputError
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike
-from .patches_picture import Drawing
+from ..responses.picture import Drawing
+from ..responses.strongest import Watched, watch
+from ..surveys.survey import Over, Survey
 from .registry import study
-from .strongest import Watched, watch
-from .survey import Over, Survey
 
 PAGE = 16
 """Channels on a page."""

@@ -18,9 +18,8 @@ from ..image import Picture
 from ..memory import told
 from ..methods.inputs import ModelLike, channels_first
 from ..naming import Layer
+from ..surveys.survey import Over, Seen, Survey
 from .registry import study
-from .survey import Over, Seen, Survey
-from .vectors import nothing
 
 Pool = Literal["mean", "grid"]
 
@@ -149,7 +148,7 @@ def _collect(
             store[len(which) : len(which) + len(seen)] = found
         which += seen
     if not which:
-        raise nothing(survey)
+        raise survey.photos.illegible(survey.skipped)
     return np.array(which), [store[: len(which)] for store in features]
 
 

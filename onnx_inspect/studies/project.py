@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from .. import charts, layout
 from ..errors import InputError
+from ..features import atlas, plane
+from ..features.embedding import Embedding, embedded
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike
-from . import atlas, plane
-from .embedding import Embedding, embedded
+from ..surveys.survey import Over
 from .registry import study
-from .survey import Over
 
 _NAME = {"tsne": "t-SNE", "pca": "PCA"}
 _MOST = {"tsne": 30_000, "pca": 200_000}

@@ -12,9 +12,9 @@ from .. import charts, structure
 from ..finding import Finding
 from ..methods.inputs import ModelLike
 from ..photos import tables
+from ..responses.strongest import Watched, watch
+from ..surveys.survey import Over, Survey
 from .registry import study
-from .strongest import Watched, watch
-from .survey import Over, Survey
 
 SHOWN = 20
 LISTED = 1000

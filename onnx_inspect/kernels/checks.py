@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import Kernels
+from .weights import Kernels
 
 DOMINATING = 3.0  # times the median norm
 DEAD = 0.01  # of the mean norm

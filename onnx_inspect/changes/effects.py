@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..image import Picture
 from ..model import Model
-from .variants import Floats, Mean, Variants
+from ..surveys.variants import Floats, Mean, Variants
 
 
 @dataclass(frozen=True)

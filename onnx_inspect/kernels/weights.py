@@ -226,3 +226,13 @@ def _gain(setting: Setting, layer: Weighted, units: int) -> NDArray[np.float64]:
             break
         value = node.outputs[0]
     return np.ones(units)
+
+
+def sizes(layer: dict[str, Any]) -> str:
+    """How many filters of which size."""
+    height, width = layer["size"]
+    channels = layer["channels"]
+    text = f"{layer['units']} filters {channels}×{height}×{width}"
+    text += f", {layer['groups']} groups" if layer["groups"] > 1 else ""
+    steps = layer["stride"]
+    return text + (f", stride {'×'.join(map(str, dict.fromkeys(steps)))}" if max(steps) > 1 else "")

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import depth, structure
-from ..errors import InputError, PhotoError
+from ..errors import InputError
 from ..naming import Layer
 from ..photos.shards import Shards
+from ..surveys.survey import Seen, Survey
 from ..versions import versions
-from .survey import Seen, Survey
 from .tally import Tally, nothing
 
 SHARD = 512
@@ -109,7 +109,7 @@ def watch(survey: Survey, name: str, top: int, out: Path | None) -> Watched:
     shards = None if out is None else _shards(survey, chosen, by, top, out)
     found = _fold(survey.run([chosen.tensor], reduce) if shards is None else _through(shards, survey, chosen, reduce))
     if found is None:
-        raise PhotoError(f"None of the {len(survey.photos)} photos can be read: {survey.skipped[0]['reason']}")
+        raise survey.photos.illegible(survey.skipped)
     tally, shape = found
     axis = unit_axis(layout, len(shape) + 1)
     if axis and not (layout and "C" in layout):

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import depth
-from ..errors import PhotoError
 from ..naming import Layer
-from .survey import Seen, Survey
+from ..surveys.survey import Seen, Survey
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,10 +82,3 @@ def matrix(table: pa.Table) -> NDArray[np.float32]:
     """The column of vectors, (N, D)."""
     column = table["vector"].combine_chunks()
     return np.asarray(column.flatten().to_numpy(), np.float32).reshape(len(column), column.type.list_size)
-
-
-def nothing(survey: Survey) -> PhotoError:
-    """For when no photo at all can be read."""
-    return PhotoError(
-        f"None of the {len(survey.photos)} photos can be read, the first: {survey.skipped[0]['reason']} Name others."
-    )

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from .. import charts, image, layout
 from ..image import Picture
-from .filters import sizes
-from .kernels import Kernels
-from .kernels_checks import DOMINATING
+from .checks import DOMINATING
+from .weights import Kernels, sizes
 
 WIDTH, HEIGHT, NARROW = 1160, 1000, 680  # pixels of the kernels, about
 FRAMES = {  # the first that holds is drawn

@@ -15,7 +15,7 @@ from ..methods.inputs import channels_first
 from ..methods.setting import Setting
 from ..rewrite import cut
 from ..structure import needed
-from .kernels import Kernels, Weighted, read
+from .weights import Kernels, Weighted, read
 
 # What may lie between the input and a layer whose kernels are pictures: what leaves colours where they are, and what
 # moves pixels about.

@@ -11,11 +11,11 @@ from .. import layout
 from ..fields import Fields
 from ..image import Picture
 from ..methods.gradients import saliency
+from ..surveys.survey import Survey
 from ..target import Index
 from .projection import Projection, drawn
 from .sheet import Frame
 from .strongest import Watched
-from .survey import Survey
 
 TILE = 88
 SALIENCY = 150

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ..fields import Fields
 from ..image import Picture
+from ..surveys.survey import Survey
 from . import sheet
 from .projection import TABLES, Projection, drawn
 from .sheet import Frame
 from .strongest import Watched
-from .survey import Survey
 
 TOGETHER = 8
 """Activations that are projected in one go."""

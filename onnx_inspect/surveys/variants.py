@@ -44,7 +44,7 @@ class Variants(Survey):
                 self.skipped.append({"photo": self.photos.name(i), "reason": reason})
             advance(1)
         if len(self.skipped) == len(self.photos):
-            raise PhotoError(f"None of the {len(self.photos)} photos can be read: {self.skipped[0]['reason']}")
+            raise self.photos.illegible(self.skipped)
 
     def found(
         self,

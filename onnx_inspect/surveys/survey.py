@@ -174,12 +174,6 @@ class Survey(Setting):
 
     def finding(self, study: str, values: dict[str, Any], **more: Any) -> Finding:
         """The result, with what was assumed; `more` are further fields of `Finding`."""
-        if self.skipped:
-            first = self.skipped[0]
-            self.notes.append(
-                f"{len(self.skipped)} of {len(self.photos)} photos could not be read and were left out, the first: "
-                f"{first['reason']} (PHOTO)"
-            )
         for engine in {id(e): e for e in (self.engine, self._pool)}.values():
             self.notes += engine.notes
             engine.notes.clear()

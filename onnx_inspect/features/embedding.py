@@ -24,8 +24,8 @@ from ..methods.inputs import ModelLike
 from ..model import Model, load
 from ..photos.source import gather
 from ..preprocess import Preprocessing
-from .survey import Over, Survey
-from .vectors import choose, matrix, nothing, tabulate
+from ..surveys.survey import Over, Survey
+from .vectors import choose, matrix, tabulate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -158,7 +158,7 @@ def compute(survey: Survey, layer: str) -> Embedding:
     chosen = choose(survey, layer)
     table = tabulate(survey, chosen, 0, len(survey.photos))
     if not len(table):
-        raise nothing(survey)
+        raise survey.photos.illegible(survey.skipped)
     which = table["photo"].to_numpy()
     return Embedding(
         matrix(table),

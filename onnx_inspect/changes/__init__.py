@@ -1,0 +1,1 @@
+"""What changes when something is taken away, from the network or from the photo."""

@@ -1,0 +1,1 @@
+"""Photos as vectors of features: kept, searched, laid out in a plane, compared."""

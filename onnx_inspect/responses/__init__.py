@@ -1,0 +1,1 @@
+"""What units respond to: counted over photos, projected back to the pixels, drawn."""
