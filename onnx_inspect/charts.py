@@ -41,7 +41,7 @@ def figure(
     for ax in axes[len(draw) :]:
         ax.set_axis_off()
     if title:
-        made.suptitle(plain(title), fontsize=12)
+        made.suptitle(shortened(title, width // 9), fontsize=12)
     with warnings.catch_warnings():  # letters of a script that the font lacks become boxes
         warnings.simplefilter("ignore")
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -69,7 +69,7 @@ def curves(
     def draw(ax: Axes) -> None:
         for i, (name, y) in enumerate(series.items()):
             marker = "." if len(x) < 60 else ""
-            ax.plot(x, y, marker=marker, color=colour(i), label=plain(name), linewidth=1.5)
+            ax.plot(x, y, marker=marker, color=colour(i), label=_entry(name), linewidth=1.5)
             if spread is not None and name in spread:
                 band = np.asarray(spread[name], np.float64)
                 ax.fill_between(x, np.subtract(y, band), np.add(y, band), color=colour(i), alpha=0.15, linewidth=0)
@@ -85,7 +85,7 @@ def curves(
 
 
 def bars(
-    values: Mapping[str, float],
+    values: Mapping[str, float] | Sequence[tuple[str, float]],
     *,
     errors: Sequence[float] = (),
     kinds: Sequence[str] = (),
@@ -93,19 +93,20 @@ def bars(
     xlabel: str = "",
     line: float | None = None,
 ) -> Draw:
-    """A horizontal bar per name, the first on top; ``line`` marks a value to compare with.
+    """A horizontal bar per name, the first on top; ``line`` marks a value to compare with. Pairs may share a name.
 
     ``errors`` are drawn as whiskers of that length to both sides; ``kinds``, one per bar, have a colour each.
     """
 
     def draw(ax: Axes) -> None:
-        names = [shortened(name, 32) for name in values]
+        pairs = list(values.items() if isinstance(values, Mapping) else values)
+        names = [shortened(name, 32) for name, _ in pairs]
         tint = {kind: colour(i) for i, kind in enumerate(dict.fromkeys(kinds))}
         colours = [tint[kind] for kind in kinds] or colour(0)
         whiskers = dict(ecolor="#444444", error_kw={"elinewidth": 1}, xerr=list(errors)) if len(errors) else {}
-        ax.barh(range(len(names)), list(values.values()), color=colours, **whiskers)  # type: ignore[arg-type]
+        ax.barh(range(len(names)), [value for _, value in pairs], color=colours, **whiskers)  # type: ignore[arg-type]
         for kind in tint:
-            ax.scatter([], [], marker="s", s=30, c=tint[kind], label=plain(kind))
+            ax.scatter([], [], marker="s", s=30, c=tint[kind], label=_entry(kind))
         ax.set_yticks(range(len(names)), names, fontsize=8)
         ax.invert_yaxis()
         if line is not None:
@@ -121,10 +122,13 @@ def bars(
 
 
 def histogram(values: NDArray[Any], *, bins: int = 40, title: str = "", xlabel: str = "", ylabel: str = "") -> Draw:
-    """How often which value comes."""
+    """How often which value comes; NaN and infinity are left out."""
 
     def draw(ax: Axes) -> None:
-        ax.hist(np.asarray(values, np.float64), bins=bins, color=colour(0))
+        found = np.asarray(values, np.float64)
+        found = found[np.isfinite(found)]
+        apart = found.size and np.ptp(found) > 1e-9 * abs(found).max()  # else there is no room for bins
+        ax.hist(found, bins=bins if apart else 1, color=colour(0))
         _dress(ax, title, xlabel, ylabel)
 
     return draw
@@ -154,7 +158,7 @@ def points(
             )
             ax.add_artist(box)
         for kind in kinds[:20]:
-            ax.scatter([], [], c=tint[kind], s=30, label=shortened(kind))
+            ax.scatter([], [], c=tint[kind], s=30, label=_entry(kind))
         if kinds:
             ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         _dress(ax, title, xlabel, ylabel)
@@ -177,7 +181,8 @@ def table(
 
     def draw(ax: Axes) -> None:
         found = np.asarray(values, np.float64)
-        low, high = limits or (float(np.nanmin(found)), float(np.nanmax(found)))
+        known = found[np.isfinite(found)]
+        low, high = limits or ((float(known.min()), float(known.max())) if known.size else (0, 1))
         ax.imshow(found, cmap="viridis", vmin=low, vmax=high, aspect="auto")
         for (i, j), value in np.ndenumerate(found):
             if np.isfinite(value):
@@ -206,6 +211,12 @@ def plain(text: str) -> str:
 def shortened(text: str, most: int = 22) -> str:
     """The end of a long name: that is where layers differ."""
     return plain(text if len(text) <= most else "…" + text[-most + 1 :])
+
+
+def _entry(name: str) -> str:
+    """A name in a legend, from which Matplotlib leaves out what begins with an underscore."""
+    text = shortened(name, 28)
+    return f" {text}" if text.startswith("_") else text
 
 
 def _dress(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:

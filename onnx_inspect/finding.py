@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
+WRITTEN = frozenset({".json", ".npz", ".html", ".gif", ".mp4"})
+"""Suffixes of what `save` may write beside pictures."""
 
 
 @dataclass
@@ -113,7 +115,7 @@ class Finding:
         path = Path(path)
         if path.is_dir():
             path = path / self.study
-        picture = path if path.suffix.lower() in PICTURES else path.with_name(f"{path.name}.png")
+        picture = picture_of(path)
         if picture.stem in ("", "."):
             raise OutputError(f"'{path}' is no name for a picture: name it with -o.")
         written = []
@@ -132,3 +134,8 @@ class Finding:
         written.append(picture.with_suffix(".json"))
         files.write_json(written[-1], self.to_json() | {"files": [p.name for p in written]})
         return written
+
+
+def picture_of(path: Path) -> Path:
+    """The picture that a name means, which may be a stem."""
+    return path if path.suffix.lower() in PICTURES else path.with_name(f"{path.name}.png")

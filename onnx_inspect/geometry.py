@@ -132,7 +132,7 @@ def _covered(first: int, last: int, cells: int, start: float, stop: float, pixel
     else:
         low = floor(start + (first + 0.5) * scale - 0.5 + _ROUNDING)
         high = floor(start + (last - 0.5) * scale - 0.5 - _ROUNDING) + 2
-    return max(low, ceil(start), 0), min(high, floor(stop), pixels)
+    return max(low, ceil(start - _ROUNDING), 0), min(high, floor(stop + _ROUNDING), pixels)
 
 
 def _samples(cells: int, pixels: int, start: float, stop: float, interpolation: str) -> NDArray[np.float32]:

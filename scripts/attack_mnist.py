@@ -64,7 +64,9 @@ def main() -> None:
     for name, flags in MODELS:
         model = oi.load(args.assets / "models" / f"{name}.onnx")
         how, _ = guess_preprocessing(model, **flags)
-        before, after, change = map(np.concatenate, zip(*attack(model, how, pictures, args.epsilon, args.steps)))
+        before, after, change = (
+            np.concatenate(parts) for parts in zip(*attack(model, how, pictures, args.epsilon, args.steps), strict=True)
+        )
         right, fooled = before == labels, after != before
         rows.append(
             (

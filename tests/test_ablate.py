@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_inspect import image
 from onnx_inspect.cli import cli
 from onnx_inspect.engine import Engine
-from onnx_inspect.errors import InspectError, LayerError, PhotoError, TargetError
+from onnx_inspect.errors import InspectError, LayerError, PhotoError, ResultError, TargetError
 from onnx_inspect.gates import CHANNELS, GATES, Gate, chosen, gated, masked, parts
 from onnx_inspect.model import Model
 from onnx_inspect.preprocess import Preprocessing
@@ -310,7 +310,8 @@ def test_unknown_labels_are_noted(folder: Path) -> None:
     ("options", "error", "said"),
     [
         (dict(layer="nothing"), LayerError, "no layer or tensor 'nothing'"),
-        (dict(layer="head"), LayerError, "without them there are none"),
+        (dict(layer="head"), LayerError, "'head' holds the scores themselves"),
+        (dict(layer="head", channels=True), LayerError, "'head' holds the scores themselves"),
         (dict(layer="body.*", channels=True), LayerError, "means 2 layers"),
         (dict(layer=3), InspectError, "no layer 3"),
     ],
@@ -318,6 +319,27 @@ def test_unknown_labels_are_noted(folder: Path) -> None:
 def test_what_cannot_be(folder: Path, options: dict[str, object], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         ablate(Model.load(nets.classifier()), folder, **HOW, **options)  # type: ignore[arg-type]
+
+
+def test_what_comes_after_the_scores_cannot_be_taken_out(folder: Path) -> None:
+    """A softmax makes the probabilities of the scores, which stay what they are without it."""
+    for channels in (False, True):
+        with pytest.raises(LayerError, match="not computed from it"):
+            ablate(Model.load(nets.classifier(final="Softmax")), folder, layer="softmax_1", channels=channels, **HOW)  # type: ignore[arg-type]
+
+
+def test_labels_of_unreadable_photos_only(folder: Path) -> None:
+    (folder / "1.png").write_bytes(b"no photo")
+    listing = listed(folder, ["cow", "1", "cow", "cow", "cow"])  # type: ignore[list-item]
+    with pytest.raises(PhotoError, match="None of the 4 photos"):
+        ablate(Model.load(nets.classifier()), listing, **HOW)  # type: ignore[arg-type]
+
+
+def test_a_removal_that_leaves_no_numbers(folder: Path) -> None:
+    """Zeros have no direction."""
+    nodes = [conv("x", "a", 1), N("ReduceL2", ["a"], ["l"], axes=[1]), N("Div", ["a", "l"], ["top"])]
+    with pytest.raises(ResultError, match=r"With something taken out: .*--layer"):
+        ablate(net(nodes, 12, 3, w_a=kernel(4, 3, 1), wz=np.eye(4)), folder, layer="a", **HOW)  # type: ignore[arg-type]
 
 
 def test_no_photo_and_no_scores(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from onnx_inspect import image
-from onnx_inspect.changes.occlusion import Consistency, cover, elsewhere, whole
+from onnx_inspect.changes.occlusion import Consistency, cover, elsewhere, whole, within
 from onnx_inspect.cli import cli
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, InspectError
 from onnx_inspect.model import Model
+from onnx_inspect.photos.source import Photos
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.resources import bundled
 from onnx_inspect.studies.correspondence import correspondence
@@ -93,11 +95,10 @@ def test_covering() -> None:
 
 
 def test_random_boxes_keep_their_size_and_stay_inside() -> None:
-    photo = np.zeros((20, 30, 3), np.uint8)
-    places = {tuple(elsewhere([(0, 0, 25, 18)], photo, [0, k])[0]) for k in range(200)}
+    places = {tuple(elsewhere([(0, 0, 25, 18)], (3, 4, 33, 24), [0, k])[0]) for k in range(200)}
     assert all(x1 - x0 == 25 and y1 - y0 == 18 for x0, y0, x1, y1 in places)
-    assert {p[0] for p in places} == set(range(6))
-    assert {p[1] for p in places} == set(range(3))
+    assert {p[0] for p in places} == set(range(3, 9))
+    assert {p[1] for p in places} == set(range(4, 7))
 
 
 def test_parts_against_numpy(folder: Path) -> None:
@@ -117,7 +118,7 @@ def test_parts_against_numpy(folder: Path) -> None:
             sets = [
                 hamming(
                     [
-                        signs(picture(i), cover(picture(i), elsewhere(box, picture(i), [*seeds[i], k])), key)
+                        signs(picture(i), cover(picture(i), elsewhere(box, (0, 0, 12, 12), [*seeds[i], k])), key)
                         for i in range(n)
                     ]
                 )
@@ -188,7 +189,63 @@ def test_what_cannot_be(folder: Path, options: dict[str, Any]) -> None:
 
 
 def test_boxes_in_whole_pixels() -> None:
-    assert whole([(-1, 0.2, 3.1, 99)], np.zeros((10, 20, 3), np.uint8), "a") == [(0, 0, 4, 10)]
+    assert whole([(-1, 0.2, 3.1, 99)]) == [(-1, 0, 4, 99)]
+    assert within([(-1, 0, 4, 99), (20, 0, 25, 9)], (0, 0, 20, 10)) == [(0, 0, 4, 10)]
+
+
+def test_only_what_the_model_sees_counts(tmp_path: Path) -> None:
+    """A crop sees the middle third: what is above it is no part, and no random box goes there."""
+    for i in range(3):
+        image.write(tmp_path / f"{i}.png", nets.colourful(3, (36, 12))[i])
+    how = HOW | dict(preprocessing=Preprocessing((12, 12), "crop", scale=1 / 255, mean=(0.5,), std=(0.25,)))
+    for box, said in (([0, 20, 5, 30], None), ([0, 0, 5, 8], "No part is in two")):
+        (tmp_path / "b.json").write_text(json.dumps({f"{i}.png": [box] for i in range(3)}))
+        options: Any = dict(boxes=str(tmp_path / "b.json"), random_sets=6, **how)
+        if said:
+            with pytest.raises(InputError, match=said):
+                correspondence(Model.load(nets.classifier()), tmp_path, **options)
+            continue
+        (part,) = correspondence(Model.load(nets.classifier()), tmp_path, **options).values["parts"]
+        assert min(part["layers"]["body.relu2"]["random_sets"]) > 0
+        assert part["layers"]["body.relu2"]["distance"] > 0
+
+
+def test_where_the_model_looks_may_be_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(3):
+        image.write(tmp_path / f"{i}.png", nets.colourful(3, (36, 12))[i])
+    how = HOW | dict(preprocessing=Preprocessing((12, 12), "letterbox", scale=1 / 255, mean=(0.5,), std=(0.25,)))
+    looked = SimpleNamespace(boxes=[np.array([[0.0, 0, 2, 12]])])
+    monkeypatch.setattr("onnx_inspect.studies.correspondence.localize", lambda *_, **__: looked)
+    with pytest.raises(InputError, match="No part is in two of the 3 photos"):
+        correspondence(Model.load(nets.classifier()), tmp_path, **how)
+
+
+def test_odd_names_of_parts(folder: Path) -> None:
+    coco = json.loads((folder / "parts.json").read_text())
+    for entry, name in zip(coco["categories"], ("eye", "eye: random", "\ud800_$x$\n"), strict=True):
+        entry["name"] = name
+    coco["annotations"].append({"image_id": 0, "category_id": 3, "bbox": [0, 0, 2, 2]})
+    (folder / "odd.json").write_text(json.dumps(coco))
+    found = correspondence(Model.load(nets.classifier()), folder, boxes=str(folder / "odd.json"), random_sets=2, **HOW)
+    assert [p["part"] for p in found.values["parts"]] == ["eye", "eye: random", "\ud800_$x$\n"]
+    found.save(folder / "out.png")
+
+
+def test_boxes_of_a_name_that_two_photos_have(folder: Path) -> None:
+    (folder / "more").mkdir()
+    image.write(folder / "more/0.png", picture(7))
+    with pytest.raises(InputError, match=r"Several photos are called '0\.png'"):
+        correspondence(Model.load(nets.classifier()), folder, boxes=str(folder / "parts.json"), **HOW)
+
+
+def test_photos_without_boxes_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(10, 20):
+        image.write(folder / f"{i}.png", picture(i))
+    reads: list[int] = []
+    plain = Photos.read
+    monkeypatch.setattr(Photos, "read", lambda photos, i: (reads.append(i), plain(photos, i))[1])
+    correspondence(Model.load(nets.classifier()), folder, boxes=str(folder / "parts.json"), random_sets=1, **HOW)
+    assert len(reads) == 14 + 4
 
 
 def test_the_command(folder: Path) -> None:

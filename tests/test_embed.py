@@ -22,6 +22,7 @@ from onnx_inspect.photos.shards import Shards
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.studies import embed as module
 from onnx_inspect.studies.embed import _alike, _spectrum, embed
+from onnx_inspect.studies.neighbours import neighbours
 
 from . import nets
 
@@ -145,6 +146,32 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
     assert 0 < sum(counted) < 21 - 8
     for name in ("vectors.npy", "embeddings.parquet", "embed.json"):
         assert (tmp_path / "often" / name).read_bytes() == (tmp_path / "once" / name).read_bytes(), name
+
+
+def test_a_kill_while_files_are_merged_leaves_nothing_to_be_mistaken(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, out = folder(tmp_path), tmp_path / "out"
+    embed(model, photos, out=out, preprocessing=HOW)
+    left = out / ".0123456789abcdef.npy"
+    left.write_bytes(b"a draft of a killed run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("onnx_inspect.photos.tables.write_vectors", lambda *_: Stop(0).count(0))
+        embed(model, photos, out=out, layer="body.relu1", preprocessing=HOW)
+    assert not (out / "embed.json").exists() and not left.exists()
+
+
+def test_photos_that_cannot_be_read_are_noted_once(model: Path, tmp_path: Path) -> None:
+    photos, out = folder(tmp_path), tmp_path / "out"
+    (photos / "red" / "02.png").write_bytes(b"nothing")
+    found = [
+        embed(model, photos, preprocessing=HOW),
+        embed(model, photos, out=out, preprocessing=HOW),
+        neighbours(model, out, preprocessing=HOW),
+        neighbours(model, photos / "red", among=out, preprocessing=HOW),
+    ]
+    noted = [[note[:8] for note in one.notes if "could not be read" in note] for one in found]
+    assert noted == [["1 of 12 "], ["1 of 12 "], ["1 of 12 "], ["2 of 18 "]]
 
 
 def test_a_model_without_classes(tmp_path: Path) -> None:

@@ -148,3 +148,70 @@ def test_the_command(name: str, folder: Path, tmp_path: Path, monkeypatch: pytes
     assert record["files"]
     for file in record["files"]:
         assert Path(file).exists()
+
+
+@pytest.fixture
+def here(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place to work in, with copies that may come to harm."""
+    shutil.copytree(folder, tmp_path / "photos")
+    shutil.copy(MODEL, tmp_path / "m.onnx")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*words: object) -> Any:
+    return CliRunner().invoke(cli, ["invariance", "m.onnx", *map(str, words), "--steps", "2"])
+
+
+@pytest.mark.parametrize(
+    ("photos", "out"),
+    [
+        ("{}", "{}"),
+        ("photos", "{}"),
+        ("photos/*/*.jpg", "photos/../{}"),
+        ("photos", "{stem}.json"),  # whose record is stem.json.json
+        ("list.csv", "{}"),
+    ],
+)
+def test_no_photo_is_overwritten(here: Path, photos: str, out: str) -> None:
+    photo = next(p for p in sorted((here / "photos/stop").iterdir()) if p.name[0] != "z").relative_to(here)
+    (here / "list.csv").write_text(f"path\n{photo}\n")
+    before = photo.read_bytes()
+    done = call(photos.format(photo), "-o", out.format(photo, stem=photo.with_suffix("")))
+    assert photo.read_bytes() == before
+    if out.endswith("json"):
+        assert done.exit_code == 0, done.output
+    else:
+        assert done.exit_code == 2
+        assert "is a photo itself" in done.stderr
+
+
+def test_no_file_of_an_option_is_overwritten(here: Path) -> None:
+    (here / "names.json").write_text('["a", "b"]')
+    done = call("photos", "--labels", "names.json", "-o", "names.png")
+    assert done.exit_code == 2
+    assert "'names.json' is the file of --labels itself" in done.stderr
+    assert not (here / "names.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("", "-o is empty"),
+        ("m.onnx", "is the model itself"),
+        ("m.onnx/x.png", "'m.onnx' is a file, not a folder"),
+        ("a" * 300, "File name too long"),
+    ],
+)
+def test_where_nothing_can_be_written(here: Path, out: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said before anything is run."""
+    monkeypatch.setattr(Engine, "run", lambda *_, **__: pytest.fail("ran"))
+    done = call("photos", "-o", out)
+    assert done.exit_code == 2, done.output
+    assert said in done.stderr
+
+
+def test_the_file_says_what_the_terminal_says(here: Path) -> None:
+    record = json.loads(call("photos", "-o", "out", "--json").stdout)
+    assert any(note.startswith("preprocessing:") for note in record["notes"])
+    assert json.loads((here / "out.json").read_text())["notes"] == record["notes"]

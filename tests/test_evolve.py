@@ -84,8 +84,21 @@ def test_cka_of_few_samples_is_biased_and_the_other_is_not() -> None:
 
 
 def test_cka_of_what_is_constant() -> None:
-    assert np.isnan(cka(gram(np.ones((5, 3))), gram(features(5, 3))))
+    for constant in (1, 0.1, 1 / 3):  # whose mean is rounded
+        assert np.isnan(cka(gram(np.full((7, 3), constant)), gram(features(7, 3))))
+        assert np.isnan(cka(gram(np.full((7, 3), constant)), gram(np.full((7, 3), constant))))
     assert np.isnan(cka(gram(features(3)), gram(features(3)), debiased=True))
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+@pytest.mark.parametrize("size", [1e-45, 1e38])
+def test_cka_of_any_size(size: float, debiased: bool) -> None:
+    x = np.repeat(features(7, 3), 1500, axis=1)
+    assert cka(gram(x * size), gram(x * size), debiased) == pytest.approx(1)
+
+
+def test_means_do_not_overflow() -> None:
+    assert np.isfinite(bounded(np.full((1, 2, 8, 8), 3e38, np.float32), "NCHW", 2)).all()
 
 
 def test_features_are_bounded() -> None:
@@ -206,6 +219,16 @@ def test_equal_names_are_numbered(folder: Path) -> None:
     found = evolve([model, model], photos=[str(folder)], **HOW)
     assert found.values["checkpoints"] == ["step0 #1", "step0 #2"]
     assert all(row["neighbours"] == [1] for row in found.values["layers"])
+
+
+def test_a_layer_that_is_constant_has_no_cka(folder: Path) -> None:
+    dead = checkpoint(0)
+    w = next(t for t in dead.graph.initializer if t.name == "w2")
+    w.CopyFrom(numpy_helper.from_array(np.zeros(w.dims, np.float32), "w2"))
+    found = evolve([Model.load(checkpoint(0)), Model.load(dead)], photos=[str(folder)], **HOW)
+    (line,) = [line for line in found.lines if line.startswith("body.relu2")]
+    assert "the same for all photos" in line
+    assert "changing" not in line
 
 
 def test_another_network_is_refused(folder: Path) -> None:

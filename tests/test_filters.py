@@ -170,7 +170,7 @@ def test_units_of_different_groups_are_no_duplicates() -> None:
 def test_comparing_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = np.repeat(weights(4, 6), 5, axis=0) + 0.01 * weights(20, 6)
     whole = checks.duplicates(flat, np.ones(20, bool), 1)
-    monkeypatch.setattr(kernels_checks, "_BLOCK", 3)
+    monkeypatch.setattr(checks, "_BLOCK", 3)
     assert {p[:2] for p in checks.duplicates(flat, np.ones(20, bool), 1)} == {p[:2] for p in whole}
     assert len(whole) >= 40
 

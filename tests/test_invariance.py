@@ -108,6 +108,11 @@ def test_the_untouched_photo_is_nowhere_else(folder: Path) -> None:
             assert found.values[kind][name]["deviation"][k] == 0
 
 
+def test_a_layer_named_twice_is_one(folder: Path) -> None:
+    found = invariance(Model.load(nets.classifier()), folder, layer=["body.conv1", "body.conv1"], **QUICK, **HOW)  # type: ignore[arg-type]
+    assert found.params["layer"] == ["body.conv1"]
+
+
 def test_the_photo_is_changed_before_it_is_cut(tmp_path: Path) -> None:
     """A crop sees what was outside of it come in: moved by its own height, it shows the rows below."""
     tall = picture(36, 12)

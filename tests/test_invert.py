@@ -194,12 +194,13 @@ def test_a_trained_network_forgets_from_layer_to_layer() -> None:
     entries = result.values["photos"][0]["layers"]
     psnr = [e["psnr"] for e in entries]
     assert psnr[0] > 25
-    assert psnr[0] > psnr[len(psnr) // 2] > psnr[-1]
+    assert max(psnr[1:]) < 20
     for entry in entries:
         distance = result.arrays[f"history.{entry['picture']}"]
         smooth = np.convolve(distance, np.ones(25) / 25, "valid")[::25]
         assert (np.diff(smooth) < 1e-4).all()
         assert distance[-1] < 0.1 * distance[0]
+        assert entry["distance"] < 1.1 * distance[-1] + 3e-4  # what was climbed is what is saved
 
 
 def test_what_is_reported_is_that_of_the_picture_saved(photo: Path, tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_the_same_seed_gives_the_same_bytes(photo: Path) -> None:
 def test_other_models(options: dict[str, Any], photo: Path) -> None:
     result = invert(nets.classifier(**options).SerializeToString(), [photo], engine=ENGINE)
     entries = result.values["photos"][0]["layers"]
-    assert entries[0]["distance"] < 0.2
+    assert all(result.arrays[f"history.{e['picture']}"][-1] < 0.6 for e in entries)  # about 1 in grey
     assert any("--layer" in note for note in result.notes)
     assert all(p.shape == (12, 12, 3) for name, p in result.pictures.items() if name.startswith("blobs."))
 
@@ -246,7 +247,7 @@ def test_photos_that_cannot_be_read_are_left_out(photo: Path, tmp_path: Path) ->
     (tmp_path / "broken.png").write_bytes(b"no picture")
     result = invert(TURNED, [photo, tmp_path / "broken.png"], layer=["pool"], steps=2, engine=ENGINE)
     assert len(result.values["photos"]) == 1 and len(result.skipped) == 1
-    with pytest.raises(PhotoError, match="None of the photos"):
+    with pytest.raises(PhotoError, match="None of the"):
         invert(TURNED, [tmp_path / "broken.png"], layer=["pool"], steps=2, engine=ENGINE)
 
 

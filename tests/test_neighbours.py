@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +17,7 @@ from onnx_inspect import image
 from onnx_inspect.cli import cli
 from onnx_inspect.errors import InputError, ResultError
 from onnx_inspect.features import nearest as module
+from onnx_inspect.features.embedding import read
 from onnx_inspect.features.nearest import Metric, nearest
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.studies.embed import embed
@@ -127,6 +132,17 @@ def test_photos_are_known_again_from_another_folder(model: Path, tmp_path: Path)
     assert found.picture.std() > 20
 
 
+def test_photos_are_known_again_from_a_list_of_what_lies_elsewhere(model: Path, tmp_path: Path) -> None:
+    photos = folder(tmp_path)
+    (tmp_path / "lists").mkdir()
+    names = [f"../photos/{p.relative_to(photos)}" for p in sorted(photos.rglob("*.png"))]
+    (tmp_path / "lists" / "all.csv").write_text("\n".join(names))
+    found = neighbours(model, photos, among=tmp_path / "lists" / "all.csv", top=3, preprocessing=HOW)
+    np.testing.assert_array_equal(
+        found.arrays["neighbours"], neighbours(model, photos, top=3, preprocessing=HOW).arrays["neighbours"]
+    )
+
+
 def test_precision_is_the_share_of_neighbours_with_the_label(model: Path, tmp_path: Path) -> None:
     photos = folder(tmp_path, 11)
     (tmp_path / "photos" / "lone").mkdir()
@@ -166,6 +182,11 @@ def test_what_cannot_be_compared_is_refused(model: Path, tmp_path: Path) -> None
         neighbours(model, tmp_path / "vec", layer="body.relu1")
     with pytest.raises(InputError, match="different preprocessings"):
         neighbours(model, photos, among=tmp_path / "vec", preprocessing=Preprocessing((12, 12)))
+    assert any("preprocessing: that of the vectors" in n for n in neighbours(
+        model, tmp_path / "vec", preprocessing=Preprocessing((12, 12))).notes)  # fmt: skip
+    for none in ({"top": 0}, {"rows": 0}):
+        with pytest.raises(InputError, match=r"nothing to show.*--top, --rows"):
+            neighbours(model, photos, preprocessing=HOW, **none)
     with pytest.raises(InputError, match="One photo alone"):
         neighbours(model, photos / "red" / "00.png", preprocessing=HOW)
     table = tmp_path / "vec" / "vectors.npy"
@@ -175,6 +196,31 @@ def test_what_cannot_be_compared_is_refused(model: Path, tmp_path: Path) -> None
     np.save(table, np.array([[{}]]), allow_pickle=True)
     with pytest.raises(InputError, match="damaged"):
         neighbours(model, tmp_path / "vec")
+
+
+@pytest.mark.parametrize(("column", "values"), [("path", None), ("path", [1]), ("label", [["a"]]), ("path", "gone")])
+def test_tables_of_others_are_refused(model: Path, tmp_path: Path, column: str, values: Any) -> None:
+    embed(model, folder(tmp_path), out=tmp_path / "vec", preprocessing=HOW)
+    path = tmp_path / "vec" / "embeddings.parquet"
+    table = pq.read_table(path).drop_columns(column)
+    if values != "gone":
+        table = table.append_column(column, pa.array((values or [None]) * 12))
+    pq.write_table(table, path)
+    if values == [1]:  # as good as text
+        assert neighbours(model, tmp_path / "vec").values["neighbours"][0]["path"] == "1"
+        return
+    with pytest.raises(InputError, match=r"is damaged: [^\n]*\. Run embed again"):
+        neighbours(model, tmp_path / "vec")
+
+
+def test_names_in_a_zip_may_be_odd(model: Path, tmp_path: Path) -> None:
+    photos = sorted(folder(tmp_path).rglob("*.png"))
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        for name, photo in zip(["/root.png", "./here.png", "a//b.png", "../up.png"], photos, strict=False):
+            archive.writestr(zipfile.ZipInfo(name), photo.read_bytes())
+    embed(model, tmp_path / "odd.zip", out=tmp_path / "vec", preprocessing=HOW)
+    found = read(tmp_path / "vec", model)
+    assert len(found) == 4 and all(found.read(i).shape == (14, 18, 3) for i in range(4))
 
 
 def test_photos_in_a_zip_are_found_again(model: Path, tmp_path: Path) -> None:

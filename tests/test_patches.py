@@ -373,6 +373,14 @@ def test_default_channels_stand_out_and_dead_ones_have_no_patches(folder: Path) 
     assert any("--channel NUMBER, --channel all" in note for note in result.notes) and result.layer == "relu_3"
 
 
+def test_after_an_error_the_folder_is_free(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no channel 6") as error:
+        patches(network(), folder, channel=[6], preprocessing=PIXELS, engine=ENGINE, out=tmp_path / "out")
+    result = patches(network(), folder, channel="all", preprocessing=PIXELS, engine=ENGINE, out=tmp_path / "out")
+    assert len(result.values["channels"]) == 6 and error.tb is not None  # whose frames still hold all they had
+    assert not (tmp_path / "out" / "parts").exists()
+
+
 def test_what_cannot_be_done_is_said(folder: Path) -> None:
     with pytest.raises(InputError, match=r"'relu_3' has no channel 6: they are numbered 0 to 5 \(--channel\)"):
         patches(network(), folder, channel=[6], preprocessing=PIXELS, engine=ENGINE)

@@ -167,8 +167,9 @@ def test_too_few_too_many_and_all_the_same(model: Path, tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules[project.__module__]._MOST, "tsne", 8)
     with pytest.raises(InputError, match="--method pca"):
         project(model, photos, preprocessing=HOW)
-    with pytest.raises(InputError, match="--thumbnails"):
-        project(model, photos, method="pca", thumbnails=20000, preprocessing=HOW)
+    for number in (20000, -1):
+        with pytest.raises(InputError, match="--thumbnails"):
+            project(model, photos, method="pca", thumbnails=number, preprocessing=HOW)
     with pytest.raises(InputError, match="--perplexity"):
         project(model, some[:6], perplexity=-1.0, preprocessing=HOW)
     for path in some:

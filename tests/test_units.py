@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import onnx
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from onnx import helper
 
 import onnx_inspect as oi
 from onnx_inspect import image
@@ -24,6 +27,7 @@ from onnx_inspect.errors import InputError, LayerError, OutputError, PhotoError
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.responses import strongest
 from onnx_inspect.responses.tally import Tally
+from onnx_inspect.studies.embed import embed
 from onnx_inspect.studies.units import units
 
 from . import nets
@@ -313,6 +317,50 @@ def test_memory_does_not_grow_with_the_photos() -> None:
         tally = tally.add(Tally.of(one + k, list(range(8 * k, 8 * k + 8)), [0] * 8, 9))
     assert sum(v.nbytes for v in vars(tally).values() if isinstance(v, np.ndarray)) == size
     assert tally.photos == 160 and strongest.SHARD
+
+
+def test_file_names_that_are_no_text(folder: Path, tmp_path: Path) -> None:
+    for kind in (b"one\xff", b"two\xfe"):
+        place = Path(os.fsdecode(os.fsencode(tmp_path / "odd") + b"/" + kind))
+        try:
+            place.mkdir(parents=True)
+        except OSError:
+            pytest.skip("this file system takes no such names")
+        for photo in sorted((folder / "cat").iterdir())[:2]:
+            shutil.copy(photo, place)
+    units(named(tmp_path), tmp_path / "odd", preprocessing=PIXELS, engine=ENGINE, out=tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "strongest.parquet")
+    assert set(table["label"].to_pylist()) == {"one\\udcff", "two\\udcfe"}
+    found = embed(named(tmp_path), tmp_path / "odd", preprocessing=PIXELS, engine=ENGINE)
+    assert found.values["classes"] == {"one\\udcff": 2, "two\\udcfe": 2}
+
+
+def test_classes_of_one_name_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    result = units(named(tmp_path), folder / "cat", preprocessing=PIXELS, engine=ENGINE, labels=["crane"] * 4)
+    found = result.values["selectivity"]["classes"]
+    assert sum(found.values()) == 14 and len(found) > 1 and all(name.startswith("crane (") for name in found)
+
+
+def test_a_layer_without_a_row_per_photo_is_refused(folder: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("ReduceMean", ["c", "axes"], ["m"], keepdims=1),
+        helper.make_node("Sub", ["c", "m"], ["y"]),
+    ]
+    size = [nets.SIZE, nets.SIZE]
+    graph = helper.make_graph(
+        nodes,
+        "meeting",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3, *size])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 2, *size])],
+        [
+            onnx.numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w"),
+            onnx.numpy_helper.from_array(np.array([0]), "axes"),
+        ],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    with pytest.raises(InputError, match=r"'m' has no row per photo: .*--layer"):
+        units(proto, folder / "cat", layer="reducemean_1", preprocessing=PIXELS, engine=ENGINE)
 
 
 def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,12 +103,20 @@ def _of_layer(easel: Easel, name: str, channel: Sequence[int], direction: str, c
 
 def _vector(path: str, count: int) -> NDArray[np.float32]:
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"The direction '{path}' cannot be read: {error}. Write it with numpy.save.") from error
-    if not isinstance(found, np.ndarray) or found.size != count or found.dtype.kind not in "fiu":
-        shape = getattr(found, "shape", "no array")
+        mapped = np.lib.format.open_memmap(path, mode="r")  # reads the header alone, and no pickles
+    except OSError as error:
+        raise InputError(f"The direction '{path}' cannot be read: {error.strerror} (--direction).") from error
+    except (ValueError, TypeError, LookupError, OverflowError, SyntaxError, TokenError) as error:
         raise InputError(
-            f"The direction '{path}' holds {shape}, the layer has {count} channels (--direction, --layer)."
+            f"The direction '{path}' cannot be read: that is no array of numbers as numpy.save writes it (--direction)."
+        ) from error
+    if mapped.size != count:
+        raise InputError(
+            f"The direction '{path}' holds {mapped.size} numbers, the layer has {count} channels "
+            "(--direction, --layer)."
         )
-    return found.ravel().astype(np.float32)
+    with np.errstate(over="ignore"):
+        found = mapped.ravel().astype(np.float32) if mapped.dtype.kind in "fiu" else np.full(count, np.nan, np.float32)
+    if not np.isfinite(found).all():
+        raise InputError(f"The direction '{path}' holds {mapped.dtype}s that are no finite numbers (--direction).")
+    return found

@@ -117,8 +117,8 @@ def channels(model: Model, tensor: str) -> int:
 
 
 def _floats(op: Op, value: ir.Value) -> ir.Value:
-    """Half precision as float32: the squares of small numbers underflow."""
-    wide = op.Cast(value, to=ir.DataType.FLOAT) if value.dtype == ir.DataType.FLOAT16 else value
+    """As float32, which directions are: the squares of small numbers underflow in half precision."""
+    wide = op.Cast(value, to=ir.DataType.FLOAT) if value.dtype != ir.DataType.FLOAT else value
     wide.shape = value.shape
     return wide
 

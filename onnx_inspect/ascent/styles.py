@@ -39,9 +39,9 @@ def fourier(
     return Way(canvas, Adam(rate), view=Shaken(size, jitter=jitter, rotate=rotate, scale=zoom))
 
 
-def simonyan(size: tuple[int, int], seed: int, grey: bool, rate: float, decay: float) -> Way:
+def simonyan(size: tuple[int, int], seed: int, grey: bool, rate: float, l2: float) -> Way:
     """Simonyan's: pixels, and a penalty on the sum of their squares."""
-    return Way(_noise(size, seed, grey), Normalised(rate), penalties=[_L2(decay)], after=bounded)
+    return Way(_noise(size, seed, grey), Normalised(rate), penalties=[_L2(l2)], after=bounded)
 
 
 def yosinski(

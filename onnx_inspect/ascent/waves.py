@@ -38,4 +38,4 @@ class Waves(Fourier):
         pixels = self.pixels(parameters)
         waves = (pixels.clip(0, 255) - pixels) / CONTRAST @ np.linalg.pinv(self.colours.T)
         spectrum = np.fft.rfft2(waves, axes=(0, 1)) / self.scale[..., None]
-        return parameters + np.stack([spectrum.real, spectrum.imag])
+        return np.asarray(parameters + np.stack([spectrum.real, spectrum.imag]))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import PhotoError, ResultError
 from ..image import Picture
 from ..model import Model
 from ..surveys.variants import Floats, Mean, Variants
@@ -69,7 +70,10 @@ def measure(survey: Variants, model: Model, switches: dict[str, NDArray[np.bool_
     classes = [known.get(survey.photos.label(i) or "") for i in range(len(survey.photos))] if known else []
 
     def work(i: int, photo: Picture) -> tuple[Floats, Floats]:
-        rows = survey.answers([survey.sample(photo)], [], model, switches)
+        try:
+            rows = survey.answers([survey.sample(photo)], [], model, switches)
+        except ResultError as error:  # as where zeros are divided by their length
+            raise ResultError(f"With something taken out: {error} Or take out other layers (--layer).") from error
         p = survey.probabilities(rows)
         top, said = int(rows[0].argmax()), rows.argmax(axis=1)
         true = classes[i] if classes else top
@@ -86,6 +90,11 @@ def measure(survey: Variants, model: Model, switches: dict[str, NDArray[np.bool_
         if np.isfinite(drop[0]).all():
             wrong.add(drop[0])
             right.add(measured[0, 0])
+    if not wrong.n:
+        raise PhotoError(
+            f"None of the {count} photos that can be read has a label that is a class of the model, so there is no "
+            "accuracy: give others, or photos without labels (PHOTO)."
+        )
     if wrong.n < count:
         survey.notes.append(f"{count - wrong.n} photos without a label do not count in the accuracy (PHOTO)")
     return Effects(

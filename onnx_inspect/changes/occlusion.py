@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
 from ..geometry import Box
 from ..image import Picture
 
 GREY = 128
 Boxes = list[Box]
+View = tuple[int, int, int, int]
 Signs = NDArray[np.int8]
 
 
@@ -56,27 +56,24 @@ def cover(photo: Picture, boxes: Sequence[Sequence[float]]) -> Picture:
     return out
 
 
-def whole(boxes: Boxes, photo: Picture, name: str) -> Boxes:
-    """Boxes in whole pixels of the photo."""
-    height, width = photo.shape[:2]
-    found: Boxes = []
-    for x0, y0, x1, y1 in boxes:
-        left, top = max(0, math.floor(x0)), max(0, math.floor(y0))
-        right, bottom = min(width, math.ceil(x1)), min(height, math.ceil(y1))
-        if left >= right or top >= bottom:
-            raise InputError(
-                f"A box of '{name}' lies outside the photo of {width}x{height} pixels: is it of another size? (--boxes)"
-            )
-        found.append((left, top, right, bottom))
-    return found
+def whole(boxes: Boxes) -> Boxes:
+    """The smallest boxes in whole pixels that hold these."""
+    return [(math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)) for x0, y0, x1, y1 in boxes]
 
 
-def elsewhere(boxes: Boxes, photo: Picture, seed: Sequence[int]) -> Boxes:
-    """Boxes of the same sizes anywhere in the photo."""
+def within(boxes: Boxes, view: View) -> Boxes:
+    """What of the boxes lies in another box; nothing is left of those beside it."""
+    left, top, right, bottom = view
+    found = [(max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)) for x0, y0, x1, y1 in boxes]
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in found if x0 < x1 and y0 < y1]
+
+
+def elsewhere(boxes: Boxes, view: View, seed: Sequence[int]) -> Boxes:
+    """Boxes of the same sizes anywhere in a box that holds them."""
     rng = np.random.default_rng(seed)
     found: Boxes = []
     for x0, y0, x1, y1 in boxes:
-        w, h = x1 - x0, y1 - y0
-        x, y = rng.integers(0, photo.shape[1] - w + 1), rng.integers(0, photo.shape[0] - h + 1)
+        w, h = int(x1 - x0), int(y1 - y0)
+        x, y = int(rng.integers(view[0], view[2] - w + 1)), int(rng.integers(view[1], view[3] - h + 1))
         found.append((x, y, x + w, y + h))
     return found

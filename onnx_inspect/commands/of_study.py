@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +56,7 @@ def build(study: Study) -> click.Command:
 
 
 def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
-    from .. import files
-    from ..errors import InputError, OutputError
+    from ..errors import InputError
     from ..finding import PICTURES
     from ..model import load
 
@@ -65,9 +66,7 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
     given_out = values.pop("out")
     writes_itself = takes_folder and Path(given_out or "").suffix.lower() not in PICTURES
     # The folder itself, also where it is there already: a run that was killed goes on in it.
-    out = Path(given_out) if given_out and writes_itself else _out(given_out, study.__name__, named[0])
-    if writes_itself and out.is_file():
-        raise OutputError(f"'{out}' is a file, not a folder: name another with -o.")
+    out = _out(given_out, study.__name__, named[0], writes_itself)
     models = [load(name) for name in named]
     engine = options.make_engine(values)
     flagged = any(values[name] is not None for name in options.PREPROCESSING)
@@ -82,8 +81,8 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
         values["photos"] = list(given["photos"])
     if takes_folder:
         values["out"] = out if writes_itself else None
-    read = dict.fromkeys(named, "the model") | {values["labels"] or "": "the labels file"}
-    files.spare(read, [] if writes_itself else [out])
+    if not writes_itself:
+        _spare(out, named, given["photos"], values)
     with Progress(quiet) as progress:
         result = study(
             *(given[name] for name in positional),
@@ -92,8 +91,8 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
             preprocessing=preprocessing,
             progress=progress,
         )
-    written = [*result.written, *result.save(out / study.__name__ if writes_itself else out)]
     result.notes = list(dict.fromkeys([*notes, *result.notes]))
+    written = [*result.written, *result.save(out / study.__name__ if writes_itself else out)]
     options.say(result.notes, quiet)
     if as_json:
         options.print_json(result.to_json() | {"files": written})
@@ -103,9 +102,38 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
         click.echo(f"   {options.printable(line)}")
 
 
-def _out(given: str | None, study: str, model: str) -> Path:
+def _out(given: str | None, study: str, model: str, folder: bool) -> Path:
+    """Where results go: a picture's name or stem, or with `folder` the folder that the study itself writes."""
+    from ..errors import OutputError
+    from ..files import in_the_way
+
+    if given == "":
+        raise OutputError("-o is empty: is a variable of the shell unset? Name a file or a folder.")
     stem = f"{Path(model).stem}.{study}"
-    if given is None:
-        return Path(stem)
-    out = Path(given)
-    return out / stem if out.is_dir() or given.endswith(("/", "\\")) else out
+    out = Path(given or stem)
+    try:
+        if given and not folder and (out.is_dir() or given.endswith(("/", "\\"))):
+            out /= stem
+        file = in_the_way(out if folder else out.parent)
+    except OSError as error:
+        raise OutputError(f"'{out}' cannot be written: {error.strerror}. Name another with -o.") from error
+    if file is not None:
+        raise OutputError(f"'{file}' is a file, not a folder: name another with -o.")
+    return out
+
+
+def _spare(out: Path, models: Sequence[str], photos: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Refuse to write over what is read: a model, the file of an option, a photo."""
+    from .. import files
+    from ..errors import PhotoError
+    from ..finding import WRITTEN, picture_of
+    from ..photos.source import gather
+
+    picture = picture_of(out)
+    written = [out, picture, *(picture.with_suffix(s) for s in sorted(WRITTEN))]
+    read: dict[str | Path, str] = {v: f"the file of --{k}" for k, v in values.items() if isinstance(v, str)}
+    files.spare(read | dict.fromkeys(models, "the model"), written)
+    for name in photos if any(map(os.path.isfile, written)) else ():
+        with suppress(PhotoError):  # what embed has written holds no photos
+            found = gather(name)
+            files.spare({p: "a photo" for p in map(found.path, range(len(found))) if p is not None}, written)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -51,7 +52,8 @@ class Names(Sequence[str | None]):
         return len(self.codes)
 
     def __getitem__(self, i: Any) -> Any:
-        return [*self.kinds, None][self.codes[i]]
+        code = self.codes[i]
+        return self.kinds[code] if code >= 0 else None
 
     def counts(self) -> Counter[str]:
         """How often each name occurs."""
@@ -129,6 +131,11 @@ class Embedding:
             at = pc.index_in(other.table["path"], value_set=pa.array(known)).combine_chunks()
             rows = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
             found[at.drop_null().to_numpy()] = rows
+        number = {name: i for i, name in enumerate(here)}
+        winding = pc.match_substring(other.table["path"], "..").to_numpy()  # as in lists of what lies elsewhere
+        for j in np.flatnonzero(winding).tolist():
+            if (i := number.get(os.path.abspath(Path(other.folder, other.name(j))))) is not None:  # noqa: PTH100
+                found[i] = j
         return found
 
     def finding(self, study: str, values: dict[str, Any], **more: Any) -> Finding:
@@ -140,7 +147,13 @@ class Embedding:
 def embedded(model: ModelLike, photos: Any, layer: str, how: Over) -> Embedding:
     """The vectors of photos: read, where `photos` is a folder that `embed` wrote, else computed and kept in memory."""
     folder = written_by_embed(photos)
-    return compute(Survey(model, photos, **how), layer) if folder is None else read(folder, model, layer)
+    if folder is None:
+        return compute(Survey(model, photos, **how), layer)
+    found = read(folder, model, layer)
+    asked, made = how.get("preprocessing"), found.about["preprocessing"]
+    if asked is not None and asked.describe() != made.describe():
+        found.about["notes"].append(f"preprocessing: that of the vectors in {folder}, {made.describe()} (PHOTO)")
+    return found
 
 
 def written_by_embed(photos: Any) -> Path | None:
@@ -172,7 +185,7 @@ def compute(survey: Survey, layer: str) -> Embedding:
 
 def about(survey: Survey) -> dict[str, Any]:
     """What is known of a survey that is over, as fields of `Finding`."""
-    found = vars(survey.finding("", {}))
+    found = vars(survey.finding("", {}, skipped=[])) | {"skipped": survey.skipped}
     return {name: found[name] for name in ("models", "provider", "photos", "skipped", "preprocessing", "notes")}
 
 
@@ -186,10 +199,15 @@ def read(folder: Path, model: ModelLike, layer: str = "auto") -> Embedding:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         was, named = record["models"][0], str(record["layer"])
         known = {name: record[name] for name in ("models", "provider", "photos", "skipped")}
-        known |= {"preprocessing": Preprocessing.from_json(record["preprocessing"]), "notes": list(record["notes"])}
+        again = Finding("", **known, values={}).notes  # what every finding says of photos that could not be read
+        known |= {
+            "preprocessing": Preprocessing.from_json(record["preprocessing"]),
+            "notes": [note for note in record["notes"] if note not in again],
+        }
         found = stored(folder, named, str(record["params"]["folder"]), known)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, InspectError) as error:
-        raise InputError(f"The embedding in {folder} is damaged: {error}. Run embed again.") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, InspectError) as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise InputError(f"The embedding in {folder} is damaged: {reason}. Run embed again.") from error
     loaded = model if isinstance(model, Model) else load(model)
     if was["sha256"] != (now := identity(loaded))["sha256"]:
         raise InputError(
@@ -207,10 +225,13 @@ def read(folder: Path, model: ModelLike, layer: str = "auto") -> Embedding:
 
 def stored(folder: Path, layer: str, start: str, known: dict[str, Any]) -> Embedding:
     """The files of an embedding: vectors mapped, not read, and the table without them; ValueError for other files."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = pa.field("path", "string", nullable=False)
+    schema = pa.schema([("photo", "int64"), path, ("label", "string"), ("prediction", "string")])
     vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-    table = pq.read_table(folder / TABLE, columns=["photo", "path", "label", "prediction"])
+    table = pq.read_table(folder / TABLE, columns=schema.names).cast(schema)
     if vectors.dtype != np.float32 or vectors.ndim != 2 or not len(vectors) or len(vectors) != len(table):
         raise ValueError(f"there are {len(table)} photos, and vectors {vectors.dtype} {vectors.shape}")
     return Embedding(vectors, table, layer, _reader(Path(start), table["path"]), start, known)
@@ -221,13 +242,13 @@ def _reader(start: Path, paths: Any) -> Callable[[int], Picture]:
     archives = cache(gather)
 
     def read(i: int) -> Picture:
-        path = start / str(paths[i])
-        archive = next((p for p in path.parents if p.suffix.lower() == ".zip" and p.is_file()), None)
+        path = os.path.join(start, str(paths[i]))  # noqa: PTH118  (members of zips may have any names)
+        archive = next((p for p in Path(path).parents if p.suffix.lower() == ".zip" and p.is_file()), None)
         if archive is None:
             return image.read(path)
         photos = archives(archive)
-        number = next((k for k in range(len(photos)) if photos.name(k) == str(path)), None)
-        if number is None:
+        number = bisect_left(range(len(photos)), path, key=photos.name)  # they are sorted
+        if number == len(photos) or photos.name(number) != path:
             raise PhotoError(f"There is no photo {path}: the zip has changed. Embed the photos again.")
         return photos.read(number)
 

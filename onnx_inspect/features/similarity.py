@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,15 @@ def bounded(values: NDArray[Any], layout: str | None, most: int = MOST) -> NDArr
     found: NDArray[Any] = values.astype(np.float32)
     for axis in range(2, values.ndim):
         starts = np.linspace(0, values.shape[axis], min(cells, values.shape[axis]) + 1).round().astype(int)
-        sums = np.add.reduceat(found, starts[:-1], axis=axis)
-        found = sums / np.diff(starts).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1 - axis))
-    return np.ascontiguousarray(found.reshape(len(found), -1))
+        sums = np.add.reduceat(found, starts[:-1], axis=axis, dtype=np.float64)
+        found = sums / np.diff(starts).reshape(-1, *[1] * (values.ndim - 1 - axis))
+    return np.ascontiguousarray(found.reshape(len(found), -1), np.float32)
 
 
 def gram(features: NDArray[Any]) -> Floats:
     """The inner products of all pairs of samples (n, n), from features (n, d), each feature centred."""
     x = np.asarray(features, np.float64)
+    x = x - x[0]  # what is constant becomes zero, not what rounding leaves of it
     x = x - x.mean(axis=0)
     return np.asarray(x @ x.T)
 
@@ -48,8 +50,8 @@ def cka(a: Floats, b: Floats, debiased: bool = False) -> float:
     Kornblith et al., Similarity of Neural Network Representations Revisited, ICML 2019.
     """
     hsic = _unbiased if debiased else _plain
-    scale = hsic(a, a) * hsic(b, b)
-    return float(hsic(a, b) / np.sqrt(scale)) if scale > 0 else float("nan")
+    own = hsic(a, a), hsic(b, b)
+    return hsic(a, b) / math.prod(map(math.sqrt, own)) if min(own) > 0 else math.nan
 
 
 def _plain(a: Floats, b: Floats) -> float:

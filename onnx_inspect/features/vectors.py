@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import depth
 from ..naming import Layer
+from ..photos import tables
 from ..surveys.survey import Seen, Survey
 
 if TYPE_CHECKING:
@@ -43,16 +44,16 @@ def tabulate(survey: Survey, layer: Layer, start: int, stop: int) -> pa.Table:
     which = [i for part in parts for i in part[0]]
     rows = {
         "photo": pa.array(which, pa.int64()),
-        "path": pa.array([_utf8(survey.photos.name(i)) for i in which], pa.string()),
-        "label": pa.array([survey.photos.label(i) for i in which], pa.string()),
+        "path": tables.texts(map(survey.photos.name, which)),
+        "label": tables.texts(map(survey.photos.label, which)),
     }
     if parts:
         vectors = np.concatenate([part[1] for part in parts])
         rows["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     best = np.concatenate([part[2] for part in parts]) if parts and parts[0][2] is not None else None
     empty = pa.nulls(len(which))
-    named = empty if best is None else [survey.labels.name(int(i)) for i in best["index"]]
-    rows["prediction"] = pa.array(named, pa.string())
+    named = [None] * len(which) if best is None else [survey.labels.name(int(i)) for i in best["index"]]
+    rows["prediction"] = tables.texts(named)
     for name, kind in (("index", pa.int64()), ("score", pa.float64()), ("probability", pa.float64())):
         rows[name] = empty.cast(kind) if best is None else pa.array(best[name], kind)
     order = ("photo", "path", "label", "prediction", "index", "score", "probability", "vector")
@@ -60,11 +61,6 @@ def tabulate(survey: Survey, layer: Layer, start: int, stop: int) -> pa.Table:
 
 
 _BEST = np.dtype([("index", "i8"), ("score", "f8"), ("probability", "f8")])
-
-
-def _utf8(name: str) -> str:
-    """A name with question marks for what is no text: file names may hold any bytes."""
-    return name.encode("utf-8", "replace").decode()
 
 
 def _reduced(survey: Survey, layer: Layer, seen: Seen) -> tuple[list[int], NDArray[np.float32], NDArray[Any] | None]:

@@ -55,12 +55,11 @@ def resize(at: At) -> Reach:
     attributes, rank = at.node.attributes, len(at.x)
     over = [axis % rank for axis in attributes.get_ints("axes", range(rank))]
     mode = attributes.get_string("coordinate_transformation_mode", "half_pixel")
-    crops = mode == "tf_crop_and_resize"
-    roi = at.numbers(1) if crops else None
+    roi = at.numbers(1) if mode == "tf_crop_and_resize" else None
     axes = same(rank)
     for i, axis in enumerate(over):
         n, m, scale = at.x[axis], at.y[axis], _scales(at, over)[i]
-        if n != m or scale != 1 or crops:
+        if n != m or scale != 1:  # onnxruntime crops no axis whose scale is 1
             start, end = (0.0, 1.0) if roi is None else (roi[i], roi[i + len(over)])
             axes[axis] = Axis(axis, _reads(at, Line(n, m, scale, start, end), PLACES[mode]))
     return along(at.x, axes)

@@ -15,19 +15,20 @@ ALIKE = 0.95  # cosine
 OUTLIER = 3.5  # robust standard deviations of the logarithm, after Iglewicz & Hoaglin (1993)
 ALIASED = 0.5  # share of the energy
 _LISTED = 1000  # pairs
+_PAIR = [("a", np.int64), ("b", np.int64), ("cosine", np.float64)]
 _BLOCK = 1024  # units compared with all others at the same time
 
 
 def diagnose(found: Kernels) -> dict[str, Any]:
     """All that `filters` says of the kernels of a layer."""
     flat = found.values.reshape(len(found.values), -1)
-    norm = np.sqrt(np.einsum("ij,ij->i", flat, flat, dtype=np.float64)) * np.abs(found.gain)
+    norm = lengths(flat) * np.abs(found.gain)
     living = norm > DEAD * norm.mean()
     median = float(np.median(norm[living])) if living.any() else 0.0
     z = robust(norm, living)
     high, aliased = beyond(found, (0.25, 0.25)), beyond(found, tuple(0.5 / s for s in found.stride))
     energy = np.where(living, norm**2, 0)
-    pairs = duplicates(flat, living, found.groups)
+    count, pairs = duplicates(flat, living, found.groups)
     spectrum = None if high is None else {"share": _mean(high, energy), "white_noise": white(found, (0.25, 0.25))}
     aliasing = None
     overlap = all(step < max(n, 2) for step, n in zip(found.stride, found.values.shape[2:], strict=True))
@@ -40,8 +41,8 @@ def diagnose(found: Kernels) -> dict[str, Any]:
         "dominating": np.flatnonzero(norm > DOMINATING * median).tolist() if median else [],
         "dead": np.flatnonzero(~living).tolist(),
         "outliers": np.flatnonzero(np.abs(z) > OUTLIER).tolist(),
-        "duplicates": [{"a": a, "b": b, "cosine": _digits(c)} for a, b, c in pairs[:_LISTED]],
-        "duplicates_found": len(pairs),
+        "duplicates": [{"a": a, "b": b, "cosine": _digits(c)} for a, b, c in pairs],
+        "duplicates_found": count,
         "high_frequency": spectrum,
         "aliasing": aliasing,
         "filters": [
@@ -69,20 +70,31 @@ def robust(norm: NDArray[np.float64], living: NDArray[np.bool_]) -> NDArray[np.f
     return z
 
 
-def duplicates(flat: NDArray[np.float32], living: NDArray[np.bool_], groups: int) -> list[tuple[int, int, float]]:
-    """Pairs of one group whose |cosine| is above `ALIKE`, the closest first; of single numbers there are none."""
+def duplicates(
+    flat: NDArray[np.float32], living: NDArray[np.bool_], groups: int
+) -> tuple[int, list[tuple[int, int, float]]]:
+    """How many pairs of one group have a |cosine| above `ALIKE`, and the closest; of single numbers there are none."""
     if flat.shape[1] < 2:
-        return []
-    pairs = []
+        return 0, []
+    count, closest = 0, np.empty(0, _PAIR)
     size = len(flat) // groups
     for start in range(0, len(flat), size):
         which = start + np.flatnonzero(living[start : start + size])
-        unit = flat[which] / np.linalg.norm(flat[which], axis=1, keepdims=True)
+        unit = flat[which] / lengths(flat[which])[:, None].astype(np.float32)
         for i in range(0, len(which), _BLOCK):
             cosine = unit[i : i + _BLOCK] @ unit.T
-            for a, b in zip(*np.nonzero(np.triu(np.abs(cosine) > ALIKE, i + 1)), strict=True):
-                pairs.append((int(which[i + a]), int(which[b]), float(cosine[a, b])))
-    return sorted(pairs, key=lambda pair: -abs(pair[2]))
+            a, b = np.nonzero(np.triu(np.abs(cosine) > ALIKE, i + 1))
+            count += len(a)
+            more = np.empty(len(a), _PAIR)
+            more["a"], more["b"], more["cosine"] = which[i + a], which[b], cosine[a, b]
+            closest = np.concatenate([closest, more])
+            closest = closest[np.argsort(-np.abs(closest["cosine"]), kind="stable")[:_LISTED]]
+    return count, closest.tolist()
+
+
+def lengths(flat: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The norm of each row; its square leaves the range of float32 long before it."""
+    return np.sqrt(np.einsum("ij,ij->i", flat, flat, dtype=np.float64))
 
 
 def beyond(found: Kernels, limits: tuple[float, ...]) -> NDArray[np.float64] | None:

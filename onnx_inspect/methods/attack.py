@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import onnx_ir as ir
 
-from ..emit import Op
 from ..errors import InputError, TargetError
-from ..model import Model
-from ..target import Index, _rows, parse
+from ..target import Index, parse
 from .inputs import channels_back
 from .job import Job, draws
+from .losses import CrossEntropy, Margin
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Norm = Literal["linf", "l2"]
 FLAT = 1e-6  # captum leaves numbers with smaller gradients alone
-
-
-class CrossEntropy(Index):
-    """-log of a class's probability: what training made small, and attacks make large again."""
-
-    def key(self) -> Hashable:
-        """All classes share one compiled model."""
-        return ("cross entropy", self.kind)
-
-    def emit(self, op: Op, model: Model) -> ir.Value:
-        """The loss, from the scores before the final activation or after it."""
-        score = super().emit(op, model)
-        found, rows = _rows(op, model, self.kind)
-        if rows.dtype == ir.DataType.FLOAT16:
-            score, rows = (op.Cast(v, to=ir.DataType.FLOAT) for v in (score, rows))
-        if self.kind == "output" and found.activation is not None:
-            loss = -score if found.activation == "log softmax" else -op.Log(score)
-        elif found.activation == "sigmoid" or found.count == 1:
-            loss = op.Softplus(-score)
-        else:
-            loss = op.ReduceLogSumExp(rows, [1], keepdims=0) - score
-        loss.shape = ir.Shape([None])
-        return loss  # type: ignore[no-any-return]
 
 
 class Attack:
@@ -66,6 +41,7 @@ class Attack:
         self.classes = self.own if to == "" else [self._class(to)] * job.n
         self.away = to == ""
         self.loss = CrossEntropy(tuple(self.classes), job.score)
+        self.margin = Margin(tuple(self.classes), job.score)
         self.picture = not captum and not bounds and job.preprocessing is not None and None not in job.photos
         self.low, self.high = (0.0, 255.0) if self.picture else self._bounds(bounds)
         self.scale, self.mean, self.std = self._units()
@@ -151,15 +127,21 @@ class Attack:
 
     def direction(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where the loss changes the fastest, as wanted, for steps of size 1 in the norm."""
-        found = self.job.gradients([self.name], feeds=self.feeds(points), target=self.loss)
-        slope: NDArray[np.float64] = found[f"gradient.{self.name}"] * np.asarray(self.scale / self.std, np.float64)
-        slope = slope if self.away else -slope
+        slope = self._slope(points, self.loss)
+        if not self.captum and (flat := ~slope.any(axis=self._axes)).any():  # p is 1 to the last bit
+            slope[flat] = self._slope(points, self.margin)[flat]
         if not slope.any(axis=self._axes).all():
             self.job.notes.append("the loss is flat somewhere: a sample that the model is too sure of stays (--to)")
         if self.captum or self.norm == "linf":
             return np.asarray(np.where(np.abs(slope) > (FLAT if self.captum else 0), np.sign(slope), 0.0))
         length = self.length(slope)
         return np.asarray(np.divide(slope, length, out=np.zeros_like(slope), where=length > 0))
+
+    def _slope(self, points: NDArray[np.float64], loss: CrossEntropy) -> NDArray[np.float64]:
+        """The gradient by the points, towards what is wanted."""
+        found = self.job.gradients([self.name], feeds=self.feeds(points), target=loss)
+        slope: NDArray[np.float64] = found[f"gradient.{self.name}"] * np.asarray(self.scale / self.std, np.float64)
+        return slope if self.away else -slope
 
     def length(self, change: NDArray[np.float64]) -> NDArray[np.float64]:
         """The root of the sum of squares, per sample."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SHARD = re.compile(r"(\d{8})\.([0-9a-f]{16})\.parquet")
 _DRAFT = re.compile(r"\.[0-9a-f]{16}\.(parquet|json)")
+_RESULT = re.compile(r"\.[0-9a-f]{16}\.(parquet|npy)")
 
 
 class Shards:
@@ -31,7 +32,8 @@ class Shards:
     blanked is done again. ``folder`` belongs to one process at a time, by a lock that ends with the process.
 
     Args:
-        folder: where the shards are, best beside the result; nothing else belongs into it.
+        folder: where the shards are, in the folder of the results; nothing else belongs into it. What a kill has left
+            of the writing of results is removed.
         plan: all that decides the bytes of a shard, as JSON can say it: digests of model and photos, layer,
             preprocessing, options, versions. ``count``, ``size`` and pyarrow's version are added.
         count: the number of photos.
@@ -41,10 +43,10 @@ class Shards:
         OutputError: ``folder`` holds work with another plan, another process works in it, or it cannot be written.
 
     Example:
-        >>> with Shards(Path("out.parts"), plan, len(photos)) as shards:
+        >>> with Shards(Path("out/parts"), plan, len(photos)) as shards:
         ...     for shard, start, stop in shards.missing():
         ...         shards.write(shard, table_of(range(start, stop)))
-        ...     tables.write("out.parquet", shards.tables())
+        ...     tables.write("out/all.parquet", shards.tables())
         ...     shards.done()
     """
 
@@ -62,6 +64,7 @@ class Shards:
     def _agree(self, plan: Mapping[str, Any]) -> None:
         path, new = self.folder / "plan.json", files.plain(plan)
         self._remove(_DRAFT)
+        self._remove(_RESULT, self.folder.parent)
         if not path.exists():
             self._remove(_SHARD)  # whose they are, nobody can say
             files.write_json(path, new)
@@ -106,8 +109,8 @@ class Shards:
             return None
         return data if _checksum(data) in name else None
 
-    def _remove(self, kind: re.Pattern[str]) -> None:
-        for path in self.folder.iterdir():
+    def _remove(self, kind: re.Pattern[str], folder: Path | None = None) -> None:
+        for path in (folder or self.folder).iterdir():
             if kind.fullmatch(path.name):
                 path.unlink()
 

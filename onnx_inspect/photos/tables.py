@@ -30,6 +30,13 @@ def version() -> str:
     return str(pa.__version__)
 
 
+def texts(values: Iterable[str | None]) -> pa.Array:
+    """A column of strings; of file names that are no text, bytes that are none are spelled out."""
+    import pyarrow as pa
+
+    return pa.array([v if v is None else v.encode("utf-8", "backslashreplace").decode() for v in values], pa.string())
+
+
 def encode(table: pa.Table) -> bytes:
     """A table as the bytes of a Parquet file with one row group: the same for the same table."""
     import pyarrow as pa

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ class Watched:
         tally: what they did.
         names: of the classes that the tally counts.
         by: where these are from: "label", "prediction", or "" where there are none.
-        finish: to be called when results are in place: what a killed run would go on from is removed.
+        shards: what a killed run goes on from. At the end of a ``with`` the results are in place and it is removed,
+            unless there was an exception.
     """
 
     layer: Layer
@@ -41,7 +43,14 @@ class Watched:
     tally: Tally
     names: dict[int, str]
     by: str
-    finish: Callable[[], None]
+    shards: Shards | None
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.shards is not None:
+            self.shards.done() if kind is None else self.shards.close()
 
     @property
     def map(self) -> tuple[int, ...]:
@@ -91,6 +100,16 @@ def watch(survey: Survey, name: str, top: int, out: Path | None) -> Watched:
         raise InputError(f"The {top} strongest places are none: ask for at least 1 (--top).")
     chosen = find_layer(survey, name)
     by = _classes(survey)
+    shards = None if out is None else _shards(survey, chosen, by, top, out)
+    try:
+        return _watched(survey, chosen, by, top, shards)
+    except BaseException:  # who catches it may try again, and finds the folder free
+        if shards is not None:
+            shards.close()
+        raise
+
+
+def _watched(survey: Survey, chosen: Layer, by: str, top: int, shards: Shards | None) -> Watched:
     number = {kind: i for i, kind in enumerate(survey.photos.classes)}
     layout = survey.layout(chosen.tensor)
 
@@ -106,7 +125,6 @@ def watch(survey: Survey, name: str, top: int, out: Path | None) -> Watched:
             classes = [int(i) for i in rows.argmax(1)]
         return Tally.of(flat, seen.which, classes, top), list(values.shape[1:])
 
-    shards = None if out is None else _shards(survey, chosen, by, top, out)
     found = _fold(survey.run([chosen.tensor], reduce) if shards is None else _through(shards, survey, chosen, reduce))
     if found is None:
         raise survey.photos.illegible(survey.skipped)
@@ -123,7 +141,9 @@ def watch(survey: Survey, name: str, top: int, out: Path | None) -> Watched:
         )
     name_of = survey.labels.name if by == "prediction" else survey.photos.classes.__getitem__
     names = {kind: name_of(kind) for kind in tally.classes}
-    return Watched(chosen, tuple(shape), axis, tally, names, by, shards.done if shards is not None else lambda: None)
+    often = Counter(names.values())  # ImageNet has two cranes
+    names = {kind: name if often[name] == 1 else f"{name} ({kind})" for kind, name in names.items()}
+    return Watched(chosen, tuple(shape), axis, tally, names, by, shards)
 
 
 def _classes(survey: Survey) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import charts
+from .. import charts, structure
 from ..changes.effects import Effects, measure, number
 from ..errors import LayerError
 from ..finding import Finding
@@ -78,14 +78,10 @@ def ablate(
     """
     survey = Variants(model, photos, **how)
     survey.need_scores()
-    score = survey.explained_tensor
-    every = parts(survey.model, score)
+    every = parts(survey.model, survey.explained_tensor)
     if channels:
         return _channels(survey, every, layer)
-    wanted = [p for p in chosen(survey.model, every, layer) if p.tensor != score]
-    if not wanted:
-        raise LayerError("Only the scores themselves are meant, and without them there are none: name a --layer.")
-    removals = _removals(survey, wanted)
+    removals = _removals(survey, _before(survey, chosen(survey.model, every, layer)))
     found = measure(
         survey,
         gated(survey.model, [r.gate for r in removals]),
@@ -116,7 +112,7 @@ def _channels(survey: Variants, every: Sequence[Part], name: str) -> Finding:
                 f"'{name}' means {len(meant)} layers ({', '.join(repr(p.name) for p in meant[:5])}), and channels are "
                 "those of one: name it (--layer)."
             )
-        part = meant[0]
+        (part,) = _before(survey, meant)
     else:
         last = survey.layer("auto")
         part = Part(last.name, last.tensor)
@@ -137,7 +133,7 @@ def _channels(survey: Variants, every: Sequence[Part], name: str) -> Finding:
             charts.curves(
                 range(1, count + 1),
                 {n: np.sort(v)[::-1].tolist() for n, v in _named(found).items()},
-                title=f"all {count} channels of {part.name}, each drop sorted",
+                title=f"all {count} channels of {charts.shortened(part.name, 32)}, each drop sorted",
                 xlabel="rank",
                 ylabel="drop",
             ),
@@ -162,6 +158,17 @@ def _channels(survey: Variants, every: Sequence[Part], name: str) -> Finding:
         ],
         layer=part.name,
         params={"layer": part.name, "channels": True},
+    )
+
+
+def _before(survey: Variants, meant: Sequence[Part]) -> list[Part]:
+    """Those of some parts that the scores are computed from."""
+    goal = survey.model.value(survey.explained_tensor)
+    on_path = {v.name for v in structure.needed(survey.model.ir.graph, goal) if v is not goal}
+    if found := [p for p in meant if p.tensor in on_path]:
+        return found
+    raise LayerError(
+        f"'{meant[0].name}' holds the scores themselves, or they are not computed from it: name another --layer."
     )
 
 
@@ -227,11 +234,10 @@ def _named(found: Effects) -> dict[str, Floats]:
 def _picture(survey: Variants, found: Effects, names: Sequence[str], kinds: Sequence[str]) -> Picture:
     wrong = "drop of the accuracy" if found.labelled else "share of photos whose class changes"
     panels = {wrong: found.wrong, "drop of the probability of the predicted class": found.probability}
-    unique = [n if names.count(n) == 1 else f"{n} #{i}" for i, n in enumerate(names)]
     return charts.figure(
         [
             charts.bars(
-                dict(zip(unique, mean.tolist(), strict=True)),
+                list(zip(names, mean.tolist(), strict=True)),
                 errors=np.nan_to_num(error).tolist(),
                 kinds=["its input instead" if k == IDENTITY else k for k in kinds],
                 title=title,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import charts, depth, layout
-from ..changes.occlusion import Boxes, Consistency, Signs, cover, elsewhere, whole
+from ..changes.occlusion import Boxes, Consistency, Signs, View, cover, elsewhere, whole, within
 from ..errors import InputError
 from ..finding import Finding
 from ..geometry import Box
@@ -46,9 +47,10 @@ def correspondence(
     In every photo i a part (an eye, say) is covered with grey, which changes the features of a layer by e_i. If the
     network knows the part, signs of e_i and e_j agree between photos i and j: the consistency is the mean over all
     pairs of the Hamming distance of sign(e_i) and sign(e_j), as a share of the features, and lower is more consistent.
-    Changes of less than a millionth of the largest feature count as none. The same is done with boxes of the same sizes
-    in random places, several times: their mean and deviation, how many deviations the part lies away from that mean
-    (z), and the share of all sets, its own counted in, that are at least as consistent as the part (p).
+    Changes of less than a millionth of the largest feature count as none. Of a part counts what the model sees of it.
+    The same is done with boxes of the same sizes in random places, several times: their mean and deviation, how many
+    deviations the part lies away from that mean (z), and the share of all sets, its own counted in, that are at least
+    as consistent as the part (p).
 
     Parts are the boxes of the same label. Without known boxes the part is where the model looks: in every photo the box
     around the largest part of the Grad-CAM map.
@@ -79,19 +81,21 @@ def correspondence(
     layers = _layers(survey, layer)
     if boxes:
         known = {name: _by_label(found, together) for name, found in read_boxes(boxes).items()}
+        _each_once(survey, known)
     else:
         survey.notes.append(
             "parts: no boxes are known, so the part is where the model looks, by Grad-CAM (--boxes FILE)"
         )
 
     def parts_of(i: int, photo: Picture) -> dict[str, Boxes]:
-        name = survey.photos.name(i)
-        found = known.get(known_as(name), {}) if boxes else _looked(survey, photo)
-        return {part: whole(of, photo, name) for part, of in found.items()}
+        found = _known(survey, known, i, photo) if boxes else _looked(survey, photo)
+        seen = {part: within(whole(of), _view(survey, photo)) for part, of in found.items()}
+        return {part: of for part, of in seen.items() if of}
 
     def work(i: int, photo: Picture) -> dict[str, list[list[Signs]]]:
+        view = _view(survey, photo)
         sets = {
-            part: [of, *(elsewhere(of, photo, [seed, i, *part.encode(), k]) for k in range(random_sets))]
+            part: [of, *(elsewhere(of, view, [seed, i, *_bytes(part), k]) for k in range(random_sets))]
             for part, of in parts_of(i, photo).items()
         }
         covered = [survey.sample(cover(photo, of)) for several in sets.values() for of in several]
@@ -100,17 +104,21 @@ def correspondence(
         return {part: signs[k * count : (k + 1) * count] for k, part in enumerate(sets)}
 
     counted: dict[str, list[list[Consistency]]] = {}
+    examples: dict[str, list[int]] = {}
     without, seen = 0, 0
-    for _, found in survey.one_by_one(work):
+    for i, found in survey.one_by_one(work):
         seen += 1
         without += not found
         for part, several in found.items():
+            examples.setdefault(part, []).extend([i] * (len(examples.get(part, ())) < SHOWN))
             mine = counted.setdefault(part, [[Consistency() for _ in layers] for _ in several])
             for row, signs in zip(mine, several, strict=True):
                 for one, values in zip(row, signs, strict=True):
                     one.add(values)
     if without:
-        survey.notes.append(f"{without} of {seen} photos have no box and are left out (--boxes FILE)")
+        survey.notes.append(
+            f"{without} of {seen} photos have no box that the model sees and are left out (--boxes FILE)"
+        )
     if few := sorted(part for part, rows in counted.items() if rows[0][0].n < 2):
         survey.notes.append(f"a single photo has {', '.join(few[:5])}: nothing to compare with (--together)")
     parts = {part: rows for part, rows in counted.items() if rows[0][0].n > 1}
@@ -124,7 +132,7 @@ def correspondence(
     return survey.finding(
         "correspondence",
         {"parts": [plain_or_none(row) for row in rows]},
-        pictures={"": _picture(survey, layers, rows, parts_of)},
+        pictures={"": _picture(survey, layers, rows, examples, parts_of)},
         lines=_lines(rows),
         params={"target": str(survey.target), **params},
     )
@@ -143,6 +151,38 @@ def _by_label(boxes: Sequence[tuple[Box, str]], together: bool) -> dict[str, Box
     for box, label in boxes:
         found.setdefault("part" if together else label or "part", []).append(box)
     return found
+
+
+def _each_once(survey: Variants, known: Mapping[str, Any]) -> None:
+    """Refuse photos that boxes do not tell apart: they are of a name without its folder."""
+    names = (known_as(survey.photos.name(i)) for i in range(len(survey.photos)))
+    if twice := [name for name, count in Counter(n for n in names if n in known).items() if count > 1]:
+        raise InputError(
+            f"Several photos are called '{twice[0]}', and boxes are known by that name alone: give it to one photo "
+            "only (--boxes, PHOTO)."
+        )
+
+
+def _known(survey: Variants, known: Mapping[str, dict[str, Boxes]], i: int, photo: Picture) -> dict[str, Boxes]:
+    """The known boxes of a photo."""
+    name = survey.photos.name(i)
+    found = known.get(known_as(name), {})
+    height, width = photo.shape[:2]
+    if not all(within([box], (0, 0, width, height)) for of in found.values() for box in of):
+        raise InputError(
+            f"A box of '{name}' lies outside the photo of {width}x{height} pixels: is it of another size? (--boxes)"
+        )
+    return found
+
+
+def _view(survey: Variants, photo: Picture) -> View:
+    """The pixels of a photo that the model sees."""
+    height, width = survey.preprocessing.size
+    return survey.preprocessing.geometry(photo.shape).support((0, 0, width, height))
+
+
+def _bytes(part: str) -> bytes:
+    return part.encode("utf-8", "surrogatepass")  # JSON may hold half a character
 
 
 def _looked(survey: Variants, photo: Picture) -> dict[str, Boxes]:
@@ -204,13 +244,14 @@ def _picture(
     survey: Variants,
     layers: Sequence[Layer],
     rows: Sequence[dict[str, Any]],
+    examples: Mapping[str, Sequence[int]],
     parts_of: Callable[[int, Picture], dict[str, Boxes]],
 ) -> Picture:
     shown = rows[:12]
     draw = []
     for chosen in layers:
         found = {row["part"]: row["layers"][chosen.name] for row in shown}
-        bars = {k: v for part, m in found.items() for k, v in ((part, m["distance"]), (f"{part}: random", m["random"]))}
+        bars = [b for part, m in found.items() for b in ((part, m["distance"]), (f"{part}: random", m["random"]))]
         errors = [e for m in found.values() for e in (0.0, m["random_deviation"])]
         draw.append(
             charts.bars(
@@ -222,16 +263,12 @@ def _picture(
         )
     plots = charts.figure(draw, size=(560, 130 + 36 * len(shown)))
     tiles: list[Picture] = []
-    unread = {s["photo"] for s in survey.skipped}
-    for i in range(len(survey.photos)):
-        if len(tiles) == SHOWN or survey.photos.name(i) in unread:
-            continue
+    for i in sorted({i for row in shown[:4] for i in examples[row["part"]]})[:SHOWN]:
         photo = survey.photos.read(i)
         inside = parts_of(i, photo)
         hidden = [cover(photo, inside[row["part"]]) for row in shown[:4] if row["part"] in inside]
-        if hidden:
-            strip = layout.row([layout.fit(p, TILE, 2 * TILE) for p in hidden], 4)
-            tiles.append(layout.column([layout.line(survey.photos.stem(i), strip.shape[1], 12), strip], 2))
+        strip = layout.row([layout.fit(p, TILE, 2 * TILE) for p in hidden], 4)
+        tiles.append(layout.column([layout.line(survey.photos.stem(i), strip.shape[1], 12), strip], 2))
     sheet = layout.row(tiles, 10)
     wide = max(sheet.shape[1], plots.shape[1])
     body = layout.column([layout.pad(p, p.shape[0], wide) for p in (sheet, plots)], 12)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
 
-from .. import depth, image, layout
+from .. import depth, layout
 from ..ascent.easel import Easel, whole
 from ..ascent.objective import Direction, Energy, channels
 from ..ascent.octaves import SMALLEST, climb_octaves
@@ -94,7 +95,11 @@ def dream(
     names = stems([found.name(i) for i in range(len(found))])
     for i, photo in found.legible(skipped):
         stem = names[i]
-        photo = _limited(photo, longest) if any_size else easel.preprocessing.inverse(easel.preprocessing.apply(photo))
+        photo = (
+            _limited(easel, photo, longest)
+            if any_size
+            else easel.preprocessing.inverse(easel.preprocessing.apply(photo))
+        )
         dreamt = climb_octaves(
             easel.slope,
             photo,
@@ -145,8 +150,13 @@ def dream(
             "layer": chosen.name,
             "channel": channel,
             "octaves": octaves,
+            "octave_scale": octave_scale,
             "steps": steps,
+            "rate": rate,
+            "jitter": jitter,
+            "longest": longest if any_size else None,
             "seed": seed,
+            "seconds": seconds,
             "film": film,
         },
     )
@@ -199,12 +209,12 @@ def _takes_any_size(easel: Easel, longest: int) -> bool:
     return free
 
 
-def _limited(photo: Picture, longest: int) -> Picture:
-    share = longest / max(photo.shape[:2])
-    if share >= 1:
-        return photo
+def _limited(easel: Easel, photo: Picture, longest: int) -> Picture:
+    """A photo of its own size, or smaller, in the colours that the model sees."""
+    share = min(1.0, longest / max(photo.shape[:2]))
     height, width = (max(1, round(side * share)) for side in photo.shape[:2])
-    return image.resize(photo, (height, width)).astype(np.uint8)
+    made = replace(easel.preprocessing, size=(height, width), resize="squash")
+    return made.inverse(made.apply(photo))
 
 
 def _overview(rows: list[list[Picture]], name: str) -> Picture:

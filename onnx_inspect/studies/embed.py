@@ -129,6 +129,7 @@ def _merge(survey: Survey, folder: Path, shards: Shards) -> None:
     first = next(full(), None)
     if first is None:
         raise survey.photos.illegible(survey.skipped)
+    (folder / RECORD).unlink(missing_ok=True)  # without it nobody takes the files of two runs for one
     tables.write(folder / TABLE, first.schema, full())
     tables.write_vectors(folder / VECTORS, first.schema.field("vector").type.list_size, map(matrix, full()))
 

@@ -259,6 +259,8 @@ def _lines(
         rest = (
             f"at {threshold:g} or above from '{names[first]}' on" if first is not None else "still changing at the end"
         )
+        if np.isnan(values).any():
+            rest = "the same for all photos in a checkpoint, which has no CKA"
         found.append(f"{title[-width:]:{width}s}  {near}  {rest}")
     return found
 

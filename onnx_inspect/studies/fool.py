@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import layout
 from ..ascent.easel import Easel
-from ..errors import InputError, OutputError, PhotoError, TargetError
+from ..errors import InputError, OutputError, TargetError
 from ..files import stems
 from ..finding import Finding
 from ..image import Picture
@@ -93,8 +93,6 @@ def fool(
         pictures[stem] = picture
         if len(rows) < ROWS:
             rows.append(_row(start, picture, record))
-    if not records:
-        raise PhotoError(f"None of the photos can be read: {skipped[0]['reason']}")
     if len(records) > ROWS:
         easel.notes.append(f"the overview shows the first {ROWS} photos; every picture is a file of its own (PHOTO)")
     found = easel.finding(
@@ -119,14 +117,9 @@ def _starts(
         yield None, "noise", np.broadcast_to(noise, (*easel.size, 3)).copy()
         return
     found = gather(photos)
-    for i, stem in enumerate(stems([found.name(i) for i in range(len(found))])):
-        try:
-            photo = found.read(i)
-        except PhotoError as error:
-            skipped.append({"photo": found.name(i), "reason": str(error)})
-            easel.notes.append(f"a photo was left out: {error} (PHOTO)")
-            continue
-        yield found.name(i), stem, easel.preprocessing.inverse(easel.preprocessing.apply(photo))
+    named = stems([found.name(i) for i in range(len(found))])
+    for i, photo in found.legible(skipped):
+        yield found.name(i), named[i], easel.preprocessing.inverse(easel.preprocessing.apply(photo))
 
 
 def _fool(

@@ -87,9 +87,10 @@ def invariance(
         changed = [survey.sample(image.warp(photo, matrix(kind, at, box), edge)) for kind, at in kinds]
         return _moved(survey, [survey.sample(photo), *changed], layers)
 
-    mean, alone = Mean(), dict[str, Floats]()
+    mean, alone, example = Mean(), dict[str, Floats](), 0
     for i, found in survey.one_by_one(work):
         mean.add(found)
+        example = i if mean.n == 1 else example
         if len(alone) <= ALONE:
             alone[f"{survey.photos.stem(i)} ({i})" if survey.photos.stem(i) in alone else survey.photos.stem(i)] = found
     lines = alone if len(alone) <= ALONE else {}
@@ -97,7 +98,6 @@ def invariance(
     for kind, values in ranges.items():
         parts[kind] = slice(start, start + len(values))
         start += len(values)
-    example = next(i for i in range(len(survey.photos)) if survey.photos.name(i) not in _names(survey.skipped))
     survey.notes.append(f"edges: what comes from outside the photo is {edge} (--edge)")
     return survey.finding(
         "invariance",
@@ -159,7 +159,7 @@ def _ranges(shift: float, zoom: float, turn: float, steps: int) -> dict[str, Flo
 
 def _layers(survey: Variants, names: Sequence[str]) -> list[Layer]:
     if names:
-        return [survey.model.layer(name) for name in names]
+        return list(dict.fromkeys(survey.model.layer(name) for name in names))
     score = survey.explained_tensor
     first, last = depth.along(survey.model, score)[0], depth.features(survey.model, score).layer
     survey.notes.append(
@@ -249,10 +249,6 @@ def _lines(ranges: Mapping[str, Floats], parts: Mapping[str, slice], rows: Seque
             what = "falls to" if row == PROBABILITY else "moves up to"
             found.append(f"{kind:5s}  {row:{width}s}  {what} {values[k]:.3f}, at {ranges[kind][k]:.3g}")
     return found
-
-
-def _names(skipped: Sequence[Mapping[str, str]]) -> set[str]:
-    return {s["photo"] for s in skipped}
 
 
 def _rounded(values: Floats) -> list[float | None]:

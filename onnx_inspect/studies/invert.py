@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from .. import charts, depth, layout
+from .. import depth
+from ..ascent import recovered
 from ..ascent.climb import Adam, Climb, climb
 from ..ascent.distance import AlphaNorm, Likeness, Shrinking, TotalVariation, Waning
 from ..ascent.easel import Easel, whole
 from ..ascent.waves import Waves
 from ..autodiff.gradient import float_value
-from ..errors import InputError, PhotoError, TargetError
+from ..errors import InputError, TargetError
 from ..files import stems
 from ..film import Format
 from ..finding import Finding
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FRAMES = 60  # of a film
-ROWS = 8  # of the overview
 LAYERS = 6
 FADE = 1e-4  # of the penalties, from the first step to the last
 
@@ -47,7 +47,7 @@ def invert(
     rate: float = 0.5,
     tv: float = 0.1,
     beta: float = 2.0,
-    norm: float = 0.01,
+    norm: float = 0.1,
     alpha: float = 6.0,
     seed: int = 0,
     seconds: float = 0.0,
@@ -102,14 +102,9 @@ def invert(
     rows: list[list[Picture]] = []
     frames: list[Picture] = []
     skipped: list[dict[str, str]] = []
-    for i, stem in enumerate(stems([found.name(i) for i in range(len(found))])):
-        try:
-            photo = found.read(i)
-        except PhotoError as error:
-            skipped.append({"photo": found.name(i), "reason": str(error)})
-            easel.notes.append(f"a photo was left out: {error} (PHOTO)")
-            continue
-        photo = easel.preprocessing.inverse(easel.preprocessing.apply(photo))
+    named = stems([found.name(i) for i in range(len(found))])
+    for i, photo in found.legible(skipped):
+        stem, photo = named[i], easel.preprocessing.inverse(easel.preprocessing.apply(photo))
         climbs: list[Climb] = []
         entries: list[dict[str, Any]] = []
         for key, chosen in layers.items():
@@ -143,22 +138,22 @@ def invert(
                 }
             )
         easel.notes += [c.ended for c in climbs if c.ended]
-        frames += _frames(photo, climbs)
+        frames += recovered.frames(photo, climbs)
         records.append({"photo": found.name(i), "predictions": _predictions(easel, scores, photo), "layers": entries})
-        if len(rows) < ROWS:
+        if len(rows) < recovered.ROWS:
             rows.append([photo, *(pictures[entry["picture"]] for entry in entries)])
-    if not records:
-        raise PhotoError(f"None of the photos can be read: {skipped[0]['reason']}")
-    if len(records) > ROWS:
-        easel.notes.append(f"the overview shows the first {ROWS} photos; every picture is a file of its own (PHOTO)")
+    if len(records) > recovered.ROWS:
+        easel.notes.append(
+            f"the overview shows the first {recovered.ROWS} photos; every picture is a file of its own (PHOTO)"
+        )
     names = [c.name for c in layers.values()]
     return easel.finding(
         "invert",
-        {"layers": _means(records, names), "photos": records},
-        pictures={"": _overview(rows, records, names), "psnr": _chart(records, names)} | pictures,
+        {"layers": recovered.means(records, names), "photos": records},
+        pictures={"": recovered.overview(rows, records, names), "psnr": recovered.chart(records, names)} | pictures,
         arrays=history,
         frames=frames,
-        lines=_lines(records, names),
+        lines=recovered.lines(records, names),
         layer=names[0] if len(names) == 1 else "",
         photos=len(found),
         skipped=skipped,
@@ -229,73 +224,4 @@ def _predictions(easel: Easel, scores: Scores | None, picture: Picture) -> list[
     rows = predict.rows(scores, easel.score, _compute(easel, picture, scores.tensor))
     return [
         vars(p) for p in predict.ranked(rows, predict.probabilities(scores, easel.score, rows), easel.labels)[0][:5]
-    ]
-
-
-def _means(records: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
-    """Per layer over the photos: distance, PSNR, and how many are seen as the photo is."""
-    found = []
-    for k, name in enumerate(names):
-        entries = [r["layers"][k] for r in records]
-        same = [
-            e["predictions"][0]["index"] == r["predictions"][0]["index"]
-            for e, r in zip(entries, records, strict=True)
-            if e["predictions"]
-        ]
-        found.append(
-            {
-                "layer": name,
-                "distance": float(np.mean([e["distance"] for e in entries])),
-                "psnr": float(np.mean([e["psnr"] for e in entries])),
-                "seen_alike": sum(same) if same else None,
-            }
-        )
-    return found
-
-
-def _lines(records: list[dict[str, Any]], names: list[str]) -> list[str]:
-    width = min(40, max(map(len, names)))
-    return [
-        f"{layout_name:<{width}}  PSNR {m['psnr']:5.1f} dB   distance {m['distance']:.2g}"
-        + ("" if m["seen_alike"] is None else f"   seen as the photo is: {m['seen_alike']} of {len(records)}")
-        for m in _means(records, names)
-        for layout_name in [m["layer"] if len(m["layer"]) <= width else "…" + m["layer"][1 - width :]]
-    ]
-
-
-def _overview(rows: list[list[Picture]], records: list[dict[str, Any]], names: list[str]) -> Picture:
-    """A row per photo: as the model sees it, and what each layer knows of it."""
-    table = []
-    for row, record in zip(rows, records, strict=False):
-        tiles = [layout.stretch(p, *_size(p)) for p in row]
-        seen = record["predictions"]
-        heads = [["photo as the model sees it", seen[0]["label"] if seen else ""]]
-        for entry in record["layers"]:
-            label = entry["predictions"][0]["label"] if entry["predictions"] else ""
-            heads.append([entry["layer"], f"{entry['psnr']:.1f} dB, distance {entry['distance']:.2g}", label])
-        heads[0] += [""] * (3 - len(heads[0]))
-        table.append(layout.row([layout.titled(t, h, 14) for t, h in zip(tiles, heads, strict=True)], 10))
-    return layout.frame(layout.column(table, 16), 10)
-
-
-def _size(picture: Picture) -> tuple[int, int]:
-    """At least 180 pixels wide, so that captions can be read, and 240 at the most."""
-    height, width = picture.shape[:2]
-    share = min(max(1.0, 200 / width), 240 / max(height, width)) if max(height, width) > 240 else max(1.0, 200 / width)
-    return max(1, round(height * share)), max(1, round(width * share))
-
-
-def _chart(records: list[dict[str, Any]], names: list[str]) -> Picture:
-    series = {r["photo"].rpartition("/")[2]: [e["psnr"] for e in r["layers"]] for r in records[:ROWS]}
-    return charts.figure(
-        [charts.curves(range(len(names)), series, title="what a layer knows", ylabel="PSNR in dB", ticks=names)]
-    )
-
-
-def _frames(photo: Picture, climbs: list[Climb]) -> list[Picture]:
-    """The photo and the pictures side by side, frame by frame; one that was ready earlier waits."""
-    longest = max(len(c.frames) for c in climbs)
-    return [
-        layout.row([layout.enlarge(p, 128) for p in (photo, *(c.frames[min(k, len(c.frames) - 1)] for c in climbs))])
-        for k in range(longest)
     ]

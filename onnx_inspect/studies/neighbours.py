@@ -67,6 +67,8 @@ def neighbours(
     Example:
         >>> neighbours("squeezenet.onnx", "my_dog.jpg", among="holidays.vectors").lines
     """
+    if top < 1 or rows < 1:
+        raise InputError(f"{top} neighbours of {rows} photos are nothing to show: ask for at least 1 (--top, --rows).")
     loaded = model if isinstance(model, Model) else load(model)
     found = embedded(loaded, photos, layer, how)
     other = found
@@ -98,6 +100,7 @@ def neighbours(
         lines=_lines(values, found, other, shown, which, far),
         params={"among": [str(p) for p in _several(among)], "metric": metric, "top": top, "layer": found.layer},
         notes=notes,
+        photos=found.about["photos"] + (other.about["photos"] if other is not found else 0),
         skipped=skipped,
     )
 

@@ -65,26 +65,25 @@ def patches(
     """
     survey = Survey(model, photos, **how)
     folder = None if out is None else Path(out)
-    seen = watch(survey, layer, top, folder)
-    channels = _channels(survey, seen, channel)
-    drawing = Drawing(survey, seen)
-    advance = survey.progress("patches", len(channels)) if survey.progress is not None else lambda n: None
     pictures: dict[str, Picture] = {}
     written: list[Path] = []
     found: list[dict[str, Any]] = []
-    pages = [channels[i : i + PAGE] for i in range(0, len(channels), PAGE)]
-    for number, these in enumerate(pages, 1):
-        title = f"'{seen.layer.name}' over {seen.tally.photos} photos"
-        title += f", page {number} of {len(pages)}" if len(pages) > 1 else ""
-        picture, records = drawing.page(these, title)
-        found += records
-        advance(len(these))
-        if folder is not None and number > 1:
-            written.append(folder / f"patches.page-{number}.png")
-            image.write(written[-1], picture)
-        else:
-            pictures[f"page-{number}" if number > 1 else ""] = picture
-    seen.finish()
+    with watch(survey, layer, top, folder) as seen:
+        channels = _channels(survey, seen, channel)
+        drawing = Drawing(survey, seen)
+        advance = survey.progress("patches", len(channels)) if survey.progress is not None else lambda n: None
+        pages = [channels[i : i + PAGE] for i in range(0, len(channels), PAGE)]
+        for number, these in enumerate(pages, 1):
+            title = f"'{seen.layer.name}' over {seen.tally.photos} photos"
+            title += f", page {number} of {len(pages)}" if len(pages) > 1 else ""
+            picture, records = drawing.page(these, title)
+            found += records
+            advance(len(these))
+            if folder is not None and number > 1:
+                written.append(folder / f"patches.page-{number}.png")
+                image.write(written[-1], picture)
+            else:
+                pictures[f"page-{number}" if number > 1 else ""] = picture
     survey.notes += drawing.notes
     return survey.finding(
         "patches",
@@ -99,6 +98,7 @@ def patches(
 
 def _channels(survey: Survey, seen: Watched, given: Sequence[str] | Sequence[int]) -> list[int]:
     count = len(seen.tally.mean)
+    given = [given] if isinstance(given, str) else given
     if list(given) == ["all"]:
         return list(range(count))
     if wrong := [k for k in given if not str(k).isdecimal() or int(k) >= count]:

@@ -70,8 +70,8 @@ def project(
     Example:
         >>> project("squeezenet.onnx", "holidays", method="pca").save("holidays.png")
     """
-    if thumbnails > _THUMBNAILS:
-        raise InputError(f"{thumbnails} photos make too large a page: give {_THUMBNAILS} at most (--thumbnails).")
+    if not 0 <= thumbnails <= _THUMBNAILS:
+        raise InputError(f"A page holds 0 to {_THUMBNAILS} photos, not {thumbnails} (--thumbnails).")
     found = embedded(model, photos, layer, how)
     count, kind = len(found), "label" if found.labelled else "prediction"
     if not 4 <= count <= _MOST[method]:

@@ -61,12 +61,12 @@ def units(
     """
     survey = Survey(model, photos, **how)
     folder = None if out is None else Path(out)
-    seen = watch(survey, layer, top, folder)
-    written, arrays = [], _arrays(seen)
-    if folder is not None:
-        written = [folder / "units.parquet", folder / "strongest.parquet"]
-        _write(seen, survey, arrays, *written)
-        seen.finish()
+    written: list[Path] = []
+    with watch(survey, layer, top, folder) as seen:
+        arrays = _arrays(seen)
+        if folder is not None:
+            written = [folder / "units.parquet", folder / "strongest.parquet"]
+            _write(seen, survey, arrays, *written)
     values = _values(seen, arrays)
     return survey.finding(
         "units",
@@ -106,7 +106,7 @@ def _write(seen: Watched, survey: Survey, arrays: dict[str, NDArray[Any]], units
     count, top = tally.value.shape
     columns = {"unit": pa.array(np.arange(count))} | {k: pa.array(v) for k, v in arrays.items() if v.ndim == 1}
     columns["selectivity"] = pa.array(arrays["selectivity"], from_pandas=True)
-    columns["class"] = pa.array([seen.names.get(int(k)) for k in arrays["class"]], pa.string())
+    columns["class"] = tables.texts(seen.names.get(int(k)) for k in arrays["class"])
     table = pa.table(columns)
     tables.write(units, table.schema, [table])
     there = np.flatnonzero(tally.photo >= 0)
@@ -119,8 +119,8 @@ def _write(seen: Watched, survey: Survey, arrays: dict[str, NDArray[Any]], units
             "rank": there % top,
             "value": tally.value.ravel()[there],
             "photo": numbers,
-            "path": pa.array([survey.photos.name(int(i)) for i in numbers], pa.string()),
-            "label": pa.array([survey.photos.label(int(i)) for i in numbers], pa.string()),
+            "path": tables.texts(survey.photos.name(int(i)) for i in numbers),
+            "label": tables.texts(survey.photos.label(int(i)) for i in numbers),
             **{name: at[:, i] for i, name in enumerate(axes)},
         }
     )

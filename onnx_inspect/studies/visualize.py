@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
@@ -28,6 +28,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Style = Literal["fourier", "yosinski", "simonyan"]
+STYLES: dict[Style, tuple[Callable[..., styles.Way], float]] = {  # with their usual rate
+    "fourier": (styles.fourier, 0.05),
+    "simonyan": (styles.simonyan, 1.5),
+    "yosinski": (styles.yosinski, 5.0),
+}
+LIMITS = {  # of numbers that are not just at least 0
+    "jitter": (0, 1),
+    "rotate": (0, 180),
+    "zoom": (0, 0.9),
+    "decay": (0, 1),
+    "blur": (0, 100),
+    "blur_every": (1, np.inf),
+    "small_norm": (0, 100),
+    "small_contribution": (0, 100),
+}
 FRAMES = 60  # of a film
 
 
@@ -103,37 +118,42 @@ def visualize(
     Example:
         >>> visualize("model.onnx", target=["flamingo", "daisy"]).save("flowers_and_birds")
     """
-    _check(rate, jitter, zoom, l2, decay, blur, small_norm, small_contribution)
+    own: dict[str, Any] = {
+        "fourier": {"jitter": jitter, "rotate": rotate, "zoom": zoom},
+        "simonyan": {"l2": l2},
+        "yosinski": {
+            "decay": decay,
+            "blur": blur,
+            "blur_every": blur_every,
+            "small_norm": small_norm,
+            "small_contribution": small_contribution,
+        },
+    }[style]
+    _check(rate=rate, **own)
+    make, usual = STYLES[style]
+    rate = rate or usual
     easel = Easel(model, **how)
     aims = aims_of(easel, target, layer, channel, direction, cosine)
     every = every or (max(1, steps // FRAMES) if film else 0)
-
-    def way() -> styles.Way:
-        size, grey = easel.size, easel.grey
-        if style == "fourier":
-            return styles.fourier(size, seed, grey, rate or 0.05, jitter, rotate, zoom)
-        if style == "simonyan":
-            return styles.simonyan(size, seed, grey, rate or 1.5, l2)
-        return styles.yosinski(size, seed, grey, rate or 5.0, decay, blur, blur_every, small_norm, small_contribution)
-
+    files = _files(aims)
     made: list[tuple[str, Climb, dict[str, Any]]] = []
     for name, aim in aims.items():
-        easel.target, chosen = aim, way()
+        easel.target, way = aim, make(easel.size, seed, easel.grey, rate, **own)
         climbed = climb(
             easel.slope,
-            chosen.canvas,
-            chosen.stride,
+            way.canvas,
+            way.stride,
             steps,
-            penalties=chosen.penalties,
-            view=chosen.view,
-            after=chosen.after,
+            penalties=way.penalties,
+            view=way.view,
+            after=way.after,
             seed=seed,
             seconds=seconds / len(aims),
             every=every if film else 0,
             name=name,
             progress=easel.progress,
         )
-        made.append((name, climbed, _record(easel, name, aim, climbed)))
+        made.append((name, climbed, _record(easel, name, files[name], aim, climbed)))
         easel.notes += [climbed.ended] if climbed.ended else []
     named = {e["layer"] for *_, e in made if e["layer"]}
     return easel.finding(
@@ -144,43 +164,45 @@ def visualize(
         frames=_frames([(record, climbed.frames) for _, climbed, record in made]) if film else (),
         lines=[_line(record) for *_, record in made],
         layer=named.pop() if len(named) == 1 else "",
-        params={"style": style, "steps": steps, "seed": seed, "film": film, "size": list(easel.size)},
+        params={
+            "style": style,
+            "steps": steps,
+            "rate": rate,
+            **own,
+            "cosine": cosine,
+            "seed": seed,
+            "seconds": seconds,
+            "film": film,
+            "size": list(easel.size),
+        },
     )
 
 
-def _check(
-    rate: float,
-    jitter: float,
-    zoom: float,
-    l2: float,
-    decay: float,
-    blur: float,
-    small_norm: float,
-    small_contribution: float,
-) -> None:
+def _check(**numbers: float) -> None:
     """InputError for numbers out of their range."""
-    for name, value, most in (
-        ("rate", rate, np.inf),
-        ("jitter", jitter, 1.0),
-        ("zoom", zoom, 0.9),
-        ("l2", l2, np.inf),
-        ("decay", decay, 1.0),
-        ("blur", blur, 100.0),
-        ("small_norm", small_norm, 100.0),
-        ("small_contribution", small_contribution, 100.0),
-    ):
-        if not 0 <= value <= most:
-            range_ = f"from 0 to {most:g}" if np.isfinite(most) else "not negative"
-            raise InputError(
-                f"A {name.replace('_', ' ')} of {value} is impossible: it has to be {range_} "
-                f"(--{name.replace('_', '-')})."
-            )
+    for name, value in numbers.items():
+        least, most = LIMITS.get(name, (0, np.inf))
+        if not least <= value <= most:
+            wanted = f"at least {least}" if most == np.inf else f"from {least} to {most:g}"
+            word = name.replace("_", "-")
+            raise InputError(f"A {word.replace('-', ' ')} of {value} is impossible: it has to be {wanted} (--{word}).")
+
+
+def _files(aims: dict[str, Target]) -> dict[str, str]:
+    """What the files of the pictures are called: all differently."""
+    names = [f"class{aim}" if isinstance(aim, Index) else name for name, aim in aims.items()]
+    short = [re.sub(r"[^\w.-]+", "_", name).strip("_.")[-80:] for name in names]
+    folded = [name.casefold() for name in short]
+    return {
+        name: f"{s}-{i}" if folded.count(s.casefold()) > 1 else s
+        for i, (name, s) in enumerate(zip(aims, short, strict=True))
+    }
 
 
 # What became of it.
 
 
-def _record(easel: Easel, name: str, aim: Target, climbed: Climb) -> dict[str, Any]:
+def _record(easel: Easel, name: str, file: str, aim: Target, climbed: Climb) -> dict[str, Any]:
     """What the model says of the picture, before and after it was made whole pixels."""
     saved = easel.look(whole(climbed.pixels))
     layer = ""
@@ -188,7 +210,7 @@ def _record(easel: Easel, name: str, aim: Target, climbed: Climb) -> dict[str, A
         layer = next(c.name for c in easel.model.layers if c.tensor == aim.tensor)
     record = {
         "name": name,
-        "picture": re.sub(r"[^\w.-]+", "_", f"class{aim}" if isinstance(aim, Index) else name).strip("_."),
+        "picture": file,
         "target": name if isinstance(aim, Direction) else str(aim),
         "layer": layer,
         "score": float(saved[SCORE][0]),

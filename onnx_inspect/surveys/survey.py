@@ -10,6 +10,7 @@ from typing import Any, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import structure
 from ..attribution import identity
 from ..errors import InputError, PhotoError
 from ..finding import Finding
@@ -169,6 +170,11 @@ class Survey(Setting):
         model = self.model.memo(("expose", *wanted), lambda: expose(self.model, wanted))
         found = self._pool.run(model, {self.input.name: samples}, wanted, apart=True)
         for name in wanted:
+            if found[name].shape[:1] != samples.shape[:1]:
+                shape = structure.sizes(found[name].shape)
+                raise InputError(
+                    f"'{name}' has no row per photo: it is {shape} for {len(samples)}. Take another layer (--layer)."
+                )
             self._finite(found[name], name)
         return found
 

@@ -94,11 +94,13 @@ class Variants(Survey):
     def true_classes(self) -> dict[str, int]:
         """The class that each label of the photos means; what is none is noted."""
         known: dict[str, int] = {}
+        count = self.scores.count if self.scores is not None else None
         for label in self.photos.classes:
             with contextlib.suppress(TargetError):  # several classes are called so
                 found = self.labels.find(label)
                 number = int(label) if label.isdecimal() and len(label) < 7 else None
-                if (index := found if found is not None else number) is not None:
+                index = found if found is not None else number
+                if index is not None and (count is None or index < max(count, 2)):  # one number is a yes or no
                     known[label] = index
         if strange := [c for c in self.photos.classes if c not in known]:
             others = "" if known else "; what the model says of a photo as it is counts as right"
