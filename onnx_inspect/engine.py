@@ -84,14 +84,23 @@ class Engine:
         self._needs: dict[Any, Need] = {}
         self._halved: dict[Any, int] = {}
         self._singly: dict[str, bool] = {}
+        self._narrow: dict[int, Engine] = {}
         self._lock = threading.RLock()
 
     def narrow(self, runs: int) -> Engine:
-        """An engine for so many runs at the same time, each on one core; this one for threads or a card."""
+        """The engine for so many runs at the same time, each on one core; this one for threads or a card.
+
+        There is one for each number, so that what is compiled for several studies, or models, is bounded.
+        """
         if runs == 1 or self.threads is not None or self.provider != CPU:
             return self
-        limit = max(1, self.max_memory // runs)
-        return Engine("cpu", 1, batch=self.batch, max_memory=limit, sessions=self._limit, verbose=self.verbose)
+        with self._lock:
+            if runs not in self._narrow:
+                limit = max(1, self.max_memory // runs)
+                self._narrow[runs] = Engine(
+                    "cpu", 1, batch=self.batch, max_memory=limit, sessions=self._limit, verbose=self.verbose
+                )
+            return self._narrow[runs]
 
     def run(
         self,

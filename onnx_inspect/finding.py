@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +87,7 @@ class Finding:
             "schema": SCHEMA,
             "study": self.study,
             "params": self.params,
+            "options": self.options,
             "layer": self.layer or None,
             "models": self.models,
             "photos": self.photos,
@@ -113,14 +116,15 @@ class Finding:
         from . import film, image
 
         path = Path(path)
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  (a path may be any text)
             path = path / self.study
         picture = picture_of(path)
         if picture.stem in ("", "."):
             raise OutputError(f"'{path}' is no name for a picture: name it with -o.")
         written = []
         for name, pixels in self.pictures.items():
-            written.append(picture.with_suffix(f".{name}{picture.suffix}") if name else picture)
+            safe = re.sub(r"[/\\:\x00-\x1f]", "_", name)  # names of photos and layers are somebody else's
+            written.append(picture.with_suffix(f".{safe}{picture.suffix}") if name else picture)
             image.write(written[-1], pixels)
         for suffix, text in self.texts.items():
             written.append(picture.with_suffix(suffix))

@@ -335,6 +335,19 @@ def test_labels_of_unreadable_photos_only(folder: Path) -> None:
         ablate(Model.load(nets.classifier()), listing, **HOW)  # type: ignore[arg-type]
 
 
+def test_a_single_layer_cannot_go(folder: Path) -> None:
+    graph = net([N("Identity", ["x"], ["top"])], 12, 3, wz=np.eye(3, 4))
+    with pytest.raises(LayerError, match="none to take out"):
+        ablate(graph, folder, **HOW)  # type: ignore[arg-type]
+
+
+def test_a_number_for_all_photos_stays(folder: Path) -> None:
+    nodes = [conv("x", "a", 1), N("ReduceMax", ["a"], ["m"], keepdims=0), N("Sub", ["a", "m"], ["top"])]
+    model = net(nodes, 12, 3, w_a=kernel(4, 3, 1), wz=np.eye(4))
+    with pytest.raises(LayerError, match="row per photo"):
+        ablate(model, folder, layer="m", **HOW)  # type: ignore[arg-type]
+
+
 def test_a_removal_that_leaves_no_numbers(folder: Path) -> None:
     """Zeros have no direction."""
     nodes = [conv("x", "a", 1), N("ReduceL2", ["a"], ["l"], axes=[1]), N("Div", ["a", "l"], ["top"])]

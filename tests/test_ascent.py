@@ -255,6 +255,22 @@ def test_a_direction_has_a_gradient() -> None:
     assert np.isclose((slope * step).sum(), (dot(x + 1e-6 * step) - dot(x - 1e-6 * step)) / 2e-6, rtol=1e-3)
 
 
+def test_directions_in_layers_of_double_precision() -> None:
+    w, v = RNG.normal(size=(192, 5)), np.array([1.0, 0, -2, 0.5, 0])
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["image"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["scores"])],
+        "double",
+        [helper.make_tensor_value_info("image", TensorProto.DOUBLE, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.DOUBLE, ["N", 5])],
+        [numpy_helper.from_array(w, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    at, x = easel(model, preprocessing=Preprocessing((8, 8), dtype="float64")), picture((8, 8))
+    score, slope = at.slope(x, Direction("scores", v))
+    assert np.isclose(score, np.moveaxis(x, -1, 0).ravel() @ w @ v, rtol=1e-4)
+    assert np.allclose(np.moveaxis(slope, -1, 0).ravel(), w @ v, rtol=1e-4, atol=1e-6)
+
+
 def test_one_compiled_model_serves_every_class_and_every_channel() -> None:
     engine = Engine("cpu", 1)
     at = easel(engine=engine)

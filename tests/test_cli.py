@@ -22,6 +22,7 @@ from onnx_inspect import cli as cli_module
 from onnx_inspect import image
 from onnx_inspect.__main__ import main
 from onnx_inspect.cli import cli, commands, methods
+from onnx_inspect.commands import progress
 
 from . import nets
 
@@ -416,6 +417,13 @@ def test_interrupted(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_module.Inspector, "main", stopped)
     with pytest.raises(SystemExit, match="130"):
         main()
+
+
+def test_a_progress_bar_takes_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photo may be called as rich marks up text."""
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    with progress.Progress(False) as bars:
+        bars("a[/b].png", 2)(1)  # which would raise
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a terminal to pretend")

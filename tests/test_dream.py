@@ -120,6 +120,23 @@ def test_the_command(tmp_path: Path) -> None:
     assert "(--layer NAME)" in done.stderr
 
 
+def test_grey_models_of_any_size_see_photos_as_always(tmp_path: Path) -> None:
+    """By luma: green is brighter than blue."""
+    import onnx
+
+    from .test_ascent import tiny
+
+    model = tiny(colours=1)
+    for axis, name in ((2, "H"), (3, "W")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.save(model, tmp_path / "grey.onnx")
+    made = Preprocessing((8, 8), color="GREY", scale=1 / 255, mean=(0.5,))
+    photo = nets.photo(tmp_path)
+    found = dream(tmp_path / "grey.onnx", [photo], preprocessing=made, steps=1, rate=1e-9)
+    luma = np.rint(image.to_grey(image.read(photo)))
+    assert np.abs(found.pictures["photo"] - luma[..., None]).max() <= 1
+
+
 def test_grey_photos_stay_grey(tmp_path: Path) -> None:
     import onnx
 

@@ -501,3 +501,13 @@ def test_samples_that_meet_run_alone_even_where_the_file_takes_any_batch() -> No
     np.testing.assert_array_equal(engine.run(model, {"x": x}, apart=True)["y"], np.zeros_like(x))
     np.testing.assert_array_equal(engine.run(model, {"x": x})["y"], x - x.mean(axis=0))  # as the model is
     assert engine.notes == ["samples do not stay apart in this model, so each runs alone"]
+
+
+def test_there_is_one_engine_for_runs_side_by_side() -> None:
+    """Else each study of each model would keep its own compiled models."""
+    engine = Engine("cpu", max_memory="1GB")
+    narrow = engine.narrow(4)
+    assert narrow is engine.narrow(4) is not engine.narrow(2)
+    assert (narrow.threads, narrow.max_memory) == (1, 250_000_000)
+    assert engine.narrow(1) is engine
+    assert Engine("cpu", 2).narrow(4).threads == 2

@@ -214,6 +214,11 @@ def test_photos_that_cannot_be_read_are_named_once(folder: Path) -> None:
     assert any("5 of 7 photos, evenly spread" in note for note in found.notes)
 
 
+def test_what_is_the_same_is_unchanged_for_any_threshold(folder: Path) -> None:
+    found = evolve(series(folder, 0, 0), photos=[str(folder)], threshold=1.0, **HOW)
+    assert [row["still_from"] for row in found.values["layers"]] == ["step0"] * 4
+
+
 def test_equal_names_are_numbered(folder: Path) -> None:
     model = Model.load(series(folder, 0)[0])
     found = evolve([model, model], photos=[str(folder)], **HOW)

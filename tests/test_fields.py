@@ -322,10 +322,11 @@ def test_resize_in_every_mode(kernel: str, place: str) -> None:
     )
     row = r(
         19,
-        f"a = {how}SCALES) b = {how}, SIZES) c = {how}SMALL) d = {how}, LESS) {kept}",
+        f"a = {how}SCALES) b = {how}, SIZES) c = {how}SMALL) d = {how}, LESS) g = {how}, SAME) h = {how}NEAR) {kept}",
         KEEP=i(13, 11),
         SCALES=np.array([1, 1, 2, 1.6], np.float32), SIZES=i(1, 1, 13, 15), SMALL=np.array([1, 1, 0.5, 0.3], np.float32),
-        LESS=i(1, 1, 3, 1), ROI=np.array([0, 0, -0.125, 0.3, 1, 1, 0.75, 1.2], np.float32),
+        LESS=i(1, 1, 3, 1), SAME=i(1, 1, 8, 5), NEAR=np.array([1, 1, 1.05, 1.1], np.float32),
+        ROI=np.array([0, 0, -0.125, 0.3, 1, 1, 0.75, 1.2], np.float32),
     )  # fmt: skip
     model, shape = net(row), (1, 1, 8, 9)
     changed = lines(model, inputs(*shape), layers(model))
@@ -337,8 +338,9 @@ def test_resize_in_every_mode(kernel: str, place: str) -> None:
                 start, stop = hull(by_line[(slice(None), *unit)])
                 assert start == stop or low <= start < stop <= high, (layer, unit)
                 larger.append((high - low) - (stop - start))
-    # A place on a number but for rounding: neighbours count or do not.
-    assert np.count_nonzero(larger) <= 0.08 * len(larger) and max(larger) <= 4
+    # A place on a number but for rounding, as symmetry has more of: neighbours count or do not.
+    most = 0.12 if place == "half_pixel_symmetric" else 0.08
+    assert np.count_nonzero(larger) <= most * len(larger) and max(larger) <= 4
 
 
 def test_where_nothing_is_known_all_is_read_and_said() -> None:

@@ -169,10 +169,23 @@ def test_units_of_different_groups_are_no_duplicates() -> None:
 
 def test_comparing_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = np.repeat(weights(4, 6), 5, axis=0) + 0.01 * weights(20, 6)
-    whole = checks.duplicates(flat, np.ones(20, bool), 1)
+    count, whole = checks.duplicates(flat, np.ones(20, bool), 1)
     monkeypatch.setattr(checks, "_BLOCK", 3)
-    assert {p[:2] for p in checks.duplicates(flat, np.ones(20, bool), 1)} == {p[:2] for p in whole}
-    assert len(whole) >= 40
+    again, pairs = checks.duplicates(flat, np.ones(20, bool), 1)
+    assert {p[:2] for p in pairs} == {p[:2] for p in whole}
+    assert count == again == len(whole) >= 40
+    monkeypatch.setattr(checks, "_LISTED", 7)
+    few, pairs = checks.duplicates(flat, np.ones(20, bool), 1)
+    assert few == count
+    assert {p[:2] for p in pairs} == {p[:2] for p in whole[:7]}  # the closest, whichever block they are of
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e30])
+def test_duplicates_are_found_whatever_the_scale(size: float) -> None:
+    """The square of such weights is no number of float32."""
+    w = np.repeat(weights(2, 3, 3, 3), 2, axis=0) * np.float32(size)
+    pairs = read(conv(w)).values["duplicates"]
+    assert {(p["a"], p["b"], p["cosine"]) for p in pairs} == {(0, 1, 1.0), (2, 3, 1.0)}
 
 
 def test_norms_include_batch_normalisation() -> None:

@@ -43,6 +43,16 @@ def test_support_is_what_counts(resize: str) -> None:
     assert bool(empty) == (resize == "letterbox")
 
 
+@pytest.mark.parametrize("resize", ["squash", "letterbox"])
+def test_the_whole_input_comes_from_the_whole_photo(resize: str) -> None:
+    """Also where 46 times 52 / 46 is a little less than 52."""
+    for photo in np.ndindex(60, 9):
+        for size in ((46, 39), (21, 42), (7, 7)):
+            height, width = photo[0] + 1, photo[1] * 7 + 1
+            found = Preprocessing(size, resize).geometry((height, width)).support((0, 0, size[1], size[0]))
+            assert found == (0, 0, width, height), (photo, size)
+
+
 @pytest.mark.parametrize("resize", ["crop", "squash", "letterbox"])
 @pytest.mark.parametrize("photo", [(3000, 4001), (1733, 997), (61, 4099)])
 def test_nothing_else_counts_in_a_large_photo(resize: str, photo: tuple[int, int]) -> None:

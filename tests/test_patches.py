@@ -373,6 +373,18 @@ def test_default_channels_stand_out_and_dead_ones_have_no_patches(folder: Path) 
     assert any("--channel NUMBER, --channel all" in note for note in result.notes) and result.layer == "relu_3"
 
 
+def test_results_among_the_photos_are_no_photos(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_inspect.studies.patches.PAGE", 2)
+    digests = []
+    for _ in range(2):
+        result = patches(network(), folder, channel="all", preprocessing=PIXELS, engine=ENGINE, out=folder / "out")
+        digests.append([path.read_bytes() for path in result.save(folder / "out" / "patches")])
+    assert digests[0] == digests[1] and (folder / "out" / "patches.page-2.png").exists()
+    pages = [folder / "out" / "patches.png"]
+    assert patches(network(), pages, preprocessing=PIXELS, engine=ENGINE, out=folder / "out").photos == 1
+    assert patches(network(), folder / "out", preprocessing=PIXELS, engine=ENGINE, out=folder / "out").photos == 3
+
+
 def test_after_an_error_the_folder_is_free(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no channel 6") as error:
         patches(network(), folder, channel=[6], preprocessing=PIXELS, engine=ENGINE, out=tmp_path / "out")

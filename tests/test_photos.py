@@ -286,14 +286,15 @@ def test_many_photos_are_small(here, kind, count):
             (given / f"some_class_{k:03}").mkdir(parents=True)
         for name in found:
             (given / name).touch()
-    gather(given)  # tables of Python's own grow once
-    tracemalloc.start()
-    photos = gather(given)
-    gc.collect()
-    held = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert len(photos) == count and len(photos.classes) == 100
-    assert held < 120 * count  # 12 MB for 100,000
+    held = []
+    for _ in range(3):  # tables of Python's own grow now and then
+        tracemalloc.start()
+        photos = gather(given)
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert len(photos) == count and len(photos.classes) == 100
+    assert min(held) < 120 * count  # 12 MB for 100,000
 
 
 def threads():

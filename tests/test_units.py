@@ -23,7 +23,7 @@ import onnx_inspect as oi
 from onnx_inspect import image
 from onnx_inspect.cli import cli
 from onnx_inspect.engine import Engine
-from onnx_inspect.errors import InputError, LayerError, OutputError, PhotoError
+from onnx_inspect.errors import InputError, LayerError, OutputError, PhotoError, ResultError
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.responses import strongest
 from onnx_inspect.responses.tally import Tally
@@ -341,6 +341,13 @@ def test_classes_of_one_name_are_told_apart(folder: Path, tmp_path: Path) -> Non
     assert sum(found.values()) == 14 and len(found) > 1 and all(name.startswith("crane (") for name in found)
 
 
+def test_labels_without_end_are_no_classes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strongest, "CLASSES", 2)
+    result = units(named(tmp_path), folder, preprocessing=PIXELS, engine=ENGINE)
+    assert result.values["selectivity"] == {"by": None, "classes": {}, "most": []}
+    assert any("3 labels, too many" in note for note in result.notes)
+
+
 def test_a_layer_without_a_row_per_photo_is_refused(folder: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),
@@ -396,3 +403,20 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / "units.json").read_text())
     assert record["layer"] == "body.relu1" and record["params"]["top"] == 2 and len(record["skipped"]) == 1
     assert "never fire" in CliRunner().invoke(cli, ["units", "--help"]).output
+
+
+def test_the_photo_that_gives_no_numbers_is_named(tmp_path: Path) -> None:
+    size = ["N", 3, nets.SIZE, nets.SIZE]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Sqrt", ["c"], ["y"])],
+        "roots",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, size)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 1, nets.SIZE, nets.SIZE])],
+        [onnx.numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "w")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    image.write(tmp_path / "a.png", np.full((8, 8, 3), 200, np.uint8))
+    image.write(tmp_path / "b.png", np.full((8, 8, 3), 10, np.uint8))
+    how = Preprocessing((nets.SIZE, nets.SIZE), mean=(100.0,))
+    with pytest.raises(ResultError, match=r"'y' is not a number.*It is the photo '[^']*b\.png'"):
+        units(proto, tmp_path, layer="y", preprocessing=how, engine=ENGINE)

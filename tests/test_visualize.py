@@ -95,6 +95,37 @@ def test_channels_units_and_directions(model: Path, tmp_path: Path) -> None:
     assert any("what the last layer with weights" in n for n in found.notes)
 
 
+def test_every_picture_is_a_file_of_its_own(model: Path) -> None:
+    """Also where only what a file's name cannot say tells them apart."""
+    found = visualize(model, target=["body.relu2[1,2,2]", "body.relu2[1:2,2]", "0"], **HOW | {"steps": 3})
+    files = [r["picture"] for r in found.values["pictures"]]
+    assert len({f.casefold() for f in files}) == 3
+    assert files[2] == "class0"
+    assert set(found.pictures) == {"", "curve", *files}
+    assert set(found.arrays) == {f"history.{f}" for f in files}
+    unit, row = (in_numpy(found.pictures[f])["a"][0, 1, 2] for f in files[:2])
+    assert np.allclose([r["score"] for r in found.values["pictures"][:2]], [unit[2], row.sum()], rtol=1e-4)
+
+
+def test_the_numbers_of_the_style_are_recorded(model: Path) -> None:
+    given = HOW | {"steps": 1, "target": ["0"]}
+    assert visualize(model, zoom=0.2, **given).params == {
+        "style": "fourier",
+        "steps": 1,
+        "rate": 0.05,
+        "jitter": 0.05,
+        "rotate": 10.0,
+        "zoom": 0.2,
+        "cosine": False,
+        "seed": 0,
+        "seconds": 0.0,
+        "film": "",
+        "size": [12, 12],
+    }
+    assert visualize(model, style="simonyan", rate=2.0, **given).params.items() >= {"rate": 2.0, "l2": 0.001}.items()
+    assert visualize(model, style="yosinski", **given).params.items() >= {"rate": 5.0, "blur_every": 4}.items()
+
+
 def test_same_seed_same_bytes(model: Path, tmp_path: Path) -> None:
     first, again, other = (visualize(model, target=["0"], seed=s, **HOW) for s in (0, 0, 1))
     assert all((first.pictures[k] == again.pictures[k]).all() for k in first.pictures)
@@ -146,15 +177,26 @@ def test_half_precision_and_other_layouts(tmp_path: Path) -> None:
 def test_what_cannot_be_is_said(model: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "short.npy", np.ones(5))
     np.save(tmp_path / "odd.npy", np.array([{}], object), allow_pickle=True)
+    wrong = {"nan": np.full(6, np.nan), "large": np.full(6, 1e300), "complex": np.ones(6, complex)}
+    for name, values in wrong.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    for k, header in enumerate(("(9" + 12 * "0" + ",)", "(9" + 30 * "0" + ",)", "(6,), 'descr': ('<f8',)", "(")):
+        text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {header}{'}' if header != '(' else ''}\n".encode()
+        (tmp_path / f"{k}.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
     layer = oi.load(model).find_layers("*relu2*")[0].name
     for error, said, options in (
         (InputError, "6 channels, counted from 0: there is no 6", dict(layer=layer, channel=[6])),
-        (InputError, "the layer has 6 channels", dict(layer=layer, direction=str(tmp_path / "short.npy"))),
+        (InputError, "holds 5 numbers, the layer has 6", dict(layer=layer, direction=str(tmp_path / "short.npy"))),
+        *((InputError, "no finite", dict(layer=layer, direction=str(tmp_path / f"{name}.npy"))) for name in wrong),
+        *((InputError, "cannot be read", dict(layer=layer, direction=str(tmp_path / f"{k}.npy"))) for k in range(4)),
         (InputError, "cannot be read", dict(layer=layer, direction=str(tmp_path / "odd.npy"))),
         (InputError, "cannot be read", dict(layer=layer, direction=str(tmp_path / "none.npy"))),
         (InputError, "give either", dict(direction=str(tmp_path / "short.npy"), channel=[1])),
         (InputError, "--small-norm", dict(small_norm=101.0)),
         (InputError, "--jitter", dict(jitter=-0.1)),
+        (InputError, "--rotate", dict(rotate=-5.0)),
+        (InputError, "--rotate", dict(rotate=1e308)),
+        (InputError, "at least 1 .--blur-every", dict(blur_every=0)),
         (InputError, "lead nowhere", dict(steps=0)),
         (InputError, "no style", dict(style="cubist")),
         (InputError, "no film", dict(film="avi")),

@@ -10,14 +10,13 @@ import numpy as np
 
 from .canvas import Canvas, Fourier, Pixels
 from .climb import Adam, After, Normalised, Slope, Stride, View, bounded
+from .easel import GREY
 from .transform import Shaken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
-
-MIDDLE = 127.5
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def yosinski(
     """Yosinski's: pixels that decay, are blurred, and are put out where they are small or contribute little."""
 
     def after(step: int, parameters: Array, gradient: Array) -> Array:
-        x = (parameters - MIDDLE) * (1 - decay)
+        x = (parameters - GREY) * (1 - decay)
         if blur and (step + 1) % blur_every == 0:
             from scipy.ndimage import gaussian_filter
 
@@ -67,14 +66,14 @@ def yosinski(
         x[
             (norm < np.percentile(norm, small_norm)) | (contribution < np.percentile(contribution, small_contribution))
         ] = 0
-        return bounded(step, x + MIDDLE, gradient)
+        return bounded(step, x + GREY, gradient)
 
     return Way(_noise(size, seed, grey), Normalised(rate), after=after)
 
 
 def _noise(size: tuple[int, int], seed: int, grey: bool) -> Pixels:
     """Mid grey with a little noise."""
-    return Pixels(MIDDLE + np.random.default_rng(seed).normal(0, 4, (*size, 1 if grey else 3)), grey=grey)
+    return Pixels(GREY + np.random.default_rng(seed).normal(0, 4, (*size, 1 if grey else 3)), grey=grey)
 
 
 class _L2:
@@ -84,5 +83,5 @@ class _L2:
         self.weight = weight
 
     def __call__(self, pixels: Array) -> tuple[float, Array]:
-        x = (pixels - MIDDLE) / MIDDLE
-        return float(self.weight * (x**2).sum()), 2 * self.weight * x / MIDDLE
+        x = (pixels - GREY) / GREY
+        return float(self.weight * (x**2).sum()), 2 * self.weight * x / GREY

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .easel import GREY
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
-
-GROUND = 127.5
 
 
 class Affine:
@@ -49,7 +49,7 @@ class Affine:
             (np.stack(weights, 1).ravel(), np.stack(columns, 1).ravel(), np.arange(0, 4 * count + 1, 4)),
             shape=(count, size[0] * size[1]),
         )
-        self.ground = GROUND * (1 - np.sum(weights, axis=0))[:, None]
+        self.ground = GREY * (1 - np.sum(weights, axis=0))[:, None]
 
     def apply(self, pixels: Array) -> Array:
         """The picture, (h, w, 3), as it is seen."""

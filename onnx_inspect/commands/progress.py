@@ -53,7 +53,7 @@ class _Counter:
 
     def say(self, text: str) -> None:
         """Call the steps something else from now on."""
-        self._bar.update(self._task, description=text.replace("[", r"\["))
+        self._bar.update(self._task, description=text)
 
 
 def _new() -> Bar:
@@ -69,7 +69,13 @@ def _new() -> Bar:
             speed = task.finished_speed or task.speed
             return Text(f"{speed:.3g}/s" if speed else "", style="progress.data.speed")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
     # A descriptor of its own: the usual one leads nowhere while photos are decoded, whose libraries chatter.
     stderr = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)
     # rich would send what is printed meanwhile, on stdout too, to its own console

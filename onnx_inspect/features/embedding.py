@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,39 +25,13 @@ from ..model import Model, load
 from ..photos.source import gather
 from ..preprocess import Preprocessing
 from ..surveys.survey import Over, Survey
-from .vectors import choose, matrix, tabulate
+from .vectors import Names, choose, matrix, tabulate
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 VECTORS, TABLE, RECORD = "vectors.npy", "embeddings.parquet", "embed.json"
 _BLANK = np.full((96, 96, 3), 235, np.uint8)
-
-
-class Names(Sequence[str | None]):
-    """A name per photo, None for some; each name is kept once.
-
-    Attributes:
-        kinds: the names that occur.
-        codes: (N,), the number of each photo's name, -1 for None.
-    """
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        coded = column.combine_chunks().dictionary_encode()
-        self.kinds: list[str] = coded.dictionary.to_pylist()
-        self.codes: NDArray[np.int64] = coded.indices.cast("int64").fill_null(-1).to_numpy()
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def __getitem__(self, i: Any) -> Any:
-        code = self.codes[i]
-        return self.kinds[code] if code >= 0 else None
-
-    def counts(self) -> Counter[str]:
-        """How often each name occurs."""
-        found = np.bincount(self.codes[self.codes >= 0], minlength=len(self.kinds))
-        return Counter(dict(zip(self.kinds, found.tolist(), strict=True)))
 
 
 @dataclass

@@ -51,7 +51,7 @@ def cka(a: Floats, b: Floats, debiased: bool = False) -> float:
     """
     hsic = _unbiased if debiased else _plain
     own = hsic(a, a), hsic(b, b)
-    return hsic(a, b) / math.prod(map(math.sqrt, own)) if min(own) > 0 else math.nan
+    return hsic(a, b) / own[0] * math.sqrt(own[0] / own[1]) if min(own) > 0 else math.nan
 
 
 def _plain(a: Floats, b: Floats) -> float:

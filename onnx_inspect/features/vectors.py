@@ -1,7 +1,9 @@
-"""Photos to vectors, a table of some photos at a time."""
+"""Photos to vectors, a table of some photos at a time, and its columns."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,32 @@ from ..surveys.survey import Seen, Survey
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class Names(Sequence[str | None]):
+    """A name per photo, None for some; each name is kept once.
+
+    Attributes:
+        kinds: the names that occur.
+        codes: (N,), the number of each photo's name, -1 for None.
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        coded = column.combine_chunks().dictionary_encode()
+        self.kinds: list[str] = coded.dictionary.to_pylist()
+        self.codes: NDArray[np.int64] = coded.indices.cast("int64").fill_null(-1).to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, i: Any) -> Any:
+        code = self.codes[i]
+        return self.kinds[code] if code >= 0 else None
+
+    def counts(self) -> Counter[str]:
+        """How often each name occurs."""
+        found = np.bincount(self.codes[self.codes >= 0], minlength=len(self.kinds))
+        return Counter(dict(zip(self.kinds, found.tolist(), strict=True)))
 
 
 def choose(survey: Survey, layer: str) -> Layer:

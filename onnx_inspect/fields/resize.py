@@ -59,7 +59,8 @@ def resize(at: At) -> Reach:
     axes = same(rank)
     for i, axis in enumerate(over):
         n, m, scale = at.x[axis], at.y[axis], _scales(at, over)[i]
-        if n != m or scale != 1:  # onnxruntime crops no axis whose scale is 1
+        # onnxruntime copies what keeps its shape, and leaves axes alone whose scale is 1, whatever is to be cropped.
+        if at.x != at.y and (n != m or scale != 1):
             start, end = (0.0, 1.0) if roi is None else (roi[i], roi[i + len(over)])
             axes[axis] = Axis(axis, _reads(at, Line(n, m, scale, start, end), PLACES[mode]))
     return along(at.x, axes)
@@ -84,8 +85,8 @@ def _reads(at: At, line: Line, place: Callable[[Floats, Line], Floats]) -> Table
         place(np.arange(line.m, dtype=kind), Line(line.n, line.m, *map(kind, (line.scale, line.start, line.end))))
         for kind in (np.float32, np.float64)
     )
-    # Symmetry shifts all places by what is lost where the size is rounded down, and so by no round number.
-    shifted = place is PLACES["half_pixel_symmetric"] and line.m != line.scale * line.n
+    # Symmetry shifts all places by what is lost where the size, or the scale, is rounded, and so by no round number.
+    shifted = place is PLACES["half_pixel_symmetric"] and line.m != float(np.float32(line.scale)) * line.n
     unsure = np.where((rough == exact) & (not shifted), 0, 4 * np.spacing(np.float32(max(line.n, line.m))))
     found = []
     for x in (exact - unsure, exact + unsure):

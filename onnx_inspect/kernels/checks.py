@@ -94,7 +94,7 @@ def duplicates(
 
 def lengths(flat: NDArray[np.float32]) -> NDArray[np.float64]:
     """The norm of each row; its square leaves the range of float32 long before it."""
-    return np.sqrt(np.einsum("ij,ij->i", flat, flat, dtype=np.float64))
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", flat, flat, dtype=np.float64)))
 
 
 def beyond(found: Kernels, limits: tuple[float, ...]) -> NDArray[np.float64] | None:

@@ -40,8 +40,11 @@ class Files:
         return image.read(self.path(k))
 
 
-def walk(root: Path) -> Iterator[str]:
-    """The visible images in a folder and below, sorted part by part; each folder once, whatever links lead to it."""
+def walk(root: Path, without: Path | None = None) -> Iterator[str]:
+    """The visible images in a folder and below, sorted part by part; each folder once, whatever links lead to it.
+
+    A folder ``without`` below is left out.
+    """
     seen = set[tuple[int, int]]()
     todo = ["\0"]  # folders end in NUL, which no name holds and which sorts before all that names hold
     try:
@@ -55,6 +58,8 @@ def walk(root: Path) -> Iterator[str]:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
+            if not name[:-1] and without is not None and without.is_dir():
+                seen.add((without.stat().st_dev, without.stat().st_ino))
             prefix = f"{name[:-1]}/" if name != "\0" else ""
             with os.scandir(folder) as entries:
                 inner = [prefix + entry.name + "\0" * entry.is_dir() for entry in entries if _wanted(entry)]

@@ -76,7 +76,8 @@ class Shards:
         if found := _difference(old, json.loads(json.dumps(new))):
             raise OutputError(
                 f"{self.folder} holds unfinished work of another kind: {found}. "
-                "Name another place with -o, or remove the folder."
+                "Give the same options again (--batch and --max-memory count too), name another place with -o, or "
+                "remove the folder."
             )
 
     def missing(self) -> Iterator[tuple[int, int, int]]:

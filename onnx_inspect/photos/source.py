@@ -147,7 +147,7 @@ class Photos:
         return digest.hexdigest()
 
 
-def gather(given: str | Path | Sequence[str | Path] | Photos) -> Photos:
+def gather(given: str | Path | Sequence[str | Path] | Photos, without: Path | None = None) -> Photos:
     """All photos that ``given`` names, in order and each once.
 
     What may be named, in any mixture: files; folders, for all visible images in them and below; zips, for all
@@ -161,6 +161,7 @@ def gather(given: str | Path | Sequence[str | Path] | Photos) -> Photos:
 
     Args:
         given: one name or several; Photos come back as they are.
+        without: a folder of results; in folders that hold it, what is inside counts for nothing.
 
     Raises:
         PhotoError: something named is not there, holds no photos, or gives one photo two labels.
@@ -174,10 +175,10 @@ def gather(given: str | Path | Sequence[str | Path] | Photos) -> Photos:
     args = [given] if isinstance(given, str | Path) else given
     if not args:
         raise PhotoError("No photos are named. Name files, folders, zips or lists.")
-    return Photos(_sources(args))
+    return Photos(_sources(args, without))
 
 
-def _sources(args: Iterable[str | Path]) -> Iterator[tuple[Source, Iterable[str | None]]]:
+def _sources(args: Iterable[str | Path], without: Path | None) -> Iterator[tuple[Source, Iterable[str | None]]]:
     loose = Strings()
     for arg in args:
         containers = list(_containers(arg))
@@ -188,7 +189,7 @@ def _sources(args: Iterable[str | Path]) -> Iterator[tuple[Source, Iterable[str 
         if loose:
             yield folders.Files("", loose), [None] * len(loose)
             loose = Strings()
-        yield from map(_opened, containers)
+        yield from (_opened(path, without) for path in containers)
     yield folders.Files("", loose), [None] * len(loose)
 
 
@@ -204,9 +205,9 @@ def _containers(arg: str | Path) -> list[Path]:
     return sorted(map(Path, glob.glob(text, recursive=True)))  # noqa: PTH207
 
 
-def _opened(path: Path) -> tuple[Source, Iterable[str | None]]:
+def _opened(path: Path, without: Path | None) -> tuple[Source, Iterable[str | None]]:
     if path.is_dir():
-        names = Strings(folders.walk(path))
+        names = Strings(folders.walk(path, without))
         if not names:
             raise PhotoError(f"The folder {path} has no images ({', '.join(sorted(SUFFIXES))}). Name another.")
         return folders.Files(path, names), folders.labels(names)

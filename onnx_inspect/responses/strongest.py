@@ -20,6 +20,8 @@ from .tally import Tally, nothing
 
 SHARD = 512
 """Photos whose work a kill can cost."""
+CLASSES = 30_000
+"""Labels that are told apart, each at the price of a number per unit: ImageNet has 22 thousand, captions any number."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,12 @@ def _watched(survey: Survey, chosen: Layer, by: str, top: int, shards: Shards | 
 
 def _classes(survey: Survey) -> str:
     """Where the classes are from that photos are told apart by."""
+    if len(survey.photos.classes) > CLASSES:
+        survey.notes.append(
+            f"the photos have {len(survey.photos.classes)} labels, too many to be classes, so there is no selectivity "
+            "(PHOTO)"
+        )
+        return ""
     if survey.photos.classes:
         return "label"
     if survey.scores is None:

@@ -79,6 +79,8 @@ def ablate(
     survey = Variants(model, photos, **how)
     survey.need_scores()
     every = parts(survey.model, survey.explained_tensor)
+    if not every and not layer and not channels:
+        raise LayerError("Only the layer that makes the scores has weights: there is none to take out (MODEL).")
     if channels:
         return _channels(survey, every, layer)
     removals = _removals(survey, _before(survey, chosen(survey.model, every, layer)))
@@ -182,7 +184,7 @@ def _removals(survey: Variants, wanted: Sequence[Part]) -> list[Removal]:
 
     found = []
     for part in wanted:
-        if len(shapes[part.tensor]) != 1:
+        if shapes[part.tensor].shape[:1] != (1,):
             survey.notes.append(f"'{part.name}' holds no row per photo and stays as it is (--layer)")
             continue
         inputs = tuple(t for t in part.inputs if like(t, part.tensor))

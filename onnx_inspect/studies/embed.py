@@ -23,6 +23,7 @@ from ..methods.inputs import ModelLike
 from ..naming import Layer
 from ..photos import tables
 from ..photos.shards import Shards
+from ..photos.source import gather
 from ..surveys.survey import Over, Survey
 from ..versions import versions
 from .registry import study
@@ -75,7 +76,7 @@ def embed(
     Example:
         >>> embed("squeezenet.onnx", "holidays", out="holidays.vectors")
     """
-    survey = Survey(model, photos, **how)
+    survey = Survey(model, gather(photos, None if out is None else Path(out)), **how)
     if out is None:
         found = compute(survey, layer)
         return _finding(found, arrays={"vectors": found.vectors, "photos": found.table["photo"].to_numpy()})

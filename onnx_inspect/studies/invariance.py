@@ -229,7 +229,7 @@ def _picture(
     geometry = survey.preprocessing.geometry(photo.shape)
     strips = []
     for kind, values in ranges.items():
-        shown = [values[k] for k in np.linspace(0, len(values) - 1, TILES).round().astype(int)]
+        shown = values[np.unique(np.linspace(0, len(values) - 1, TILES).round().astype(int))].tolist()
         changed = [image.warp(photo, matrix(kind, at, geometry.box), edge) for at in shown]
         tiles = [survey.preprocessing.inverse(survey.sample(picture)) for picture in changed]
         strip = layout.grid([layout.fit(t, TILE - 4, TILE - 4) for t in tiles], TILES, [f"{at:.3g}" for at in shown])

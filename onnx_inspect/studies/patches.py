@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike
+from ..photos.source import gather
 from ..responses.picture import Drawing
 from ..responses.strongest import Watched, watch
 from ..surveys.survey import Over, Survey
@@ -63,8 +64,8 @@ def patches(
     Example:
         >>> patches("model.onnx", "photos/", layer="features.7", channel=[3, 17]).save("patches")
     """
-    survey = Survey(model, photos, **how)
     folder = None if out is None else Path(out)
+    survey = Survey(model, gather(photos, folder), **how)
     pictures: dict[str, Picture] = {}
     written: list[Path] = []
     found: list[dict[str, Any]] = []

@@ -12,6 +12,7 @@ from .. import charts, structure
 from ..finding import Finding
 from ..methods.inputs import ModelLike
 from ..photos import tables
+from ..photos.source import gather
 from ..responses.strongest import Watched, watch
 from ..surveys.survey import Over, Survey
 from .registry import study
@@ -38,9 +39,10 @@ def units(
     greatest value. Dead units never fire; those that always fire do so at every position of every photo, so that their
     rectifier does nothing.
 
-    Selectivity is (m - r) / (m + r), m being the mean activity for the class that activates the unit most and r the
-    mean of those for the others: 1 if only that class does, 0 if all do alike. Classes are those of the photos (folders
-    or lists say them), else the predicted ones. Few photos per class make units look selective.
+    Selectivity is (m - r) / (m + r), m being the mean activity, what is below 0 counting as 0, for the class that
+    activates the unit most and r the mean of those for the others: 1 if only that class does, 0 if all do alike. Classes
+    are those of the photos (folders or lists say them), else the predicted ones. Few photos per class make units look
+    selective.
 
     With `out`, that folder gets units.parquet, a row per unit, and strongest.parquet, a row per unit and rank; the pass
     is made in pieces, so that a run that was killed goes on where it was, and gives the same bytes.
@@ -59,8 +61,8 @@ def units(
     Example:
         >>> units("model.onnx", "photos/", out="units").values["dead"]["share"]
     """
-    survey = Survey(model, photos, **how)
     folder = None if out is None else Path(out)
+    survey = Survey(model, gather(photos, folder), **how)
     written: list[Path] = []
     with watch(survey, layer, top, folder) as seen:
         arrays = _arrays(seen)

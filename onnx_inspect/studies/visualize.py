@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Style = Literal["fourier", "yosinski", "simonyan"]
-STYLES: dict[Style, tuple[Callable[..., styles.Way], float]] = {  # with their usual rate
-    "fourier": (styles.fourier, 0.05),
-    "simonyan": (styles.simonyan, 1.5),
-    "yosinski": (styles.yosinski, 5.0),
+STYLES: dict[Style, tuple[Callable[..., styles.Way], float, str]] = {  # the way, its usual rate, its own numbers
+    "fourier": (styles.fourier, 0.05, "jitter rotate zoom"),
+    "simonyan": (styles.simonyan, 1.5, "l2"),
+    "yosinski": (styles.yosinski, 5.0, "decay blur blur_every small_norm small_contribution"),
 }
 LIMITS = {  # of numbers that are not just at least 0
     "jitter": (0, 1),
@@ -118,19 +118,20 @@ def visualize(
     Example:
         >>> visualize("model.onnx", target=["flamingo", "daisy"]).save("flowers_and_birds")
     """
-    own: dict[str, Any] = {
-        "fourier": {"jitter": jitter, "rotate": rotate, "zoom": zoom},
-        "simonyan": {"l2": l2},
-        "yosinski": {
-            "decay": decay,
-            "blur": blur,
-            "blur_every": blur_every,
-            "small_norm": small_norm,
-            "small_contribution": small_contribution,
-        },
-    }[style]
-    _check(rate=rate, **own)
-    make, usual = STYLES[style]
+    numbers: dict[str, Any] = {
+        "jitter": jitter,
+        "rotate": rotate,
+        "zoom": zoom,
+        "l2": l2,
+        "decay": decay,
+        "blur": blur,
+        "blur_every": blur_every,
+        "small_norm": small_norm,
+        "small_contribution": small_contribution,
+    }
+    _check(rate=rate, **numbers)
+    make, usual, names = STYLES[style]
+    own = {name: numbers[name] for name in names.split()}
     rate = rate or usual
     easel = Easel(model, **how)
     aims = aims_of(easel, target, layer, channel, direction, cosine)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import structure
 from ..attribution import identity
-from ..errors import InputError, PhotoError
+from ..errors import InputError, PhotoError, ResultError
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike, guess_preprocessing
@@ -163,7 +163,14 @@ class Survey(Setting):
             read.append(i)
             sizes.append(photo.shape[:2])
             samples.append(self.sample(photo))
-        return Seen(read, self._forward(tensors, np.stack(samples)) if read else {}, sizes, skipped)
+        found = self._forward(tensors, np.stack(samples)) if read else {}
+        for name, values in found.items():
+            try:
+                self._finite(values, name)
+            except ResultError as error:
+                bad = next(i for i, value in zip(read, values, strict=True) if not np.isfinite(value).all())
+                raise ResultError(f"{error} It is the photo '{self.photos.name(bad)}' (PHOTO).") from error
+        return Seen(read, found, sizes, skipped)
 
     def _forward(self, tensors: Sequence[str], samples: NDArray[Any]) -> dict[str, NDArray[Any]]:
         wanted = list(dict.fromkeys([*tensors, *self._outputs()]))
@@ -175,7 +182,6 @@ class Survey(Setting):
                 raise InputError(
                     f"'{name}' has no row per photo: it is {shape} for {len(samples)}. Take another layer (--layer)."
                 )
-            self._finite(found[name], name)
         return found
 
     def finding(self, study: str, values: dict[str, Any], **more: Any) -> Finding:
