@@ -23,7 +23,7 @@ def study(given: F) -> F:
     def checked(*args: Any, **how: Any) -> Finding:
         check(get_type_hints(given), {k: v for k, v in how.items() if k not in ("models", "photos")})
         result = given(*args, **how)
-        result.options = unusual(given, how)
+        result.options = unusual(given, {k: v for k, v in how.items() if k not in ("out", "photos")})
         return result
 
     function = cast(F, checked)

@@ -40,9 +40,9 @@ def units(
     rectifier does nothing.
 
     Selectivity is (m - r) / (m + r), m being the mean activity, what is below 0 counting as 0, for the class that
-    activates the unit most and r the mean of those for the others: 1 if only that class does, 0 if all do alike. Classes
-    are those of the photos (folders or lists say them), else the predicted ones. Few photos per class make units look
-    selective.
+    activates the unit most and r the mean of those for the others: 1 if only that class does, 0 if all do alike.
+    Classes are those of the photos (folders or lists say them), else the predicted ones. Few photos per class make
+    units look selective.
 
     With `out`, that folder gets units.parquet, a row per unit, and strongest.parquet, a row per unit and rank; the pass
     is made in pieces, so that a run that was killed goes on where it was, and gives the same bytes.
