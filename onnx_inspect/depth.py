@@ -78,9 +78,10 @@ def along(model: Model, score: str, most: int = 8) -> list[Layer]:
     maps = [
         c
         for c in layer.separators(model, score)
-        if model.values[c.tensor] in weighted and order[c.tensor] < order[ends[0].tensor]
+        if model.values[c.tensor] in weighted and order[c.tensor] <= order[ends[0].tensor]
     ]
     maps = [c for c in maps if c.op_type not in ("Conv", "BatchNormalization")] or maps
+    maps = [c for c in maps if c not in ends]
     room = max(1, most - len(ends))
     if len(maps) > room:
         maps = [maps[i] for i in np.linspace(0, len(maps) - 1, room).round().astype(int)]

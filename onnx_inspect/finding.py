@@ -67,10 +67,8 @@ class Finding:
 
     def __post_init__(self) -> None:
         if self.skipped:
-            self.notes.append(
-                f"{len(self.skipped)} of {self.photos} photos could not be read and were left out, the first: "
-                f"{self.skipped[0]['reason']} (PHOTO)"
-            )
+            left = f"{len(self.skipped)} of {self.photos} photos could not be read and were left out"
+            self.notes = list(dict.fromkeys([*self.notes, f"{left}, the first: {self.skipped[0]['reason']} (PHOTO)"]))
 
     def __repr__(self) -> str:
         layer = f", layer='{self.layer}'" if self.layer else ""

@@ -13,7 +13,8 @@ from ..emit import inputs
 from ..errors import LayerError, ResultError, UnsupportedError
 from ..methods.setting import Setting
 from ..model import Model
-from ..structure import label, varying
+from ..obstacles import machine
+from ..structure import key, label, varying
 
 Array = NDArray[np.float32]
 
@@ -83,9 +84,14 @@ def first(setting: Setting) -> Weighted:
 
     Raises:
         LayerError: there is none.
+        UnsupportedError: the file was written for one kind of machine, and holds weights in its layout.
     """
     graph = setting.model.ir.graph
     reached = varying(graph, [v for v in graph.inputs if v.name == setting.input.name])
+    for node in graph:
+        if (found := machine(key(node))) is not None and any(x in reached for x in node.inputs):
+            why, remedy = found
+            raise UnsupportedError(f"Node '{label(node)}' ({key(node)}) is for one machine: {why}; {remedy}.")
     for layer in weighted(setting.model):
         if layer.x in reached:
             return layer

@@ -186,6 +186,8 @@ def _middle(easel: Easel) -> Layer:
 
 
 def _aim(easel: Easel, layer: Layer, channel: int) -> Target:
+    if channel < -1:
+        raise InputError(f"There is no channel {channel}: they are counted from 0, and -1 means all (--channel).")
     if channel < 0:
         return Energy(layer.tensor)
     count = channels(easel.model, layer.tensor)
