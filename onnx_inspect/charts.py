@@ -59,11 +59,12 @@ def curves(
     ticks: Sequence[str] | None = None,
     limits: tuple[float, float] | None = None,
     spread: Mapping[str, Sequence[float]] | None = None,
+    levels: Mapping[str, float] | None = None,
     legend: bool = True,
 ) -> Draw:
     """A line per name over the same x, with a legend; ``ticks`` are names for the places on the x axis.
 
-    ``spread`` is half the width of a band around the line of that name.
+    ``spread`` is half the width of a band around the line of that name; ``levels`` are values to compare with.
     """
 
     def draw(ax: Axes) -> None:
@@ -73,12 +74,14 @@ def curves(
             if spread is not None and name in spread:
                 band = np.asarray(spread[name], np.float64)
                 ax.fill_between(x, np.subtract(y, band), np.add(y, band), color=colour(i), alpha=0.15, linewidth=0)
+        for name, level in (levels or {}).items():
+            ax.axhline(level, color="#444444", linestyle="--", linewidth=1, label=_entry(name))
         _dress(ax, title, xlabel, ylabel)
         if ticks is not None:
             ax.set_xticks(list(x), [shortened(t) for t in ticks], rotation=60, ha="right", fontsize=8)
         if limits is not None:
             ax.set_ylim(*limits)
-        if legend and 1 < len(series) <= 20:
+        if legend and 1 < len(series) + len(levels or ()) <= 20:
             ax.legend(fontsize=8, frameon=False)
 
     return draw

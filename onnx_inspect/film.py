@@ -13,7 +13,8 @@ from . import files, image
 from .errors import OutputError
 from .image import Picture
 
-Format = Literal["", "gif", "mp4"]
+Format = Literal["", "gif", "mp4", "png"]
+"""Of a film; "png" stands for its frames, a file each."""
 REST = 2.0
 """Seconds that the last frame of a GIF stays before it begins anew."""
 

@@ -130,8 +130,13 @@ class Finding:
         if npz and self.arrays:
             written.append(picture.with_suffix(".npz"))
             files.write_npz(written[-1], self.arrays)
-        if len(self.frames):
-            written.append(picture.with_suffix(f".{self.params.get('film') or 'gif'}"))
+        kind = self.params.get("film") or "gif"
+        if kind == "png":
+            for k, frame in enumerate(self.frames):
+                written.append(picture.with_suffix(f".{k:04}.png"))
+                image.write(written[-1], frame)
+        elif len(self.frames):
+            written.append(picture.with_suffix(f".{kind}"))
             film.write(written[-1], self.frames)
         written.append(picture.with_suffix(".json"))
         files.write_json(written[-1], self.to_json() | {"files": [p.name for p in written]})

@@ -113,6 +113,8 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers there")
     args = parser.parse_args()
     rows = []
+    if args.folder is not None:
+        args.folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=args.folder) as root:
         big, small = Path(root, "big"), Path(root, "small")
         folder(big, args.vectors, args.features, 0)

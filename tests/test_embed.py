@@ -18,6 +18,7 @@ from onnx_inspect import image
 from onnx_inspect.cli import cli
 from onnx_inspect.errors import LayerError, OutputError, PhotoError
 from onnx_inspect.features.embedding import read
+from onnx_inspect.features.vectors import picked
 from onnx_inspect.photos.shards import Shards
 from onnx_inspect.preprocess import Preprocessing
 from onnx_inspect.studies import embed as module
@@ -222,3 +223,11 @@ def test_the_command(model: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["embed", str(model), str(out / "none.png")], prog_name="onnx-inspect")
     assert done.exit_code == 2
     assert done.stderr.startswith("error: ")
+
+
+def test_rows_of_a_file_are_read_without_mapping_it(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
+    np.save(tmp_path / "v.npy", values)
+    rows = np.array([0, 3, 49])
+    for vectors in (values, np.load(tmp_path / "v.npy", mmap_mode="r")):
+        assert np.array_equal(picked(vectors, rows), values[rows])

@@ -100,7 +100,12 @@ def test_folders_are_classes(here):
     put(here / "in", "dog/1.png", "cat/1.png", "cat/kittens/2.png", "top.png")
     photos = gather(["in"])
     assert labels(photos) == ["cat", "cat", "dog", None] and photos.classes == ["cat", "dog"]
-    assert gather("in/cat").classes == gather("in/**/*.png").classes == [] and labels(gather("in/cat")) == [None] * 2
+    assert gather("in/cat").classes == [] and labels(gather("in/cat")) == [None] * 2
+    for named in (["in/cat", "in/dog"], ["in/dog/1.png", "in/cat/1.png"], "in/*/*.png"):  # as a shell spells them out
+        photos = gather(named)
+        assert photos.classes == ["cat", "dog"] and photos.by_home
+        assert {photos.name(i): photos.label(i) for i in range(len(photos))}["in/dog/1.png"] == "dog"
+    assert not gather("in").by_home
     pack(here / "z.zip", {f"in/{n}": png(0) for n in ("dog/1.png", "cat/1.png", "cat/k/2.png", "top.png")})
     assert labels(gather("z.zip")) == ["cat", "cat", "dog", None]
     pack(here / "flat.zip", {"in/a.png": png(0), "in/b.png": png(0)})
@@ -262,7 +267,8 @@ def test_the_digest_knows_the_same_photos(here):
     args = ["in", "z.zip"]
     first = gather(args).digest
     assert gather(args).digest == first and len(first) == 64
-    seen = {first, gather(args[::-1]).digest, gather(["in/a", "in/b", "z.zip"]).digest}
+    assert gather(["in/a", "in/b", "z.zip"]).digest == first  # the same names and labels
+    seen = {first, gather(args[::-1]).digest, gather(["in/a", "z.zip"]).digest}
     os.utime("in/a/1.png", ns=(0, 0))
     seen.add(gather(args).digest)
     pack(here / "z.zip", {"1.png": png(1)})

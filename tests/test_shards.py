@@ -70,7 +70,10 @@ def test_another_plan_is_refused(tmp_path, plan, count, says):
         shards.write(0, table(0, 10))
     with pytest.raises(OutputError) as caught:  # which keeps alive what was made
         Shards(tmp_path, plan, count, 10)
-    assert re.search(rf"unfinished work of another kind: {says}\. Give the same options again .*, name another place with -o, or", str(caught.value))
+    assert re.search(
+        rf"unfinished work of another kind: {says}\. Give the same options again .*, name another place with -o, or",
+        str(caught.value),
+    )
     with Shards(tmp_path, PLAN, 30, 10) as shards:
         assert len(list(shards.missing())) == 2
 

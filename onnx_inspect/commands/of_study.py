@@ -50,13 +50,13 @@ def build(study: Study) -> click.Command:
     ):
         run = option(run)
     for name in reversed(positional):
-        optional = {"required": False} if parameters[name].default is not inspect.Parameter.empty else {}
+        needless = parameters[name].default is not inspect.Parameter.empty
+        optional = {"required": False, "metavar": f"[{_ARGUMENTS[name]['metavar']}]"} if needless else {}
         run = click.argument(name, **_ARGUMENTS[name] | optional)(run)
     return click.command(study.__name__)(run)
 
 
 def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
-    from ..errors import InputError
     from ..finding import PICTURES
     from ..model import load
 
@@ -69,13 +69,11 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
     out = _out(given_out, study.__name__, named[0], writes_itself)
     models = [load(name) for name in named]
     engine = options.make_engine(values)
-    flagged = any(values[name] is not None for name in options.PREPROCESSING)
+    # Unasked, the study looks for it if it needs any: weights need none, and embeddings have their own.
     preprocessing, notes = None, list[str]()
-    try:
+    if any(values[name] is not None for name in options.PREPROCESSING):
         preprocessing, notes = options.make_preprocessing(models[0], values)
-    except InputError:  # a model that takes no photos has weights all the same
-        if flagged or "photos" in inspect.signature(study).parameters:
-            raise
+    values = {name: value for name, value in values.items() if name not in options.PREPROCESSING}
     given = {"model": models[0], "models": models, "photos": values.pop("photos", ())}
     if "photos" not in positional and "photos" in inspect.signature(study).parameters:
         values["photos"] = list(given["photos"])

@@ -106,3 +106,16 @@ def matrix(table: pa.Table) -> NDArray[np.float32]:
     """The column of vectors, (N, D)."""
     column = table["vector"].combine_chunks()
     return np.asarray(column.flatten().to_numpy(), np.float32).reshape(len(column), column.type.list_size)
+
+
+def picked(vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Some rows. Of a mapped file no page is touched for that: those count as memory of the process."""
+    if not isinstance(vectors, np.memmap):
+        return np.asarray(vectors[rows])
+    width = vectors.shape[1]
+    found = np.empty((len(rows), width), np.float32)
+    with open(str(vectors.filename), "rb") as file:  # noqa: PTH123  (a path may be any text)
+        for k, row in enumerate(rows.tolist()):
+            file.seek(vectors.offset + row * width * 4)
+            found[k] = np.fromfile(file, np.float32, width)
+    return found

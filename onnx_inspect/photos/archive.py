@@ -57,6 +57,9 @@ class Archive:
     def path(self, k: int) -> None:
         """There is no file."""
 
+    def home(self, k: int) -> None:
+        """There is no folder."""
+
     def stamp(self, k: int) -> str:
         """Size and checksum."""
         _, _, size, crc, _, _ = self._members[k].item()

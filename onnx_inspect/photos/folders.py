@@ -27,6 +27,9 @@ class Files:
         """The same as a Path."""
         return Path(self._folder, self.names[k])
 
+    def home(self, k: int) -> str | None:
+        """None: a list that has no labels means none."""
+
     def stamp(self, k: int) -> str:
         """Size and time of the last change."""
         try:
@@ -38,6 +41,22 @@ class Files:
     def read(self, k: int) -> Picture:
         """The photo; PhotoError where it cannot be read."""
         return image.read(self.path(k))
+
+
+class Folder(Files):
+    """All photos of a folder."""
+
+    def home(self, k: int) -> str | None:
+        """The folder's own name."""
+        return Path(self._folder).resolve().name or None
+
+
+class Loose(Files):
+    """Photos that are named one by one, or by a pattern."""
+
+    def home(self, k: int) -> str | None:
+        """The name of the folder that it lies in, as far as it is given."""
+        return self.path(k).parent.name or None
 
 
 def walk(root: Path, without: Path | None = None) -> Iterator[str]:

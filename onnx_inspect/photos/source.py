@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import PhotoError
 from ..files import SUFFIXES, photo_names
@@ -33,11 +34,34 @@ class Source(Protocol):
     def path(self, k: int) -> Path | None:
         """Where it lies; None if it is no file of its own."""
 
+    def home(self, k: int) -> str | None:
+        """The folder that makes a class of it where no label does."""
+
     def stamp(self, k: int) -> str:
         """What changes when the photo does."""
 
     def read(self, k: int) -> Picture:
         """The photo; PhotoError, which names it, where it cannot be read."""
+
+
+class _Labels:
+    """Labels, one per photo, None where nobody says, as numbers."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str | None, int] = {None: -1}
+        self._given = array("i")
+
+    def append(self, label: str | None) -> None:
+        """The next photo's."""
+        self._given.append(self.numbers.setdefault(label, len(self.numbers) - 1))
+
+    def ranked(self) -> tuple[list[str], NDArray[np.int32]]:
+        """The labels that occur, sorted, and each photo's place among them, -1 for none."""
+        names = list(self.numbers)[1:]
+        classes = sorted(name for name in names if name is not None)
+        rank = {name: k for k, name in enumerate(classes)}
+        ranks = np.array([*(rank[name] for name in names if name is not None), -1], np.int32)
+        return classes, ranks[np.array(self._given, np.int32)]
 
 
 class Photos:
@@ -47,25 +71,28 @@ class Photos:
 
     Attributes:
         classes: the labels that occur, sorted; [] where nobody says.
+        by_home: they are the folders that were named, or that photos lie in.
     """
 
     def __init__(self, sources: Iterable[tuple[Source, Iterable[str | None]]]) -> None:
         self._sources: list[Source] = []
-        numbers: dict[str | None, int] = {None: -1}
-        source, at, label = array("I"), array("I"), array("i")
+        source, at, said = array("I"), array("I"), _Labels()
         for place, names in sources:
             for k, name in zip(range(len(place.names)), names, strict=True):
                 source.append(len(self._sources))
                 at.append(k)
-                label.append(numbers.setdefault(name, len(numbers) - 1))
+                said.append(name)
             self._sources.append(place)
-        del numbers[None]
-        self.classes: list[str] = sorted(filter(None, numbers))
-        rank = {name: k for k, name in enumerate(self.classes)}
-        ranks = np.array([*(rank[name] for name in numbers if name), -1], np.int32)
         self._source, self._at = np.array(source, np.uint32), np.array(at, np.uint32)
-        self._label = ranks[np.array(label, np.int32)]
+        self.classes, self._label = said.ranked()
         self._keep_each_once()
+        homes = _Labels()
+        for i in range(0 if self.classes else len(self)):
+            place, k = self._where(i)
+            homes.append(place.home(k))
+        self.by_home = len(homes.numbers) > 2
+        if self.by_home:
+            self.classes, self._label = homes.ranked()
 
     def _keep_each_once(self) -> None:
         here, count = os.getcwd(), len(self)  # noqa: PTH109
@@ -157,7 +184,8 @@ def gather(given: str | Path | Sequence[str | Path] | Photos, without: Path | No
 
     A photo's label is what its list says in the column ``label``, ``class`` or ``target``. In a folder or zip
     with photos in two or more folders directly below it, the name of that folder is the label; where all of a
-    zip lies in one folder, as in the zip of a folder, that folder counts as the zip.
+    zip lies in one folder, as in the zip of a folder, that folder counts as the zip. Where that gives no labels at
+    all, folders that are named one by one are, and of photos that are, the folders that they lie in: two or more.
 
     Args:
         given: one name or several; Photos come back as they are.
@@ -173,6 +201,11 @@ def gather(given: str | Path | Sequence[str | Path] | Photos, without: Path | No
     if isinstance(given, Photos):
         return given
     args = [given] if isinstance(given, str | Path) else given
+    if not isinstance(args, Sequence) or not all(isinstance(arg, str | Path) for arg in args):
+        raise PhotoError(
+            f"{type(given).__name__} is no photos: name files, folders, zips or lists. Arrays are for methods, as "
+            "oi.saliency(model, x)."
+        )
     if not args:
         raise PhotoError("No photos are named. Name files, folders, zips or lists.")
     return Photos(_sources(args, without))
@@ -187,10 +220,10 @@ def _sources(args: Iterable[str | Path], without: Path | None) -> Iterator[tuple
                 loose.append(name)
             continue
         if loose:
-            yield folders.Files("", loose), [None] * len(loose)
+            yield folders.Loose("", loose), [None] * len(loose)
             loose = Strings()
         yield from (_opened(path, without) for path in containers)
-    yield folders.Files("", loose), [None] * len(loose)
+    yield folders.Loose("", loose), [None] * len(loose)
 
 
 def _containers(arg: str | Path) -> list[Path]:
@@ -207,10 +240,14 @@ def _containers(arg: str | Path) -> list[Path]:
 
 def _opened(path: Path, without: Path | None) -> tuple[Source, Iterable[str | None]]:
     if path.is_dir():
+        if (path / "embeddings.parquet").is_file():
+            raise PhotoError(
+                f"The folder {path} is what embed wrote, which neighbours and project take. Name the photos themselves."
+            )
         names = Strings(folders.walk(path, without))
         if not names:
             raise PhotoError(f"The folder {path} has no images ({', '.join(sorted(SUFFIXES))}). Name another.")
-        return folders.Files(path, names), folders.labels(names)
+        return folders.Folder(path, names), folders.labels(names)
     if path.suffix.lower() == ".zip":
         archive = Archive(path)
         shared = os.path.commonprefix([archive.names[0], archive.names[-1]])  # noqa: RUF071  (cut at a slash below)

@@ -22,12 +22,12 @@ SALIENCY = 150
 
 
 def units(
-    surveys: Sequence[Survey], watched: Sequence[Watched], channels: Sequence[int], names: Sequence[str]
+    surveys: Sequence[Survey], watched: Sequence[Watched], channels: Sequence[int], names: Sequence[str], top: int
 ) -> tuple[Picture, list[dict[str, Any]]]:
-    """A row per channel, a column per checkpoint: its strongest patch, and the projection; and these as plain data."""
+    """A row per channel, a column per checkpoint: its strongest patches and projections; and plain data."""
     columns, found = [], []
     for survey, seen, name in zip(surveys, watched, names, strict=True):
-        tiles, records = _column(survey, seen, channels)
+        tiles, records = _column(survey, seen, channels, top)
         columns.append(tiles)
         found += [{"checkpoint": name, "channel": k} | record for k, record in zip(channels, records, strict=True)]
     heads = [f"channel {k}" for k in channels]
@@ -37,7 +37,9 @@ def units(
     return layout.frame(layout.titled(sheet, title, 18), 4), found
 
 
-def _column(survey: Survey, seen: Watched, channels: Sequence[int]) -> tuple[list[Picture], list[dict[str, Any]]]:
+def _column(
+    survey: Survey, seen: Watched, channels: Sequence[int], top: int
+) -> tuple[list[Picture], list[dict[str, Any]]]:
     """The units of one checkpoint."""
     projection = Projection(survey, seen.layer.tensor, seen.shape)
     survey.notes += projection.notes
@@ -55,25 +57,31 @@ def _column(survey: Survey, seen: Watched, channels: Sequence[int]) -> tuple[lis
     full = (y1 - y0, x1 - x0)
     tiles, records = [], []
     for unit in channels:
-        value, number, place = (
-            float(seen.tally.value[unit, 0]),
-            *(int(a[unit, 0]) for a in (seen.tally.photo, seen.tally.place)),
-        )
-        index = seen.index(unit, place)
-        box = fields.box(index) if fields is not None else whole
-        frame = Frame(full, extent, box, TILE)
-        photo = survey.photos.read(number)
-        geometry = survey.preprocessing.geometry(photo.shape)
-        x0, y0, x1, y1 = part = geometry.support(box)
-        pair = [frame.place(photo[y0:y1, x0:x1], geometry.to_model(part))]
-        if projection.pixels is not None:
-            (back,) = projection("deconvnet", survey.sample(photo)[None], [index], [value])
-            x0, y0, x1, y1 = box
-            pair.append(frame.place(drawn(back[:, y0:y1, x0:x1]), box))
-        strip = layout.row(pair, 2)
-        caption = f"{value:.3g}  {survey.photos.stem(number)}"
-        tiles.append(layout.column([strip, layout.line(caption, strip.shape[1], 11)], 1))
-        records.append({"photo": survey.photos.name(number), "value": value, "position": list(seen.position(place))})
+        strips, places = [], []
+        for rank in range(min(top, seen.tally.value.shape[1])):
+            value, number, place = (
+                float(seen.tally.value[unit, rank]),
+                *(int(a[unit, rank]) for a in (seen.tally.photo, seen.tally.place)),
+            )
+            if number < 0:
+                continue
+            index = seen.index(unit, place)
+            box = fields.box(index) if fields is not None else whole
+            frame = Frame(full, extent, box, TILE)
+            photo = survey.photos.read(number)
+            geometry = survey.preprocessing.geometry(photo.shape)
+            x0, y0, x1, y1 = part = geometry.support(box)
+            pair = [frame.place(photo[y0:y1, x0:x1], geometry.to_model(part))]
+            if projection.pixels is not None:
+                (back,) = projection("deconvnet", survey.sample(photo)[None], [index], [value])
+                x0, y0, x1, y1 = box
+                pair.append(frame.place(drawn(back[:, y0:y1, x0:x1]), box))
+            strip = layout.row(pair, 2)
+            caption = f"{value:.3g}  {survey.photos.stem(number)}"
+            strips.append(layout.column([strip, layout.line(caption, strip.shape[1], 11)], 1))
+            places.append({"photo": survey.photos.name(number), "value": value, "position": list(seen.position(place))})
+        tiles.append(layout.row(strips, 4))
+        records.append({"places": places})
     return tiles, records
 
 

@@ -126,7 +126,7 @@ def _channels(survey: Variants, every: Sequence[Part], name: str) -> Finding:
     count = value.shape[axis]
     keep = np.vstack([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])
     found = measure(survey, masked(survey.model, part.tensor, axis), {CHANNELS: keep})
-    order = np.lexsort((-found.probability[0], -found.wrong[0])).tolist()
+    order = np.lexsort((-found.wrong[0], -found.probability[0])).tolist()
     rows = [{"channel": k} | found.record(k) for k in order]
     idle = sum(not found.wrong[0][k] and abs(found.probability[0][k]) < 1e-6 for k in range(count))
     top = {f"channel {k}": k for k in order[:SHOWN]}
@@ -155,7 +155,8 @@ def _channels(survey: Variants, every: Sequence[Part], name: str) -> Finding:
         pictures={"": picture},
         lines=[
             _intact(found),
-            f"{idle} of the {count} channels of {part.name} change nothing; those that change the most:",
+            f"of the {count} channels of {part.name}, {idle} change nothing, {(found.wrong[0] == 0).sum()} no class",
+            "those that cost the most of the probability:",
             *(f"channel {k:<5d} {found.line(k)}" for k in order[:10]),
         ],
         layer=part.name,
@@ -215,7 +216,7 @@ def _values(found: Effects) -> dict[str, Any]:
 def _intact(found: Effects) -> str:
     if found.labelled:
         return f"intact: accuracy {found.accuracy:.3f} over {found.photos} photos"
-    return f"{found.photos} photos without labels: 'changed' is the share with another predicted class"
+    return f"{found.photos} photos whose class nobody says: 'changed' is the share with another predicted class"
 
 
 def _lines(found: Effects, names: Sequence[str], kinds: Sequence[str]) -> list[str]:

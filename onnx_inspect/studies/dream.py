@@ -67,7 +67,7 @@ def dream(
         longest: the longer side of the dream in pixels, for models of any size and photos that are larger.
         seed: of the shifts: the same seed gives the same bytes.
         seconds: how long at the most, for each photo; 0 for as long as it takes.
-        film: also write the way there as a film, gif or mp4; of the first photo.
+        film: also write the way there as a film, gif or mp4, or its frames, png; of the first photo.
         every: steps from one frame of the film to the next; 0 for 60 frames.
 
     Raises:

@@ -16,7 +16,7 @@ from .. import charts, files, layout
 from ..features.cards import card
 from ..features.embedding import RECORD, TABLE, VECTORS, Embedding, about, compute, stored
 from ..features.nearest import nearest
-from ..features.vectors import choose, matrix, tabulate
+from ..features.vectors import choose, matrix, picked, tabulate
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike
@@ -139,7 +139,7 @@ def _finding(found: Embedding, **more: Any) -> Finding:
     """What the vectors are like, with a picture."""
     count, width = found.vectors.shape
     rows = np.unique(np.linspace(0, count - 1, min(count, _SAMPLE, max(2, _NUMBERS // width))).astype(np.int64))
-    vectors = found.vectors[rows]
+    vectors = picked(found.vectors, rows)
     share = _spectrum(vectors)
     names, alike = _alike(vectors, [found.classes[i] for i in rows])
     half, most = (int(np.searchsorted(share, level)) + 1 if len(share) else 0 for level in (0.5, 0.9))

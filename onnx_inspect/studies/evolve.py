@@ -36,6 +36,7 @@ def evolve(
     layer: str = "auto",
     channel: Sequence[int] = (),
     rows: int = 6,
+    top: int = 1,
     target: str | int = "top",
     threshold: float = 0.95,
     compare: int = 500,
@@ -62,6 +63,7 @@ def evolve(
         channel: the channels to show; by default those whose strongest place at the last checkpoint stands out most
             from their mean.
         rows: how many channels, and photos, are shown.
+        top: how many of the strongest places of a unit are shown at each checkpoint, one per photo.
         target: the class whose gradient is shown; top is that of the last checkpoint.
         threshold: CKA of neighbours from which on a layer counts as unchanged.
         compare: photos that CKA compares, evenly spread over all.
@@ -95,10 +97,10 @@ def evolve(
             f"CKA compares four photos or more, and only {len(numbers)} can be read: give more (--photos)."
         )
     similar = np.array([[[cka(a, b, debiased) for b in of] for a in of] for of in zip(*grams, strict=True)])
-    watched = [watch(last, layer, 1, None)]
+    watched = [watch(last, layer, top, None)]
     for survey in surveys[-2::-1]:
         (found,) = _alike(last, survey, [watched[0].layer], names)
-        watched.insert(0, watch(survey, found.name, 1, None))
+        watched.insert(0, watch(survey, found.name, top, None))
         if len(watched[0].tally.mean) != len(watched[-1].tally.mean):
             raise LayerError(
                 f"'{found.name}' has {len(watched[0].tally.mean)} channels in '{survey.model.source.name}' and "
@@ -106,7 +108,7 @@ def evolve(
             )
     last.skipped[:] = list({s["photo"]: s for s in last.skipped}.values())
     channels = _channels(last, watched[-1], channel, rows)
-    unit_sheet, places = units(surveys, watched, channels, names)
+    unit_sheet, places = units(surveys, watched, channels, names, top)
     shown = [
         numbers[k] for k in np.unique(np.linspace(0, len(numbers) - 1, min(rows, len(numbers))).round().astype(int))
     ]
@@ -141,6 +143,7 @@ def evolve(
         params={
             "layer": watched[-1].layer.name,
             "channel": channels,
+            "top": top,
             "target": str(last.target),
             "threshold": threshold,
             "compare": len(numbers),
@@ -230,7 +233,8 @@ def _curves(similar: Floats, titles: Sequence[str], names: Sequence[str], thresh
         [
             charts.curves(
                 steps,
-                near | {f"threshold {threshold:g}": [threshold for _ in steps]},
+                near,
+                levels={f"threshold {threshold:g}": threshold},
                 title="linear CKA with the next checkpoint",
                 ticks=[f"{a} → {b}" for a, b in pairwise(charts.shortened(n, 12) for n in names)],
                 limits=(low, 1.02),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Unpack
@@ -45,6 +46,7 @@ def fool(
     epsilon: float = 64.0,
     steps: int = 20,
     seed: int = 0,
+    seconds: float = 0.0,
     **how: Unpack[Over],
 ) -> Finding:
     """Fooling images: noise, or a photo of something else, that the model takes for a class.
@@ -65,6 +67,7 @@ def fool(
         epsilon: the largest radius, in pixel steps of 0 to 255.
         steps: for each radius.
         seed: of the noise: the same seed gives the same bytes.
+        seconds: for each picture no further radius is begun after that; 0 for as long as it takes.
 
     Raises:
         TargetError: the model has no class scores, or no such class.
@@ -87,7 +90,7 @@ def fool(
     pictures: dict[str, Picture] = {}
     rows: list[Picture] = []
     for name, stem, start in _starts(easel, photos, seed, skipped):
-        changed, picture = _fool(easel, stem, start, to, sure, epsilon, steps)
+        changed, picture = _fool(easel, stem, start, to, sure, epsilon, steps, seconds)
         record = {"photo": name, "picture": stem} | changed
         records.append(record)
         pictures[stem] = picture
@@ -102,7 +105,7 @@ def fool(
         lines=[_line(r) for r in records],
         photos=len(records) + len(skipped) if records[0]["photo"] else 0,
         skipped=skipped,
-        params={"to": to, "sure": sure, "epsilon": epsilon, "steps": steps, "seed": seed},
+        params={"to": to, "sure": sure, "epsilon": epsilon, "steps": steps, "seed": seed, "seconds": seconds},
     )
     return Fooling(**vars(found))
 
@@ -123,7 +126,7 @@ def _starts(
 
 
 def _fool(
-    easel: Easel, stem: str, start: Picture, to: str | int, sure: float, epsilon: float, steps: int
+    easel: Easel, stem: str, start: Picture, to: str | int, sure: float, epsilon: float, steps: int, seconds: float
 ) -> tuple[dict[str, Any], Picture]:
     """What the model makes of a picture before and after, and the changed one: as little as it takes."""
     made = easel.preprocessing
@@ -142,7 +145,11 @@ def _fool(
     [index] = attack.classes
     best, most = attack.start, next(p.probability for p in before if p.index == index)
     done = before[0].index == index and most >= sure
+    begun = time.monotonic()
     for radius in () if done else _radii(float(attack.size(epsilon).max())):
+        if seconds and time.monotonic() - begun >= seconds:
+            easel.notes.append(f"{stem}: the {seconds:g} s were over before a radius of {radius:g} (--seconds)")
+            break
         size = attack.size(radius)
         points = attack.whole(attack.descend(size, steps, name=f"{stem}, {radius:g} of 255"), size)
         rows = attack.rows(points)

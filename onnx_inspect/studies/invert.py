@@ -78,7 +78,7 @@ def invert(
         alpha: its exponent.
         seed: of the noise: the same seed gives the same bytes.
         seconds: how long at the most, for all layers and photos; 0 for as long as it takes.
-        film: also write the way from grey as a film, gif or mp4; of the first photo.
+        film: also write the way from grey as a film, gif or mp4, or its frames, png; of the first photo.
         every: steps from one frame of the film to the next; 0 for 60 frames.
 
     Raises:

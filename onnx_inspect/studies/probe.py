@@ -232,7 +232,10 @@ def _draw(rows: list[dict[str, Any]], chance: float, title: str) -> Picture:
     """Accuracy over depth, with a standard deviation on both sides."""
     draw = charts.curves(
         range(len(rows)),
-        {"accuracy ± standard deviation": [row["accuracy"] for row in rows], "chance": [chance] * len(rows)},
+        {
+            "accuracy ± standard deviation": [row["accuracy"] for row in rows],
+        },
+        levels={"chance": chance},
         title=title,
         ylabel="accuracy of a linear classifier",
         ticks=[row["layer"] for row in rows],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -108,7 +109,7 @@ def visualize(
         small_contribution: yosinski: per cent of the pixels, those that count least for the score, that become grey.
         seed: of the first picture and of the shifts: the same seed gives the same bytes.
         seconds: how long at the most, for all pictures; 0 for as long as it takes.
-        film: also write the way from grey as a film, gif or mp4.
+        film: also write the way from grey as a film, gif or mp4, or its frames, png.
         every: steps from one frame of the film to the next; 0 for 60 frames.
 
     Raises:
@@ -137,6 +138,7 @@ def visualize(
     aims = aims_of(easel, target, layer, channel, direction, cosine)
     every = every or (max(1, steps // FRAMES) if film else 0)
     files = _files(aims)
+    begun = time.monotonic()
     made: list[tuple[str, Climb, dict[str, Any]]] = []
     for name, aim in aims.items():
         easel.target, way = aim, make(easel.size, seed, easel.grey, rate, **own)
@@ -149,7 +151,7 @@ def visualize(
             view=way.view,
             after=way.after,
             seed=seed,
-            seconds=seconds / len(aims),
+            seconds=max(1e-3, (seconds - time.monotonic() + begun) / (len(aims) - len(made))) if seconds else 0.0,
             every=every if film else 0,
             name=name,
             progress=easel.progress,

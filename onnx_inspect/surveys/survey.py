@@ -84,6 +84,8 @@ class Survey(Setting):
         self.photos: Photos = gather(photos)
         if not len(self.photos):
             raise PhotoError("There is no photo to look at.")
+        if self.photos.by_home:
+            self.notes.append(f"classes: the {len(self.photos.classes)} folders that the photos lie in (PHOTO)")
         self.skipped: list[dict[str, str]] = []
         self.workers = workers or cores()
         # Runs side by side, each on one core, keep all cores busy; one run on all cores does not.
