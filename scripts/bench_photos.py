@@ -1,7 +1,7 @@
 """Many photos through `units` and `embed`: throughput, peak memory, and kills that a run goes on from.
 
-    python scripts/bench_photos.py --folder /tmp/photos --counts 1000 100000 --write docs/measurements.md
-    python scripts/bench_photos.py --folder /tmp/photos --counts --kills 10
+    python scripts/bench_photos.py --folder build/photos --counts 1000 100000 --write docs/measurements.md
+    python scripts/bench_photos.py --folder build/photos --counts --kills 10
 
 The photos are made first: JPEGs of 300x260 pixels, all different, in eight classes; those that are there already stay.
 Each run is a process of its own. What a photo costs, in seconds of one core, is measured right before and after a run,
@@ -252,8 +252,8 @@ def main() -> None:
             "the share is what the run reaches of cores / (read + prepare + forward), the strict one counts preparing "
             "the input as lost; the last column is peak memory against the first run's."
         )
-        name = "photos" if rows else "kills"
-        head_line = "## Many photos" if rows else "## Runs that are killed"
+        name = f"photos-{max(args.counts)}" if rows else "kills"
+        head_line = f"## Up to {max(args.counts):,} photos" if rows else "## Runs that are killed"
         tables.write(args.write, name, "\n\n".join([head_line, tables.conditions(), note, *parts]))
 
 
