@@ -233,13 +233,13 @@ def _draw(rows: list[dict[str, Any]], chance: float, title: str) -> Picture:
     draw = charts.curves(
         range(len(rows)),
         {
-            "accuracy ± standard deviation": [row["accuracy"] for row in rows],
+            "accuracy ± deviation": [row["accuracy"] for row in rows],
         },
         levels={"chance": chance},
         title=title,
         ylabel="accuracy of a linear classifier",
         ticks=[row["layer"] for row in rows],
         limits=(0, 1.02),
-        spread={"accuracy ± standard deviation": [row["std"] for row in rows]},
+        spread={"accuracy ± deviation": [row["std"] for row in rows]},
     )
     return charts.figure([draw], (max(560, 90 * len(rows) + 120), 480), "What a linear classifier reads off each layer")
