@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import zipfile
 from collections import Counter
@@ -159,6 +160,13 @@ def visible_image(name: str) -> bool:
     # Not by PurePath, which takes ten times as long and keeps all parts of all names in one table.
     base = os.path.basename(name)  # noqa: PTH119
     return base[:1] != "." and os.path.splitext(base)[1].lower() in SUFFIXES  # noqa: PTH122
+
+
+def short_names(names: Iterable[str], most: int) -> list[str]:
+    """A part of a file name for each name, ``most`` characters of its end and all different, in either case."""
+    short = [re.sub(r"[^\w.-]+", "_", name).strip("_.")[-most:] for name in names]
+    count = Counter(map(str.casefold, short))
+    return [f"{name}-{i}" if count[name.casefold()] > 1 else name for i, name in enumerate(short)]
 
 
 def stems(paths: Iterable[str | Path]) -> list[str]:

@@ -15,8 +15,15 @@ from .image import Picture
 
 Format = Literal["", "gif", "mp4", "png"]
 """Of a film; "png" stands for its frames, a file each."""
+FRAMES = 60
+"""Of a film, unless so many steps apart are asked for."""
 REST = 2.0
 """Seconds that the last frame of a GIF stays before it begins anew."""
+
+
+def interval(kind: Format, every: int, steps: int) -> int:
+    """Steps from one frame to the next: as asked for, else so that a film has `FRAMES`; 0 for none without a film."""
+    return every or (max(1, steps // FRAMES) if kind else 0)
 
 
 def write(path: str | Path, frames: Sequence[Picture], rate: float = 12) -> None:

@@ -92,8 +92,11 @@ class Fourier:
     def adjoint(self, parameters: Array, slope: Array) -> Array:
         """A gradient by pixels as one by the spectrum."""
         shares = _sigmoid(self._waves(parameters))
-        waves = (255 * slope * shares * (1 - shares)) @ self.colours
-        spectrum = np.fft.rfft2(waves, axes=(0, 1)) / (self.size[0] * self.size[1])
+        return self._by_spectrum(255 * slope * shares * (1 - shares))
+
+    def _by_spectrum(self, slope: Array) -> Array:
+        """What `_waves` does, transposed."""
+        spectrum = np.fft.rfft2(slope @ self.colours, axes=(0, 1)) / (self.size[0] * self.size[1])
         spectrum *= (self.pairs * self.scale)[..., None]
         return np.stack([spectrum.real, spectrum.imag])
 

@@ -29,9 +29,7 @@ class Waves(Fourier):
 
     def adjoint(self, parameters: Array, slope: Array) -> Array:
         """A gradient by pixels as one by the spectrum."""
-        spectrum = np.fft.rfft2(CONTRAST * slope @ self.colours, axes=(0, 1)) / (self.size[0] * self.size[1])
-        spectrum *= (self.pairs * self.scale)[..., None]
-        return np.stack([spectrum.real, spectrum.imag])
+        return self._by_spectrum(CONTRAST * slope)
 
     def bounded(self, step: int, parameters: Array, gradient: Array) -> Array:
         """The spectrum of the same picture, clipped to 0 to 255: an `after` of `climb`."""

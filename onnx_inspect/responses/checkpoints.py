@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from .. import layout
-from ..fields import Fields
 from ..image import Picture
 from ..methods.gradients import saliency
 from ..surveys.survey import Survey
 from ..target import Index
-from .projection import Projection, drawn
-from .sheet import Frame
+from .cutter import Cutter
+from .projection import Projection
 from .strongest import Watched
 
 TILE = 88
@@ -42,19 +39,8 @@ def _column(
 ) -> tuple[list[Picture], list[dict[str, Any]]]:
     """The units of one checkpoint."""
     projection = Projection(survey, seen.layer.tensor, seen.shape)
-    survey.notes += projection.notes
-    extent = survey.preprocessing.size
-    fields = None
-    if seen.map:
-        sample = survey.sample(np.zeros((*extent, 3), np.uint8))
-        sizes = {survey.input.name: (1, *sample.shape)}
-        fields = Fields(
-            survey.model, seen.layer.tensor, sizes, input=survey.input.name, layout=survey.preprocessing.layout
-        )
-    whole = (0, 0, extent[1], extent[0])
-    middle = int(np.ravel_multi_index([n // 2 for n in seen.map], seen.map)) if seen.map else 0
-    x0, y0, x1, y1 = fields.box(seen.index(0, middle)) if fields is not None else whole
-    full = (y1 - y0, x1 - x0)
+    cutter = Cutter(survey, seen, TILE)
+    survey.notes += [*projection.notes, *cutter.notes]
     tiles, records = [], []
     for unit in channels:
         strips, places = [], []
@@ -66,16 +52,11 @@ def _column(
             if number < 0:
                 continue
             index = seen.index(unit, place)
-            box = fields.box(index) if fields is not None else whole
-            frame = Frame(full, extent, box, TILE)
-            photo = survey.photos.read(number)
-            geometry = survey.preprocessing.geometry(photo.shape)
-            x0, y0, x1, y1 = part = geometry.support(box)
-            pair = [frame.place(photo[y0:y1, x0:x1], geometry.to_model(part))]
+            photo, box = survey.photos.read(number), cutter.box(index)
+            pair = [cutter.patch(photo, box)[0]]
             if projection.pixels is not None:
                 (back,) = projection("deconvnet", survey.sample(photo)[None], [index], [value])
-                x0, y0, x1, y1 = box
-                pair.append(frame.place(drawn(back[:, y0:y1, x0:x1]), box))
+                pair.append(cutter.projected(back, box))
             strip = layout.row(pair, 2)
             caption = f"{value:.3g}  {survey.photos.stem(number)}"
             strips.append(layout.column([strip, layout.line(caption, strip.shape[1], 11)], 1))

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..fields import Fields
 from ..image import Picture
 from ..surveys.survey import Survey
 from . import sheet
-from .projection import TABLES, Projection, drawn
-from .sheet import Frame
+from .cutter import Cutter
+from .projection import TABLES, Projection
 from .strongest import Watched
 
 TOGETHER = 8
@@ -40,17 +38,8 @@ class Drawing:
     """Draws places: photos are read again, activations projected."""
 
     def __init__(self, survey: Survey, seen: Watched) -> None:
-        self.survey, self.seen, self.preprocessing = survey, seen, survey.preprocessing
-        self._fields: Fields | None = None
-        self.extent = self.preprocessing.size
-        if seen.map:
-            sample = survey.sample(np.zeros((*self.extent, 3), np.uint8))
-            sizes = {survey.input.name: (1, *sample.shape)}
-            name = seen.layer.tensor
-            self._fields = Fields(survey.model, name, sizes, input=survey.input.name, layout=self.preprocessing.layout)
-        middle = int(np.ravel_multi_index([n // 2 for n in seen.map], seen.map)) if seen.map else 0
-        x0, y0, x1, y1 = self._box(seen.index(0, middle))
-        self.full = (y1 - y0, x1 - x0)
+        self.survey, self.seen = survey, seen
+        self.cutter = Cutter(survey, seen)
         self.projection = Projection(survey, seen.layer.tensor, seen.shape)
         self.rules = list(TABLES) if self.projection.pixels is not None else []
         self._selectivity = seen.tally.selectivity()
@@ -59,16 +48,13 @@ class Drawing:
     @property
     def notes(self) -> list[str]:
         """What a user should know of the fields and the projections."""
-        found = [*self.projection.notes, *(self._fields.notes if self._fields is not None else ())]
+        found = [*self.projection.notes, *self.cutter.notes]
         if self._blank:
             found.append(
                 f"{self._blank} projections are zero everywhere: nothing comes back from these activations, as where a "
                 "bound or a quantiser has cut them off (--layer NAME)"
             )
         return found
-
-    def _box(self, index: tuple[int, ...]) -> tuple[int, int, int, int]:
-        return self._fields.box(index) if self._fields is not None else (0, 0, self.extent[1], self.extent[0])
 
     def page(self, channels: Sequence[int], title: str) -> tuple[Picture, list[dict[str, Any]]]:
         """A page of channels, and what it shows as plain data."""
@@ -80,12 +66,11 @@ class Drawing:
             for place, pictures, record in self._draw(ordered[i : i + TOGETHER]):
                 tiles[place.unit, place.rank], records[place.unit, place.rank] = pictures, record
         blocks, found = [], []
-        shape = Frame(self.full, self.extent, (0, 0, 0, 0)).shape
         for unit in channels:
             mine = sorted(key for key in tiles if key[0] == unit)
             grids = [[tiles[key][k] for key in mine] for k in range(1 + len(self.rules))]
             summary = self._summary(unit, [records[key] for key in mine])
-            blocks.append(sheet.block(self._title(summary), grids, self.seen.tally.value.shape[1], shape))
+            blocks.append(sheet.block(self._title(summary), grids, self.seen.tally.value.shape[1], self.cutter.shape))
             found.append(summary)
         heads = ["strongest patches", *(HEADS[rule] for rule in self.rules)]
         return sheet.page(blocks, heads, title), found
@@ -100,7 +85,7 @@ class Drawing:
             if photo >= 0 and value > least:
                 index = self.seen.index(unit, place)
                 position = self.seen.position(place)
-                yield Place(unit, rank, int(photo), float(value), index, position, self._box(index))
+                yield Place(unit, rank, int(photo), float(value), index, position, self.cutter.box(index))
 
     def _draw(self, places: Sequence[Place]) -> Iterator[tuple[Place, list[Picture], dict[str, Any]]]:
         photos = {i: self.survey.photos.read(i) for i in {p.photo for p in places}}
@@ -110,12 +95,8 @@ class Drawing:
         projected = [self.projection(rule, samples, units, values) for rule in self.rules]
         self._blank += sum(not one.any() for values in projected for one in values)
         for k, place in enumerate(places):
-            frame = Frame(self.full, self.extent, place.box)
-            photo = photos[place.photo]
-            geometry = self.preprocessing.geometry(photo.shape)
-            x0, y0, x1, y1 = part = geometry.support(place.box)
-            pictures = [frame.place(photo[y0:y1, x0:x1], geometry.to_model(part))]
-            pictures += [frame.place(_cropped(values[k], place.box), place.box) for values in projected]
+            patch, part = self.cutter.patch(photos[place.photo], place.box)
+            pictures = [patch, *(self.cutter.projected(values[k], place.box) for values in projected)]
             record = {
                 "photo": self.survey.photos.name(place.photo),
                 "label": self.survey.photos.label(place.photo),
@@ -148,8 +129,3 @@ class Drawing:
         if summary["class"]:
             return [first, f"most for {summary['class']} (selectivity {summary['selectivity']:.2f})"]
         return [first, ""]
-
-
-def _cropped(values: NDArray[np.float32], box: tuple[int, int, int, int]) -> Picture:
-    x0, y0, x1, y1 = box
-    return drawn(values[:, y0:y1, x0:x1])

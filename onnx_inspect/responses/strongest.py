@@ -15,7 +15,6 @@ from ..errors import InputError
 from ..naming import Layer
 from ..photos.shards import Shards
 from ..surveys.survey import Seen, Survey
-from ..versions import versions
 from .tally import Tally, nothing
 
 SHARD = 512
@@ -178,19 +177,7 @@ def _fold(parts: Iterable[Folded]) -> Folded | None:
 
 
 def _shards(survey: Survey, chosen: Layer, by: str, top: int, out: Path) -> Shards:
-    plan = {
-        "model": survey.model.source.sha256,
-        "graph": survey.model.digest,
-        "photos": survey.photos.digest,
-        "layer": chosen.tensor,
-        "top": top,
-        "classes": by,
-        "score": survey.score,
-        "preprocessing": survey.preprocessing.to_json(),
-        "provider": survey.engine.provider,
-        "batch": survey.batch,
-        "versions": versions(),
-    }
+    plan = {**survey.plan(chosen), "graph": survey.model.digest, "top": top, "classes": by}
     size = max(1, SHARD // survey.batch) * survey.batch
     return Shards(out / "parts", plan, len(survey.photos), size)
 

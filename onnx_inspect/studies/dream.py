@@ -13,7 +13,7 @@ from ..ascent.objective import Direction, Energy, channels
 from ..ascent.octaves import SMALLEST, climb_octaves
 from ..errors import InputError
 from ..files import stems
-from ..film import Format
+from ..film import Format, interval
 from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike
@@ -24,7 +24,6 @@ from ..surveys.survey import Over
 from ..target import Target
 from .registry import study
 
-FRAMES = 60  # of a film
 ROWS = 12  # of the overview
 
 
@@ -86,7 +85,7 @@ def dream(
     # What lies behind the layer, a dense layer for maps of one size, say, is not run.
     easel.scores, easel.target = None, _aim(easel, chosen, channel)
     any_size = _takes_any_size(easel, longest)
-    every = every or (max(1, octaves * steps // FRAMES) if film else 0)
+    every = interval(film, every, octaves * steps)
     pictures: dict[str, Picture] = {}
     records: list[dict[str, Any]] = []
     rows: list[list[Picture]] = []

@@ -25,7 +25,6 @@ from ..photos import tables
 from ..photos.shards import Shards
 from ..photos.source import gather
 from ..surveys.survey import Over, Survey
-from ..versions import versions
 from .registry import study
 
 if TYPE_CHECKING:
@@ -81,7 +80,9 @@ def embed(
         found = compute(survey, layer)
         return _finding(found, arrays={"vectors": found.vectors, "photos": found.table["photo"].to_numpy()})
     folder, chosen = Path(out), choose(survey, layer)
-    with Shards(folder / "parts", _plan(survey, chosen), len(survey.photos)) as shards:
+    named = hashlib.sha256("\n".join(survey.labels.names).encode()).hexdigest()
+    plan = {"study": "embed", **survey.plan(chosen), "labels": named}
+    with Shards(folder / "parts", plan, len(survey.photos)) as shards:
         _work(survey, chosen, shards)
         _merge(survey, folder, shards)
         result = _finding(
@@ -90,22 +91,6 @@ def embed(
         files.write_json(folder / RECORD, result.to_json())
         shards.done()
     return result
-
-
-def _plan(survey: Survey, layer: Layer) -> dict[str, Any]:
-    """All that decides the bytes."""
-    return {
-        "study": "embed",
-        "model": survey.model.source.sha256,
-        "photos": survey.photos.digest,
-        "layer": layer.tensor,
-        "preprocessing": survey.preprocessing.to_json(),
-        "score": survey.score,
-        "labels": hashlib.sha256("\n".join(survey.labels.names).encode()).hexdigest(),
-        "provider": survey.engine.provider,
-        "batch": survey.batch,
-        "versions": versions(),
-    }
 
 
 def _work(survey: Survey, layer: Layer, shards: Shards) -> None:

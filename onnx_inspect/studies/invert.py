@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -17,8 +16,8 @@ from ..ascent.easel import Easel, whole
 from ..ascent.waves import Waves
 from ..autodiff.gradient import float_value
 from ..errors import InputError, TargetError
-from ..files import stems
-from ..film import Format
+from ..files import short_names, stems
+from ..film import Format, interval
 from ..finding import Finding
 from ..image import Picture
 from ..methods import predict
@@ -32,7 +31,6 @@ from .registry import study
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FRAMES = 60  # of a film
 LAYERS = 6
 FADE = 1e-4  # of the penalties, from the first step to the last
 
@@ -95,7 +93,7 @@ def invert(
     # What lies behind a layer is not run for it: class scores are asked for apart.
     scores, easel.scores = easel.scores, None
     found = gather(photos)
-    every = every or (max(1, steps // FRAMES) if film else 0)
+    every = interval(film, every, steps)
     records: list[dict[str, Any]] = []
     pictures: dict[str, Picture] = {}
     history: dict[str, Any] = {}
@@ -191,11 +189,7 @@ def _layers(easel: Easel, named: Sequence[str]) -> dict[str, Layer]:
         easel.notes.append(f"layers: {len(layers)} from the first to the scores (--layer NAME)")
     for layer in layers:
         float_value(easel.model, layer.tensor)
-    short = [re.sub(r"[^\w.-]+", "_", c.name).strip("_.")[-40:] for c in layers]
-    return {
-        f"{name}-{i}" if short.count(name) > 1 else name: c
-        for i, (name, c) in enumerate(zip(short, layers, strict=True))
-    }
+    return dict(zip(short_names((c.name for c in layers), 40), layers, strict=True))
 
 
 def _compute(easel: Easel, picture: Picture, tensor: str) -> NDArray[Any]:

@@ -88,9 +88,9 @@ def patches(
     survey.notes += drawing.notes
     return survey.finding(
         "patches",
-        {"field": {"height": drawing.full[0], "width": drawing.full[1]}, "channels": found},
+        {"field": {"height": drawing.cutter.full[0], "width": drawing.cutter.full[1]}, "channels": found},
         pictures=pictures,
-        lines=_lines(seen, found, drawing.full),
+        lines=_lines(seen, found, drawing.cutter.full),
         layer=seen.layer.name,
         params={"layer": seen.layer.name, "channel": channels, "top": top},
         written=written,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -16,7 +15,8 @@ from ..ascent.climb import Climb, climb
 from ..ascent.easel import GREY, Easel, whole
 from ..ascent.objective import Direction
 from ..errors import InputError
-from ..film import Format
+from ..files import short_names
+from ..film import Format, interval
 from ..finding import Finding
 from ..methods import predict
 from ..methods.inputs import ModelLike
@@ -44,7 +44,6 @@ LIMITS = {  # of numbers that are not just at least 0
     "small_norm": (0, 100),
     "small_contribution": (0, 100),
 }
-FRAMES = 60  # of a film
 
 
 @study
@@ -136,7 +135,7 @@ def visualize(
     rate = rate or usual
     easel = Easel(model, **how)
     aims = aims_of(easel, target, layer, channel, direction, cosine)
-    every = every or (max(1, steps // FRAMES) if film else 0)
+    every = interval(film, every, steps)
     files = _files(aims)
     begun = time.monotonic()
     made: list[tuple[str, Climb, dict[str, Any]]] = []
@@ -194,12 +193,7 @@ def _check(**numbers: float) -> None:
 def _files(aims: dict[str, Target]) -> dict[str, str]:
     """What the files of the pictures are called: all differently."""
     names = [f"class{aim}" if isinstance(aim, Index) else name for name, aim in aims.items()]
-    short = [re.sub(r"[^\w.-]+", "_", name).strip("_.")[-80:] for name in names]
-    folded = [name.casefold() for name in short]
-    return {
-        name: f"{s}-{i}" if folded.count(s.casefold()) > 1 else s
-        for i, (name, s) in enumerate(zip(aims, short, strict=True))
-    }
+    return dict(zip(aims, short_names(names, 80), strict=True))
 
 
 # What became of it.

@@ -17,12 +17,14 @@ from ..finding import Finding
 from ..image import Picture
 from ..methods.inputs import ModelLike, guess_preprocessing
 from ..methods.setting import How, Setting
+from ..naming import Layer
 from ..photos.source import Photos, gather
 from ..photos.stream import ordered
 from ..preprocess import Preprocessing
 from ..providers import cores
 from ..rewrite import expose
 from ..target import TargetLike
+from ..versions import versions
 
 R = TypeVar("R")
 
@@ -185,6 +187,19 @@ class Survey(Setting):
                     f"'{name}' has no row per photo: it is {shape} for {len(samples)}. Take another layer (--layer)."
                 )
         return found
+
+    def plan(self, layer: Layer) -> dict[str, Any]:
+        """All that decides the bytes of what becomes of the photos at a layer, for `Shards`."""
+        return {
+            "model": self.model.source.sha256,
+            "photos": self.photos.digest,
+            "layer": layer.tensor,
+            "preprocessing": self.preprocessing.to_json(),
+            "score": self.score,
+            "provider": self.engine.provider,
+            "batch": self.batch,
+            "versions": versions(),
+        }
 
     def finding(self, study: str, values: dict[str, Any], **more: Any) -> Finding:
         """The result, with what was assumed; `more` are further fields of `Finding`."""
