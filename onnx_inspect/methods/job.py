@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..errors import InputError
 from ..naming import Layer
 from ..target import Index, TargetLike, Top
 from . import predict
-from .inputs import Input, ModelLike, channels_first, read
+from .inputs import Feeds, Input, ModelLike, channels_first, read
 from .registry import METHODS
 from .runs import SCORE, Progress, Run, Vary, draws
 from .setting import How, Setting
@@ -45,6 +46,15 @@ class Job(Setting):
         self.n = len(self.feeds[self.input.name])
         self.find_scores()
         self.aim(target)
+        self.target = self.target.settle(self)
+
+    def ready(self, paths: Sequence[Path]) -> Feeds:
+        """Other photos as values of the model's input, prepared as the samples were.
+
+        Raises:
+            PhotoError: one cannot be read.
+        """
+        return read(self.model, list(paths), self.preprocessing)[2]
 
     # Tensors.
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ..emit import Op
 from ..model import Model
-from ..target import Index, _rows
+from ..target import Index, rows_of
 
 
 class CrossEntropy(Index):
@@ -22,7 +22,7 @@ class CrossEntropy(Index):
     def emit(self, op: Op, model: Model) -> ir.Value:
         """The loss, from the scores before the final activation or after it."""
         score = super().emit(op, model)
-        found, rows = _rows(op, model, self.kind)
+        found, rows = rows_of(op, model, self.kind)
         if rows.dtype == ir.DataType.FLOAT16:
             score, rows = (op.Cast(v, to=ir.DataType.FLOAT) for v in (score, rows))
         if self.kind == "output" and found.activation is not None:
@@ -48,7 +48,7 @@ class Margin(CrossEntropy):
     def emit(self, op: Op, model: Model) -> ir.Value:
         """The margin, in float32."""
         score = Index.emit(self, op, model)
-        _, rows = _rows(op, model, self.kind)
+        _, rows = rows_of(op, model, self.kind)
         score, rows = (op.Cast(v, to=ir.DataType.FLOAT) for v in (score, rows))
         own = op.OneHot(op.graph.inputs[-1], op.size(rows, 1), op.const(np.array([0, 1e30], np.float32)))
         margin = op.ReduceMax(rows - own, [1], keepdims=0) - score

@@ -145,7 +145,8 @@ class Runs:
     @cached_property
     def fixed(self) -> list[Target]:
         """A target per sample, whose class stays what it is for the clean one, whatever a changed one looks like."""
-        return [self.target if c is None else Index(c, self.score) for c in self.explained(self.clean)]
+        classes = enumerate(self.explained(self.clean))
+        return [self.target.sample(i) if c is None else Index(c, self.score) for i, c in classes]
 
     @cached_property
     def settled(self) -> Target:

@@ -17,7 +17,7 @@ from ..model import Model, load
 from ..naming import Layer
 from ..preprocess import Preprocessing
 from ..scores import ScoreKind, scores
-from ..target import Element, TargetLike, parse
+from ..target import TargetLike, parse
 from .arguments import check
 from .inputs import ModelLike, image_input
 from .runs import Progress, Runs
@@ -96,17 +96,22 @@ class Setting(Runs):
             self.target.check(self.scores.count)
 
     @property
+    def explained_tensors(self) -> list[str]:
+        """The tensors that the target's score is read from."""
+        if found := self.target.reads(self.model):
+            return found
+        return [self.scores.tensor if self.scores is not None else self.model.outputs[0].name]
+
+    @property
     def explained_tensor(self) -> str:
-        """The tensor that the target's score is read from."""
-        if isinstance(self.target, Element):
-            return self.target.tensor(self.model).name or ""
-        return self.scores.tensor if self.scores is not None else self.model.outputs[0].name
+        """The tensor that the target's score is read from, the first of several."""
+        return self.explained_tensors[0]
 
     def layer(self, name: str) -> Layer:
         """The layer with this name; "auto" chooses and notes why."""
         if name != "auto":
             return self.model.layer(name)
-        choice = layer.auto(self.model, self.explained_tensor)
+        choice = layer.auto(self.model, *self.explained_tensors)
         self.notes.append(choice.reason)
         return choice.layer
 

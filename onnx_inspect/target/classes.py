@@ -1,0 +1,123 @@
+"""Targets that are classes: the one of a rank, or by index."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..emit import Op
+from ..errors import TargetError
+from ..model import Model
+from ..scores import ScoreKind, Scores, scores
+from .base import Target, summed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INPUT = "target.index"  # the graph input that carries class indices: one compiled model serves every class
+
+
+@dataclass(frozen=True)
+class Top(Target):
+    """The class of a rank in the prediction, 1 being the most probable."""
+
+    rank: int = 1
+    kind: ScoreKind = "logits"
+
+    def __str__(self) -> str:
+        return "top" if self.rank == 1 else f"top:{self.rank}"
+
+    def check(self, count: int | None) -> None:
+        """There has to be such a rank."""
+        if count is not None and self.rank > max(count, 2):
+            raise TargetError(f"The model has {max(count, 2)} classes: there is no top:{self.rank}.")
+
+    def emit(self, op: Op, model: Model) -> ir.Value:
+        """The largest score of a sample, or the rank-th."""
+        found, rows = rows_of(op, model, self.kind)
+        self.check(found.count)
+        if self.rank == 1:
+            index = op.ArgMax(rows, axis=1, keepdims=0)
+        else:
+            index = op.Gather(op.TopK(rows, [self.rank], outputs=2)[1], op.const(np.int64(self.rank - 1)), axis=1)
+        return _pick(op, rows, index)
+
+    def chosen(self, rows: NDArray[Any]) -> list[int | None]:
+        """The index of the rank-th score of each row, the first among equals."""
+        self.check(rows.shape[1])
+        return [int(np.argsort(-row, kind="stable")[self.rank - 1]) for row in rows]
+
+
+@dataclass(frozen=True)
+class Index(Target):
+    """A class by its index, one for all samples or one per sample."""
+
+    index: int | tuple[int, ...]
+    kind: ScoreKind = "logits"
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self._all()))
+
+    def key(self) -> Hashable:
+        """All classes share one compiled model."""
+        return ("index", self.kind)
+
+    def check(self, count: int | None) -> None:
+        """There have to be such classes."""
+        for i in self._all():
+            if i < 0 or (count is not None and i >= max(count, 2)):
+                classes = (
+                    f"has {max(count, 2)} classes, counted from 0" if count is not None else "counts classes from 0"
+                )
+                raise TargetError(f"There is no class {i}: the model {classes}.")
+
+    def emit(self, op: Op, model: Model) -> ir.Value:
+        """The score of the class."""
+        found, rows = rows_of(op, model, self.kind)
+        self.check(found.count)
+        shape = model.value(found.tensor).shape
+        batch = shape[0] if shape is not None and len(shape) > 1 else None
+        index = ir.Value(name=INPUT, shape=ir.Shape([batch]), type=ir.TensorType(ir.DataType.INT64))
+        if INPUT in op.names:
+            raise TargetError(f"The model has a tensor '{INPUT}' already: it explains a class as it is.")
+        op.graph.inputs.append(index)
+        return _pick(op, rows, index)
+
+    def _all(self) -> tuple[int, ...]:
+        return (self.index,) if isinstance(self.index, int) else self.index
+
+    def feeds(self, n: int) -> dict[str, NDArray[Any]]:
+        """The indices, repeated for all samples if there is one."""
+        if len(self._all()) not in (1, n):
+            raise TargetError(
+                f"There are {len(self._all())} target classes for {n} samples: give one, or one per sample."
+            )
+        return {INPUT: np.resize(np.asarray(self._all(), np.int64), n)}
+
+    def chosen(self, rows: NDArray[Any]) -> list[int | None]:
+        """The indices themselves."""
+        self.check(rows.shape[1])
+        return [int(i) for i in np.resize(self._all(), len(rows))]
+
+
+def rows_of(op: Op, model: Model, kind: ScoreKind) -> tuple[Scores, ir.Value]:
+    """The scores as a matrix (N, classes). A lone score becomes two: class 1 is its own side, class 0 the other."""
+    found = scores(model, kind=kind)
+    value = model.value(found.tensor)
+    rank = len(value.shape) if value.shape is not None else 2
+    if rank == 1:
+        value = op.Reshape(value, [-1, 1] if found.count == 1 else [1, -1])
+    elif rank > 2:
+        value = op.Flatten(value, axis=1)
+    if found.count == 1:
+        value = op.Concat(1 - value if found.is_probability(kind) else -value, value, axis=1)
+    return found, value
+
+
+def _pick(op: Op, rows: ir.Value, index: ir.Value) -> ir.Value:
+    zero_one = np.array([0, 1], dtype=rows.dtype.numpy() if rows.dtype else np.float32)
+    return summed(op, rows * op.OneHot(index, op.size(rows, 1), op.const(zero_one)))
