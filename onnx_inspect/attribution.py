@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from .geometry import Geometry
     from .model import Model
+    from .signals import Part
 
 SCHEMA = 1
+HEADER = ("sample", "input", "index", "name", "value", "attribution")  # of tables
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 
 
@@ -42,6 +44,18 @@ class Photo:
     path: Path | None
     pixels: NDArray[np.uint8]
     geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What an input that is no picture holds: values (N, ...), words for each sample, and a letter per axis.
+
+    Words are the texts of tokens, or the names along the last axis, as those of columns; none where nobody said.
+    """
+
+    values: NDArray[Any] | None
+    words: list[list[str]]
+    layout: str | None = None
 
 
 @dataclass
@@ -70,6 +84,8 @@ class Attribution:
         extra: further arrays, N on the first axis.
         tensors: where inputs or tensors are attributed to, the values by their names, each shaped like its tensor.
         measures: a number per sample and name, as how far a method's promise was missed.
+        shown: the inputs that are no pictures, by name, as far as they are attributed to.
+        names: what samples are called, "" for those that nobody named: files are named by it.
     """
 
     method: str
@@ -93,6 +109,8 @@ class Attribution:
     extra: dict[str, NDArray[Any]] = field(default_factory=dict)
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
     measures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    shown: dict[str, Shown] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -106,7 +124,8 @@ class Attribution:
         """A file name without suffix per sample, unique among them."""
         named = iter(files.stems([p.path for p in self.photos if p is not None and p.path is not None]))
         return [
-            next(named) if p is not None and p.path is not None else f"sample-{i}" for i, p in enumerate(self.photos)
+            next(named) if p is not None and p.path is not None else name or f"sample-{i}"
+            for i, (p, name) in enumerate(zip(self.photos, self.names or [""] * len(self), strict=True))
         ]
 
     def photo(self, i: int = 0) -> Photo:
@@ -119,6 +138,21 @@ class Attribution:
         if found is None:
             raise ResultError("This input is not a picture, so there is nothing to draw on: use the values.")
         return found
+
+    def parts(self, i: int = 0) -> list[Part]:
+        """The inputs of a sample that are no pictures, with what was attributed to them."""
+        from .signals import Part
+
+        return [
+            Part(
+                name,
+                self.tensors[name][i],
+                None if shown.values is None else shown.values[i],
+                shown.words[i] if shown.words else (),
+                (shown.layout or "").replace("N", "") or None,
+            )
+            for name, shown in self.shown.items()
+        ]
 
     def map(self, i: int = 0) -> NDArray[np.float32]:
         """The map of a sample in the coordinates of its photo, (H, W); 0 where the model did not see the photo.
@@ -136,10 +170,16 @@ class Attribution:
         """True if there is a map of height and width."""
         return self.heat.ndim == 3
 
-    def overlay(self, i: int = 0) -> NDArray[np.uint8]:
-        """The map over the photo, (H, W, 3) RGB."""
-        from . import render
+    def has_picture(self, i: int) -> bool:
+        """True if a sample can be drawn: a photo under a map, or inputs that are no pictures."""
+        return self.drawable if self.photos[i] is not None else bool(self.shown)
 
+    def overlay(self, i: int = 0) -> NDArray[np.uint8]:
+        """The map over the photo, (H, W, 3) RGB; lines, bars or coloured words for what is no photo."""
+        from . import layout, render, signals
+
+        if self.photos[i] is None and self.shown:
+            return layout.frame(layout.titled(signals.drawing(self.parts(i), self.signed), self.title(i), 17), 12)
         photo = self.photo(i)
         return render.overlay(
             photo.pixels,
@@ -150,19 +190,24 @@ class Attribution:
         )
 
     def panel(self, i: int = 0) -> NDArray[np.uint8]:
-        """Photo, overlay with colour bar, and the five most probable classes, side by side."""
-        from . import render
+        """Photo, overlay with colour bar, and the five most probable classes, side by side; other inputs below."""
+        from . import layout, render, signals
 
+        top = [(p.label, p.probability) for p in self.predictions[i]]
+        if self.photos[i] is None and self.shown:
+            return layout.row([self.overlay(i), layout.frame(layout.bars(top), 12)] if top else [self.overlay(i)], 0)
         photo = self.photo(i)
-        return render.panel(
+        picture = render.panel(
             photo.pixels,
             self.map(i),
             title=self.title(i),
-            top=[(p.label, p.probability) for p in self.predictions[i]],
+            top=top,
             signed=self.signed,
             percentile=self.percentile,
             seen=photo.geometry.mask_in_photo(),
         )
+        others = [layout.frame(signals.drawing(self.parts(i), self.signed), 12)] if self.shown else []
+        return layout.column([picture, *others], 0)
 
     def title(self, i: int = 0) -> list[str]:
         """Two lines that say what a picture shows."""
@@ -194,10 +239,22 @@ class Attribution:
         found |= {f"values.{k}": v[i] for k, v in self.tensors.items() if len(self.tensors) > 1}
         return found | {k: v[i] for k, v in self.extra.items()}
 
+    def rows(self, i: int) -> Iterator[list[Any]]:
+        """A row per number that something was attributed to, as `HEADER` says, for CSV."""
+        for tensor, values in (self.tensors or {self.method: self.values}).items():
+            shown = self.shown.get(tensor)
+            words = shown.words[i] if shown is not None and shown.words else None
+            given = shown.values[i] if shown is not None and shown.values is not None else None
+            for at, worth in np.ndenumerate(values[i]):
+                name = words[at[-1]] if words and at else ""
+                value = given[at] if given is not None else ""
+                yield [self.stems[i], tensor, ",".join(map(str, at)), name, value, worth]
+
     def record(self, i: int) -> dict[str, Any]:
         """What the manifest says of a sample."""
         photo, explained = self.photos[i], self.explained[i]
         return {
+            "sample": self.stems[i],
             "photo": str(photo.path) if photo is not None and photo.path is not None else None,
             "photo_size": list(photo.pixels.shape[:2]) if photo is not None else None,
             "explained": vars(explained) if explained is not None else None,
@@ -224,7 +281,9 @@ class Attribution:
             "results": [self.record(i) for i in range(len(self))],
         }
 
-    def save(self, path: str | Path, *, panel: bool = False, npz: bool = True, manifest: bool = True) -> list[Path]:
+    def save(
+        self, path: str | Path, *, panel: bool = False, npz: bool = True, csv: bool = False, manifest: bool = True
+    ) -> list[Path]:
         """Write pictures, raw maps and the manifest.
 
         Args:
@@ -232,6 +291,7 @@ class Attribution:
                 accepted and chooses its format); for several a folder.
             panel: write the side-by-side (.panel.png) as well.
             npz: write the raw arrays.
+            csv: write a table of all samples, a row per number.
             manifest: write the manifest.
 
         Returns:
@@ -256,25 +316,29 @@ class Attribution:
             for entry, made in zip(content["results"], written, strict=True):
                 entry["files"] = {k: v.name for k, v in made.items()}
             files.write_json(record, content)
-        return [f for made in written for f in made.values()] + ([record] if manifest else [])
+        table = record.with_suffix(".csv") if named or len(self) == 1 else path / f"{self.method}.csv"
+        if csv:
+            with files.table(table, HEADER) as write:
+                write(row for i in range(len(self)) for row in self.rows(i))
+        return [f for made in written for f in made.values()] + [table] * csv + [record] * manifest
 
     def write(self, pictures: Sequence[Path], *, panel: bool = False, npz: bool = False) -> list[dict[str, Path]]:
         """Write the files of every sample, given the name of each picture; says which were written.
 
-        What cannot be drawn gets an npz instead of a picture.
+        What cannot be drawn gets an npz instead of a picture, and what is no photo gets one beside it.
         """
         from . import image
 
         written: list[dict[str, Path]] = []
         for i, picture in enumerate(pictures):
             made: dict[str, Path] = {}
-            if self.photos[i] is not None and self.drawable:
+            if self.has_picture(i):
                 made["picture"] = picture
                 image.write(picture, self.overlay(i))
                 if panel:
                     made["panel"] = picture.with_suffix(".panel.png")
                     image.write(made["panel"], self.panel(i))
-            if npz or not made:
+            if npz or not made or self.photos[i] is None:
                 made["npz"] = picture.with_suffix(".npz")
                 files.write_npz(made["npz"], self.arrays(i))
             written.append(made)

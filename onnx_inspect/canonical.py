@@ -1,8 +1,8 @@
 """Canonical form: one dialect of ONNX for all that follows, with the original tensor names kept.
 
 After `canonicalise` a graph has: opset 21 to 26, no model-local functions, no Constant nodes, no initializers among
-its inputs, explicit pads, no bfloat16, shapes inferred afresh (the file's own are not trusted), plain tensors as
-outputs, and any batch size where the graph allows it.
+its inputs, no If that always takes one branch, explicit pads, no bfloat16, shapes inferred afresh (the file's own are
+not trusted), plain tensors as outputs, and any batch size where the graph allows it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from . import batch, pads, shapes
+from . import batch, branches, pads, shapes
 from .decompose.table import applies, at_load, lowered
 from .downgrade import lower_opset, runnable
 from .errors import ModelError, UnsupportedError
 from .opsets import raise_opset
+from .scopes import mark_calls
 from .shapes import BIG, declared_outputs, forget_shapes, restore_outputs
 from .widen import widen
 
@@ -47,6 +48,7 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     if folder is not None:
         ir.external_data.set_base_dir(model.graph, folder)
     _short_domain(model)
+    mark_calls(model)
     passes.InlinePass()(model)
     _own_domain(model)
     passes.RemoveInitializersFromInputsPass()(model)
@@ -61,6 +63,7 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     model.ir_version = min(max(model.ir_version or 0, IR_MIN), IR_MAX)
     model.graph.sort()
     infer_shapes(model)
+    branches.take_all(model, infer_shapes)
     pads.explicit(model.graph)
     relaxed = batch.relax(model) is not None
     if relaxed:

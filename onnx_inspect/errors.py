@@ -6,6 +6,7 @@
     │       └── MissingRule   an operator without a gradient rule
     ├── LayerError            no such layer or tensor
     ├── TargetError           no such class, output or element, or it does not depend on the layer
+    │   └── AbsentError       a good target, but not on this photo
     ├── PhotoError            a photo that cannot be read or does not fit the model
     ├── InputError            feeds missing, or of the wrong shape or type
     ├── DeviceError           the device asked for cannot run
@@ -40,6 +41,10 @@ class LayerError(InspectError):
 
 class TargetError(InspectError):
     """No such class, output or element, or the target does not depend on the wanted tensor."""
+
+
+class AbsentError(TargetError):
+    """What is to be explained is not on this photo: a class that is predicted nowhere, a box that is not there."""
 
 
 class PhotoError(InspectError):

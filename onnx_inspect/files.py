@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import glob
 import io
 import json
@@ -82,6 +83,15 @@ def write_npz(path: str | Path, arrays: Mapping[str, Any]) -> None:
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.asanyarray(array), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getbuffer(), zipfile.ZIP_DEFLATED)
+
+
+@contextlib.contextmanager
+def table(path: str | Path, header: Iterable[str]) -> Iterator[Callable[[Iterable[Iterable[Any]]], None]]:
+    """Writes a CSV file, all or nothing: yields what takes its rows, some at a time."""
+    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        yield writer.writerows
 
 
 def spare(inputs: Mapping[str | Path, str], outputs: Iterable[Path]) -> None:

@@ -1,20 +1,26 @@
-"""Which layer to explain when nobody says: the last map with spatial extent on the path to the target."""
+"""Which layer to explain when nobody says: the last map, or grid of tokens, on the path to the target."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from . import structure
 from .dtypes import is_float
 from .emit import ints
-from .errors import LayerError
+from .errors import InspectError, LayerError
+from .fields import Fields
 from .model import Model
 from .naming import Layer
+from .places import Places
+from .rewrite import cut
 
-# Operators that hand a map on as it is, at most with its axes in another order.
-_SAME = frozenset("Identity Dropout Cast Transpose".split())
+# Operators that hand a map on as it is, at most with its axes in another order or grouped otherwise.
+_SAME = frozenset("Identity Dropout Cast Transpose Reshape Flatten Squeeze Unsqueeze".split())
 POOLING = frozenset("GlobalAveragePool ReduceMean AveragePool".split())
 RESHAPING = frozenset("Reshape Flatten Squeeze Unsqueeze Identity Dropout Cast Transpose Shape Gather Concat".split())
 LINEAR = RESHAPING | frozenset("Gemm MatMul Conv Add Sub Mul Div BatchNormalization".split())
@@ -28,17 +34,23 @@ class Choice:
     reason: str
 
 
-def auto(model: Model, score: str) -> Choice:
-    """The last map with more than one position that the whole path to the score runs through.
+def auto(model: Model, *scores: str, places: Places | None = None) -> Choice:
+    """The last map with more than one position that the whole path to the scores runs through.
+
+    With `places`, tokens that make up a grid count as a map, as long as their cells still count for the scores: behind
+    the last attention only the class token may.
 
     Args:
         model: the model.
-        score: the tensor that is explained.
+        scores: the tensors that are explained.
+        places: where tensors lie on the picture; None if only what convolutions make counts as a map.
 
     Raises:
         LayerError: nothing on the path is a map.
     """
-    chain = separators(model, score)
+    chain = separators(model, *scores, places=places)
+    while chain and places is not None and not _counts(model, chain[-1], scores, places):
+        chain.pop()
     if not chain:
         foreign = sorted({f"{n.domain}::{n.op_type}" for n in model.ir.graph if n.domain not in ("", "ai.onnx.ml")})
         if foreign:
@@ -51,13 +63,17 @@ def auto(model: Model, score: str) -> Choice:
             "explain the input instead (saliency), or name a --layer."
         )
     chosen = chain[-1]
+    what = structure.sizes(chosen.shape[1:])
+    if chosen.grid is not None:
+        what = f"{structure.sizes(chosen.shape)}, tokens in a grid of {structure.sizes(chosen.grid.sizes)}"
+        what += f" and {chosen.grid.extra} others" if chosen.grid.extra else ""
     reason = (
-        f"layer: '{chosen.name}' ({chosen.op_type} {structure.sizes(chosen.shape[1:])}), the last map with spatial "
+        f"layer: '{chosen.name}' ({chosen.op_type} {what}), the last map with spatial "
         "extent that the whole path to the target runs through"
     )
-    if _attention_follows(model, chosen, score):
+    if _attention_follows(model, chosen, scores):
         reason += "; attention follows it, so its positions are mixed before they count"
-    if not is_class_map(model, chosen, score):
+    if not is_class_map(model, chosen, *scores):
         return Choice(chosen, f"{reason} (--layer NAME)")
     reason += "; it is the class map itself: each channel is a class"
     before = next((c for c in reversed(chain[:-1]) if _channels(c) != _channels(chosen)), None)
@@ -66,36 +82,68 @@ def auto(model: Model, score: str) -> Choice:
     )
 
 
-def _between(model: Model, layer: Layer, score: str) -> set[ir.Node]:
-    """The nodes on the way from a map to the score."""
-    start = model.values[layer.tensor]
-    values = structure.needed(model.ir.graph, model.value(score)) & structure.varying(model.ir.graph, [start])
+def _counts(model: Model, layer: Layer, scores: Sequence[str], places: Places) -> bool:
+    """True if a score depends on a cell of a grid, and not on class tokens alone."""
+    if layer.grid is None or not layer.grid.extra:
+        return True
+    rest = cut(model, [layer.tensor], scores)
+    sizes = {s.name: layer.grid.shape if s.name == layer.tensor else places.sizes[s.name] for s in rest.inputs}
+    for score in scores:
+        try:
+            fields = Fields(rest, score, sizes, input=layer.tensor)
+            unit = [None] * max(0, len(fields.shape or ()) - 1)
+            read = functools.reduce(np.logical_and.outer, [fields.reads(unit)[a] for a in layer.grid.axes])
+        except InspectError:  # what cannot be followed may count
+            return True
+        if np.ravel(read)[layer.grid.cells].any():
+            return True
+    return False
+
+
+def _between(model: Model, layer: Layer, scores: Sequence[str]) -> set[ir.Node]:
+    """The nodes on the way from a map to the scores."""
+    start, after = model.values[layer.tensor], structure.varying(model.ir.graph, [model.values[layer.tensor]])
+    values = after & _behind(model, scores)
     return {node for v in values if v is not start and (node := v.producer()) is not None}
 
 
-def _attention_follows(model: Model, layer: Layer, score: str) -> bool:
+def _behind(model: Model, scores: Sequence[str]) -> set[ir.Value]:
+    """All that the scores are computed from."""
+    found: set[ir.Value] = set()
+    return found.union(*(structure.needed(model.ir.graph, model.value(score)) for score in scores))
+
+
+def _attention_follows(model: Model, layer: Layer, scores: Sequence[str]) -> bool:
     """True if weights that a Softmax makes multiply something, on the way to the score; a final Softmax does not."""
-    nodes = _between(model, layer, score)
+    nodes = _between(model, layer, scores)
     weights = structure.varying(model.ir.graph, [n.outputs[0] for n in nodes if n.op_type == "Softmax"])
     multiplied = any(n.op_type == "MatMul" and any(x in weights for x in n.inputs) for n in nodes)
     return multiplied or any(n.op_type in ("Attention", "MultiHeadAttention") for n in nodes)
 
 
-def separators(model: Model, score: str) -> list[Layer]:
-    """Maps that every path from the input to the score runs through, in order, without mere copies."""
+def separators(model: Model, *scores: str, places: Places | None = None) -> list[Layer]:
+    """Maps that every path from the input to the scores runs through, in order, without mere copies.
+
+    Args:
+        model: the model.
+        scores: the tensors where the paths end.
+        places: where tensors lie on the picture, for grids of tokens; None for maps alone.
+    """
     graph = model.ir.graph
-    target = model.value(score)
+    targets = {model.value(score) for score in scores}
     # Where some inputs are pictures, maps of those are wanted: other inputs may join the path late.
     sources = [v for v in graph.inputs if v in model.layouts] or list(graph.inputs)
-    path = structure.needed(graph, target) & structure.varying(graph, sources)
-    axes = {len(model.layouts.get(v, "NCHW")) for v in sources}
+    path = _behind(model, scores) & structure.dependent(graph, sources)
+    axes = {len(model.layouts.get(v, "NCHW")) - 2 for v in sources}
     by_value = {model.values[c.tensor]: c for c in model.layers}
     order = [v for node in graph for v in node.outputs if v in path and v in by_value]
-    passed = _passed_by_all(graph, path, target, order)
+    passed = _passed_by_all(graph, path, targets, order)
+    if places is not None:
+        by_value |= {v: places.seen(by_value[v]) for v in passed}
     maps = [
         v
         for v in order
-        if v in passed and by_value[v].role == "spatial" and len(by_value[v].shape) in axes and v is not target
+        if v in passed and by_value[v].role != "vector" and len(by_value[v].axes) in axes and v not in targets
     ]
     known = set(maps)
     return [by_value[v] for v in maps if not _copies(v, known)]
@@ -106,8 +154,10 @@ def _copies(value: ir.Value, maps: set[ir.Value]) -> bool:
     return node is not None and node.op_type in _SAME and node.inputs[0] in maps
 
 
-def _passed_by_all(graph: ir.Graph, path: set[ir.Value], target: ir.Value, order: list[ir.Value]) -> set[ir.Value]:
-    """Values that separate the inputs from the target: no edge of the path jumps over their place in the order.
+def _passed_by_all(
+    graph: ir.Graph, path: set[ir.Value], targets: set[ir.Value], order: list[ir.Value]
+) -> set[ir.Value]:
+    """Values that separate the inputs from the targets: no edge of the path jumps over their place in the order.
 
     Nodes are in topological order, so a value separates if every value made before it was used for the last time
     at or before the node that makes it.
@@ -119,8 +169,7 @@ def _passed_by_all(graph: ir.Graph, path: set[ir.Value], target: ir.Value, order
         for x in structure.all_inputs(node) if ends else ():
             if x in reach:
                 reach[x] = max(reach[x], *ends)
-    if target in reach:
-        reach[target] = len(place)
+    reach |= {target: len(place) for target in targets if target in reach}
     found, furthest = set(), max((reach[v] for v in graph.inputs if v in reach), default=0)
     for value in order:
         if furthest <= place[value]:
@@ -129,9 +178,9 @@ def _passed_by_all(graph: ir.Graph, path: set[ir.Value], target: ir.Value, order
     return found
 
 
-def is_class_map(model: Model, layer: Layer, score: str) -> bool:
-    """True if nothing but pooling lies between a map and the score: its channels are the classes."""
-    return all(n.op_type in POOLING | RESHAPING for n in _between(model, layer, score))
+def is_class_map(model: Model, layer: Layer, *scores: str) -> bool:
+    """True if nothing but pooling lies between a map and the scores: its channels are the classes."""
+    return all(n.op_type in POOLING | RESHAPING for n in _between(model, layer, scores))
 
 
 def _channels(layer: Layer) -> int | str | None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import onnx_ir as ir
 
@@ -17,6 +17,8 @@ from .source import Source, read
 
 if TYPE_CHECKING:
     import onnx
+
+T = TypeVar("T")
 
 _LIMIT = 2**31 - 1
 _SMALL = 1024
@@ -50,7 +52,7 @@ class Model:
         if loaded is None:
             loaded = {id(v.const_value): (n, v.const_value) for n, v in graph.graph.initializers.items()}
         self._loaded = loaded
-        self._memo: dict[Any, Model] = {}
+        self._memo: dict[Any, Any] = {}
 
     @classmethod
     def load(cls, source: str | Path | bytes | onnx.ModelProto) -> Model:
@@ -88,11 +90,12 @@ class Model:
         relaxed, loaded = self.batch_relaxed, self._loaded
         return Model(graph, self.source, self.notes, history, batch_relaxed=relaxed, loaded=loaded)
 
-    def memo(self, key: Any, build: Callable[[], Model]) -> Model:
-        """A rewritten form of this model, built once and kept."""
+    def memo(self, key: Any, build: Callable[[], T]) -> T:
+        """A rewritten form of this model, or something else that follows from it, built once and kept."""
         if key not in self._memo:
             self._memo[key] = build()
-        return self._memo[key]
+        found: T = self._memo[key]
+        return found
 
     # What is in it.
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
-import fnmatch
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from . import structure
 from .errors import LayerError
+from .globs import flat, matcher
+from .maps import Grid, channels_back, channels_first, positions
+from .names import names
 from .structure import ReceptiveField
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, None})
@@ -29,8 +30,11 @@ class Layer:
         op_type: the operator that computes it.
         shape: see `Spec`.
         layout: a letter per axis, None where the graph does not tell.
-        role: "spatial" for maps with more than one position, "vector" for the rest.
+        role: "spatial" for maps with more than one position, "tokens" for those that make up a grid, "vector" for the
+            rest.
         receptive_field: of a unit, None where it is not a window.
+        grid: how tokens make up a map, None where they do not, or nobody asked (see `places`).
+        also: what else it answers to: the module whose output it is, or the module of its weights.
     """
 
     name: str
@@ -38,8 +42,30 @@ class Layer:
     op_type: str
     shape: tuple[int | str | None, ...]
     layout: str | None
-    role: Literal["spatial", "vector"]
+    role: Literal["spatial", "tokens", "vector"]
     receptive_field: ReceptiveField | None
+    grid: Grid | None = None
+    also: tuple[str, ...] = ()
+
+    def maps(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The tensor's values as maps, (N, C, positions...); tokens that are no cell are left out."""
+        return self.grid.first(values) if self.grid is not None else channels_first(values, self.layout)
+
+    def tensor_of(self, maps: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
+        """Maps (n, C, positions...) as values of the tensor, the inverse of `maps`.
+
+        Args:
+            maps: one or several per sample.
+            like: the tensor's values for one sample: what tokens hold that are no cell.
+        """
+        return self.grid.back(maps, like) if self.grid is not None else channels_back(maps, self.layout)
+
+    @property
+    def axes(self) -> str:
+        """The positions of its maps, a letter each: "HW"."""
+        if self.grid is not None:
+            return {1: "W", 2: "HW", 3: "DHW"}.get(len(self.grid.sizes), "?")
+        return positions(self.layout or "")
 
 
 def layers(graph: ir.Graph, layouts: dict[ir.Value, str]) -> list[Layer]:
@@ -52,9 +78,9 @@ def layers(graph: ir.Graph, layouts: dict[ir.Value, str]) -> list[Layer]:
         for value in node.outputs
         if value.name and value in varying and value.dtype in _FLOATS
     ]
-    names = _names(graph, values)
+    named = names(graph, values)
     found = []
-    for (node, value), name in zip(values, names, strict=True):
+    for (node, value), (name, also) in zip(values, named, strict=True):
         letters = layouts.get(value)
         spatial = letters is not None and not structure.size_one(value, letters)
         found.append(
@@ -66,73 +92,37 @@ def layers(graph: ir.Graph, layouts: dict[ir.Value, str]) -> list[Layer]:
                 letters,
                 "spatial" if spatial else "vector",
                 fields.get(value),
+                also=also,
             )
         )
     return found
 
 
-def _names(graph: ir.Graph, values: Sequence[tuple[ir.Node, ir.Value]]) -> list[str]:
-    """Unique names: the scope alone where it holds one tensor, else scope and operator, numbered if need be."""
-    scopes = [scope(node) for node, _ in values]
-    per_scope = Counter(scopes)
-    taken = {v.name for n in graph for v in n.outputs} | {v.name for v in graph.inputs} | set(graph.initializers)
-    numbers: Counter[str] = Counter()
-    bases = []
-    for (node, _), where in zip(values, scopes, strict=True):
-        op = node.op_type.lower()
-        bases.append(where if where and per_scope[where] == 1 else f"{where}.{op}" if where else op)
-    repeated = Counter(bases)
-    names: list[str] = []
-    for (_, value), base, where in zip(values, bases, scopes, strict=True):
-        name = base
-        while name == base or (name in taken and name != value.name):
-            numbers[base] += 1
-            name = base if where and repeated[base] == 1 and numbers[base] == 1 else f"{base}_{numbers[base]}"
-            if name == base and (name not in taken or name == value.name):
-                break
-        taken.add(name)
-        names.append(name)
-    return names
-
-
-def scope(node: ir.Node) -> str:
-    """The module that a node came from, as far as the exporter wrote it down; "" if it did not."""
-    listed = node.metadata_props.get("pkg.torch.onnx.name_scopes")
-    if listed:
-        try:
-            path = ast.literal_eval(listed)
-        except (ValueError, SyntaxError):
-            path = []
-        modules = [p for p in path[:-1] if isinstance(p, str) and p] if isinstance(path, list) else []
-        if modules:
-            return modules[-1]
-    parts = [p for p in (node.name or "").split("/") if p][:-1]
-    if not parts:
-        return ""
-    if not (node.name or "").startswith("/"):
-        return "/".join(parts)  # TensorFlow: "block_1/conv/Conv2D"
-    # TorchScript repeats the path in every part, "/layer1/layer1.0/conv1/Conv": read it once.
-    name = parts[0]
-    for part in parts[1:]:
-        name = part if part.startswith(name + ".") or part == name else f"{name}.{part}"
-    return name
-
-
 def find(candidates: Iterable[Layer], pattern: str) -> list[Layer]:
-    """All layers meant by a readable name, an exact tensor name or a glob.
+    """All layers meant by an exact name, or by a glob.
+
+    What is looked for, until something is found: a tensor of that name; a layer of that readable name; what else a
+    layer is called (a module's name means its output, so that "layer4" is the last tensor of layer4); and then globs
+    as `globs.matcher` reads them, over levels: `layer3.*.conv2` means one level between, `features.**` all that is
+    within, `*conv2`, which has no levels, any name that ends so. A glob over levels that means nothing is read again
+    without them.
 
     Raises:
         LayerError: none; says which are near.
     """
     candidates = list(candidates)
-    for exact in (
+    levels, shell = matcher(pattern), flat(pattern)
+    leveled = "." in pattern or "/" in pattern
+    for meant in (
         [c for c in candidates if c.tensor == pattern],
         [c for c in candidates if c.name == pattern],
-        [c for c in candidates if fnmatch.fnmatchcase(c.name, pattern) or fnmatch.fnmatchcase(c.tensor, pattern)],
+        [c for c in candidates if pattern in c.also],
+        [c for c in candidates if any(map(levels, (c.name, c.tensor, *(c.also if leveled else ()))))],
+        [c for c in candidates if any(map(shell, (c.name, c.tensor, *c.also)))],
     ):
-        if exact:
-            return exact
-    names = {n.lower(): n for c in candidates for n in (c.tensor, c.name)}
-    near = difflib.get_close_matches(pattern.lower(), names, n=3, cutoff=0.5)
-    hint = f" Did you mean {', '.join(repr(names[n]) for n in near)}?" if near else ""
+        if meant:
+            return meant
+    known = {n.lower(): n for c in candidates for n in (*c.also, c.tensor, c.name)}
+    near = difflib.get_close_matches(pattern.lower(), known, n=3, cutoff=0.5)
+    hint = f" Did you mean {', '.join(repr(known[n]) for n in near)}?" if near else ""
     raise LayerError(f"There is no layer or tensor '{pattern}'.{hint} `onnx-inspect layers MODEL` lists them all.")

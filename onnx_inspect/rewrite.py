@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from . import branches
+from .canonical import infer_shapes
 from .errors import LayerError
 from .model import Model, prune
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def expose(model: Model, tensors: Iterable[str]) -> Model:
@@ -58,6 +64,37 @@ def cut(model: Model, inputs: Iterable[str] | None = None, outputs: Iterable[str
                 raise LayerError(f"None of the outputs depends on '{value.name}': it cannot be where the cut begins.")
             graph.inputs.remove(value)
     return new.derived("cut", *names)
+
+
+def settled(model: Model, feeds: Mapping[str, NDArray[Any]], samples: Mapping[str, int]) -> Model:
+    """The model without the branches that these feeds never take, whatever the number of samples and what they hold.
+
+    Args:
+        model: the model; unchanged, and returned as it is if nothing is decided.
+        feeds: a value per input.
+        samples: inputs that hold a value per sample, and on which axis; the others are one for all.
+    """
+    if not any(n.op_type == "If" for n in model.ir.graph):
+        return model
+    sized, new, taken = model.clone(), model.clone(), list[str]()
+    for value in sized.ir.graph.inputs:
+        if (given := feeds.get(value.name or "")) is not None:
+            free = samples.get(value.name or "")
+            value.shape = ir.Shape(["samples" if axis == free else size for axis, size in enumerate(given.shape)])
+    numbers = {name: array for name, array in feeds.items() if name not in samples}
+    infer_shapes(sized.ir)
+    while found := branches.known(sized.ir.graph, numbers, any_batch=False):
+        names = {n.outputs[0].name: first for n, first in found.items()}
+        for graph in (sized.ir.graph, new.ir.graph):
+            for node in [n for n in graph if n.op_type == "If" and n.outputs[0].name in names]:
+                branches.take(node, names[node.outputs[0].name])
+        taken += [f"{name}:{first}" for name, first in names.items()]
+        infer_shapes(sized.ir)
+    if not taken:
+        return model
+    prune(new.ir)
+    infer_shapes(new.ir)
+    return model.memo(("settled", *taken), lambda: new.derived("settled", *taken))
 
 
 def _detach(graph: ir.Graph, value: ir.Value) -> None:

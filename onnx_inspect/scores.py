@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import onnx_ir as ir
 
 from .dtypes import is_float
 from .errors import TargetError
 from .model import Model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ScoreKind = Literal["logits", "output"]
 
@@ -37,13 +41,21 @@ class Scores:
         """True for a lone score that is a probability: its other side is 1 less it, not its negative."""
         return kind == "output" and self.activation == "sigmoid"
 
+    def rows(self, kind: ScoreKind, values: NDArray[Any]) -> NDArray[np.float64]:
+        """The tensor's values as a matrix (N, classes); a lone score as its two sides, class 1 being its own."""
+        one_row = values.ndim == 1 and self.count not in (1, None)
+        matrix = values.astype(np.float64).reshape(1 if one_row else len(values), -1)
+        if self.count != 1:
+            return matrix
+        return np.hstack([1 - matrix if self.is_probability(kind) else -matrix, matrix])
+
 
 def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits") -> Scores:
     """Find the class scores of a model.
 
     Args:
         model: the model.
-        output: which output, None for the first float one.
+        output: which output, None for the first float one that is no map, or the first where all are maps.
         kind: "logits" looks behind a final softmax or sigmoid, "output" does not.
 
     Raises:
@@ -51,8 +63,8 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
     """
     outputs = model.ir.graph.outputs
     if output is None:
-        varying = model.varying
-        chosen = next((v for v in outputs if as_floats(v) is not None and v in varying), None)
+        floats = [v for v in outputs if as_floats(v) is not None and v in model.varying]
+        chosen = next((v for v in floats if not _is_map(before_activation(v)[0])), floats[0] if floats else None)
         if chosen is None:
             names = ", ".join(f"'{o.name}' ({o.dtype})" for o in model.outputs)
             raise TargetError(f"The model has no float output to explain, only {names}.")
@@ -65,17 +77,28 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
     if kind == "output":
         tensor = raw
     shape = list(tensor.shape) if tensor.shape is not None else []
-    wide = [d for d in shape[1:] if d != 1]
+    wide = _wide(tensor)
     if len(wide) > 1:
         last = min(5, shape[-1] - 1) if isinstance(shape[-1], int) else 0
         one = ", ".join(map(str, [*[0] * (len(shape) - 2), last]))
         raise TargetError(
             f"'{chosen.name}' has shape {model.spec(chosen).sizes()}, not one score per class: say which elements to "
             f"explain, as in --target \"'{chosen.name}'[{one}]\"; slices and missing axes are summed."
+            + (" Of a segmentation, name a class: --target segmentation:class=1." if _is_map(tensor) else "")
         )
     sizes = list(shape if len(shape) == 1 and isinstance(shape[0], int) else wide)
     count = 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None
     return Scores(chosen.name or "", tensor.name or "", activation, count)
+
+
+def _wide(value: ir.Value) -> list[Any]:
+    """The sizes that are not 1, but that of the batch."""
+    return [d for d in list(value.shape or ())[1:] if d != 1]
+
+
+def _is_map(value: ir.Value) -> bool:
+    """True for what has classes, or features, at many positions."""
+    return len(value.shape or ()) > 3 and len(_wide(value)) > 1
 
 
 def as_floats(value: ir.Value) -> ir.Value | None:

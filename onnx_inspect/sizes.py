@@ -133,9 +133,9 @@ class Sized:
                 shape = np.array(shapes[xs[0]], np.int64)
                 start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape))
                 known[ys[0]] = shape[start:end] if op == "Shape" else np.array(shape.prod())
-            elif op in _RECKONED and all(not x or x in known for x in xs):
+            elif op in RECKONED and all(not x or x in known for x in xs):
                 try:
-                    found = np.asarray(_RECKONED[op](node, *(known[x] if x else None for x in xs)))
+                    found = np.asarray(RECKONED[op](node, *(known[x] if x else None for x in xs)))
                 except Exception:  # what it makes no sense of stays unknown
                     continue
                 if found.nbytes <= BIG:
@@ -213,7 +213,8 @@ def _reduced(function: Callable[..., Any]) -> Callable[..., Array]:
     return reckon
 
 
-_RECKONED: dict[str, Callable[..., Any]] = {
+# What operators make of small arrays: (node, *inputs) -> output, an input left out being None.
+RECKONED: dict[str, Callable[..., Any]] = {
     "Abs": lambda node, x: np.abs(x),
     "Add": lambda node, a, b: a + b,
     "And": lambda node, a, b: a & b,
@@ -229,8 +230,10 @@ _RECKONED: dict[str, Callable[..., Any]] = {
     "Floor": lambda node, x: np.floor(x),
     "Gather": lambda node, x, i: np.take(x, i, axis=node.attributes.get_int("axis", 0)),
     "Greater": lambda node, a, b: a > b,
+    "GreaterOrEqual": lambda node, a, b: a >= b,
     "Identity": lambda node, x: x,
     "Less": lambda node, a, b: a < b,
+    "LessOrEqual": lambda node, a, b: a <= b,
     "Max": lambda node, *xs: np.maximum.reduce(xs),
     "Min": lambda node, *xs: np.minimum.reduce(xs),
     "Mod": lambda node, a, b: np.mod(a, b),

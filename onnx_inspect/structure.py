@@ -25,6 +25,7 @@ _LOCAL = frozenset(
     "Softsign Erf Gelu Mish Add Sub Mul Div Pow Sqrt Exp Log Neg Abs Reciprocal Max Min Sum Mean Floor Ceil Round Sign "
     "Where Identity Cast Dropout BatchNormalization LRN QuantizeLinear DequantizeLinear Transpose Reshape".split()
 )
+SHAPES = frozenset("Shape Size EyeLike RandomNormalLike RandomUniformLike".split())  # of an input they read no more
 _PASSIVE = frozenset(
     "Transpose Identity Cast Dropout Reshape Pad Squeeze Unsqueeze QuantizeLinear DequantizeLinear".split()
 )
@@ -153,6 +154,15 @@ def varying(graph: ir.Graph, sources: Iterable[ir.Value] | None = None) -> set[i
     found = set(graph.inputs if sources is None else sources)
     for node in graph:
         if any(x in found for x in all_inputs(node)):
+            found.update(node.outputs)
+    return found
+
+
+def dependent(graph: ir.Graph, sources: Iterable[ir.Value]) -> set[ir.Value]:
+    """As `varying`, but for what depends on their shapes alone."""
+    found = set(sources)
+    for node in graph:
+        if node.op_type not in SHAPES and any(x in found for x in all_inputs(node)):
             found.update(node.outputs)
     return found
 

@@ -90,7 +90,7 @@ def test_parameters(model: oi.Model, name: str, given: dict[str, Any], said: str
         ([[1, 2, 3, 4]], "not by list"),
         (None, "NoneType is no input"),
         (3, "int is no input"),
-        ({"image": "cat.jpg"}, "takes an array of float32, not str"),
+        ({"image": "cat.jpg"}, "cat.jpg"),
         ({"image": None}, "not NoneType"),
         ({"image": [[1.0], [1.0, 2.0]]}, "'image' is no array"),
         ({"image": X, "picture": X}, "There is no input 'picture': the model has 'image'"),

@@ -367,14 +367,15 @@ def test_nan_inputs_are_told_from_nan_weights() -> None:
         oi.gradcam(nets.classifier(), np.full_like(X[:1], np.nan), engine=ENGINE)
 
 
-def test_inputs_without_values_are_named() -> None:
-    with pytest.raises(InputError, match="'offset'"):
-        oi.gradcam(nets.classifier(extra_input=True), X, engine=ENGINE)
+def test_inputs_without_values_are_zeros_and_noted() -> None:
+    without = oi.gradcam(nets.classifier(extra_input=True), X, target=1, engine=ENGINE)
+    assert "'offset' is not given and taken as zeros (--input offset=FILE)" in without.notes
     feeds = {"image": X, "offset": np.zeros((3, 4), np.float32)}
     with_offset = oi.gradcam(nets.classifier(extra_input=True), feeds, target=1, engine=ENGINE)
     np.testing.assert_allclose(
         with_offset.values, oi.gradcam(nets.classifier(), X, target=1, engine=ENGINE).values, atol=1e-6
     )
+    np.testing.assert_array_equal(without.values, with_offset.values)
 
 
 def test_layers_that_are_no_maps_are_refused(model: oi.Model) -> None:

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError
-from onnx_inspect.methods.surrogates import _cells, _drawn
+from onnx_inspect.methods.surrogates import _drawn, grid_masks
 
 from . import nets
 
@@ -86,7 +86,7 @@ def test_rise_is_its_formula(model: oi.Model, of: Any, value: Any, baseline: flo
 
 
 def test_masks_show_the_share_they_should_everywhere() -> None:
-    m = _cells((20, 33), 7, 0.3, [np.random.default_rng([0, k]) for k in range(4000)])
+    m = grid_masks((20, 33), 7, 0.3, [np.random.default_rng([0, k]) for k in range(4000)])
     assert m.shape == (4000, 20, 33)
     assert m.min() >= 0
     assert m.max() <= 1

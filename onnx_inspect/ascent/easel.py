@@ -10,7 +10,8 @@ from ..attribution import identity
 from ..autodiff.table import Rules
 from ..errors import InputError
 from ..finding import Finding
-from ..methods.inputs import ModelLike, channels_back, channels_first, guess_preprocessing
+from ..maps import channels_back, channels_first
+from ..methods.inputs import ModelLike, guess_preprocessing
 from ..methods.job import SCORE
 from ..methods.setting import How, Setting
 from ..preprocess import Preprocessing

@@ -9,6 +9,7 @@ import click
 from . import options
 
 if TYPE_CHECKING:
+    from ..model import Model
     from ..naming import Layer
 
 
@@ -16,28 +17,90 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @click.argument("glob", required=False)
 @click.option("--spatial", is_flag=True, help="Only maps with more than one position.")
+@click.option("--tree", "as_tree", is_flag=True, help="The modules as the author nested them, with their weights.")
+@click.option(
+    "--depth", type=click.IntRange(0), metavar="N", help="Levels of modules that --tree shows [default: all]."
+)
+@click.option("--match", "other", metavar="MODEL", help="The layers of another export of this network beside these.")
 @options.output
-def command(model: str, glob: str | None, spatial: bool, as_json: bool, quiet: bool, debug: bool) -> None:
+def command(
+    model: str,
+    glob: str | None,
+    spatial: bool,
+    as_tree: bool,
+    depth: int | None,
+    other: str | None,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
     """The layers of a model: readable name, tensor, operator, shape, receptive field.
 
-    GLOB is a readable name, an exact tensor name, or a pattern such as 'features.*'. The receptive field is written
-    as size/stride@offset in pixels of the input; the offset is where the first unit's field has its centre.
+    GLOB is a readable name, an exact tensor name, or a pattern over levels: 'layer3.*.conv2' has one level in between,
+    'features.**' means all that is within, '*conv2' any name that ends so. A module's name means its output. The
+    receptive field is written as size/stride@offset in pixels of the input; the offset is where the first unit's field
+    has its centre.
+
+    --tree shows modules, classes where the exporter wrote them down, shapes, weights and their share. --match lists
+    which layer of another file is which of these, and what tells: see `onnx_inspect.matching`.
     """
+    from ..errors import InputError
     from ..model import load
 
+    if as_tree and other:
+        raise InputError("A tree shows one model, and --match compares two: leave out --tree or --match.")
+    if depth is not None and not as_tree:
+        raise InputError("--depth counts the levels of a tree: add --tree.")
     loaded = load(model)
     found = loaded.find_layers(glob) if glob else loaded.layers
     found = [layer for layer in found if not spatial or layer.role == "spatial"]
-    if as_json:
+    if other:
+        _match(loaded, load(other), found, as_json)
+    elif as_tree:
+        _tree(loaded, found, depth, as_json)
+    elif as_json:
         options.print_json([_record(layer) for layer in found])
-        return
-    rows = [("name", "tensor", "op", "shape", "layout", "sees")]
-    rows += [(c.name, c.tensor, c.op_type, _shape(c), c.layout or "", _field(c)) for c in found]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    else:
+        rows = [(c.name, c.tensor, c.op_type, _shape(c), c.layout or "", _field(c)) for c in found]
+        _table([("name", "tensor", "op", "shape", "layout", "sees"), *rows])
+    if not as_json:
+        options.say(list(loaded.notes), quiet)
+
+
+def _table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
+    rows = [tuple(map(options.printable, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(options.printable(line.rstrip()))
-    options.say(list(loaded.notes), quiet)
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _tree(model: Model, layers: list[Layer], depth: int | None, as_json: bool) -> None:
+    from .. import tree
+
+    root = tree.tree(model, layers)
+    if as_json:
+        options.print_json(tree.data(root, depth))
+    else:
+        _table([tree.HEADER, *tree.rows(root, depth)], right=(3, 4))
+
+
+def _match(model: Model, other: Model, layers: list[Layer], as_json: bool) -> None:
+    from .. import matching
+
+    found = matching.match(model, other, layers)
+    if as_json:
+        options.print_json(found.to_json())
+        return
+    rows = [(p.a.name, p.b.name, ", ".join(p.how)) for p in found.pairs]
+    _table([(model.source.name, other.source.name, "how"), *rows])
+    for source, left in ((model.source.name, found.only_a), (other.source.name, found.only_b)):
+        if left:
+            click.echo(f"\nonly in {options.printable(source)} ({len(left)}):")
+            click.echo("  " + options.printable(", ".join(c.name for c in left)))
 
 
 def _record(layer: Layer) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 import click
 
 from . import options
+from .given import Given, chunks
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 # Parameters that every method shares; the rest become options of their own.
 _SHARED = frozenset({"model", "x", "target", "how"})
 _NAMES = {"preset": "reference"}  # --preset is one of preprocessing
-_CHUNK = 16  # photos whose maps are in memory at the same time
+_CHUNK, _ROWS = 16, 1024  # photos, and other samples, whose maps are in memory at the same time
 
 
 def build(method: Method) -> click.Command:
@@ -36,9 +39,9 @@ def build(method: Method) -> click.Command:
     run.__doc__ = described(method)
     run = options.output(options.engine(options.preprocessing(run)))
     explained = options.EXPLAINED if "target" in parameters else options.EXPLAINED[1:]
-    for option in reversed([*explained, *own_options(method, _SHARED), *_output_options()]):
+    for option in reversed([*explained, *own_options(method, _SHARED), *options.INPUTS, *_output_options()]):
         run = option(run)
-    run = click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")(run)
+    run = click.argument("photos", nargs=-1, metavar="PHOTO...")(run)
     run = click.argument("model", metavar="MODEL")(run)
     return click.command(method.__name__)(run)
 
@@ -65,7 +68,8 @@ def _output_options() -> Iterator[Callable[[Any], Any]]:
         help="A picture's name (for one photo) or a folder, for PHOTO.METHOD.png.",
     )
     yield click.option("--panel", is_flag=True, help="Also write photo, map and the top five side by side.")
-    yield click.option("--npz", is_flag=True, help="Also write the raw maps.")
+    yield click.option("--npz", is_flag=True, help="Also write the raw maps; without a photo they always are.")
+    yield click.option("--csv", is_flag=True, help="Also write a table: a row per sample and number of the input.")
     yield click.option("--manifest", is_flag=True, help="Also write manifest.json: how every result came about.")
 
 
@@ -112,59 +116,95 @@ def _arguments(method: Callable[..., Any]) -> dict[str, str]:
 
 def _run(method: Method, values: dict[str, Any]) -> None:
     from .. import files
+    from ..attribution import HEADER
     from ..model import load
 
     as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
-    kinds = {k: values.pop(k) for k in ("panel", "npz", "manifest")}
-    photos = files.photos(values.pop("photos"))
+    kinds = {k: values.pop(k) for k in ("panel", "npz")}
+    lists = {k: values.pop(k) for k in ("csv", "manifest")}
+    given = Given(*(values.pop(k) for k in ("photos", "inputs", "tokens", "drop")))
     kinds["npz"] |= bool(values.get("tensors") or values.get("wrt"))  # tensors are asked for by name
-    targets, manifest = outputs(values.pop("out"), photos, method.__name__)
-    written = [*targets.values(), *([manifest] if kinds["manifest"] else [])]
-    for kind, suffix in (("panel", ".panel.png"), ("npz", ".npz")):
-        written += [p.with_suffix(suffix) for p in targets.values() if kinds[kind]]
-    read = {values["model"]: "the model", values.get("labels") or "": "the labels file"}
-    files.spare(read | dict.fromkeys(photos, "the photo"), written)
-    model = load(values.pop("model"))
+    place, name = values.pop("out"), values.pop("model")
+    read = given.read | {name: "the model", values.get("labels") or "": "the labels file"}
+    found = partial(_targets, place, method=method.__name__, kinds=kinds, lists=lists, read=read)
+    # What is wrong with the names of photos is said before anything large is read.
+    targets = found(given.names) if given.photos else None
+    model = load(name)
+    given.load(model)
+    pictures, listed = targets or found(given.names)
     engine = options.make_engine(values)
-    preprocessing, notes = options.make_preprocessing(model, values)
+    preprocessing, notes = None, list[str]()
+    if given.photos or any(values[flag] is not None for flag in options.PREPROCESSING):
+        preprocessing, notes = options.make_preprocessing(model, values)
+    values = {k: v for k, v in values.items() if k not in options.PREPROCESSING}
     values |= {name: values.pop(word) for name, word in _NAMES.items() if word in values}
     shared: dict[str, Any] = {"engine": engine, "preprocessing": preprocessing}
 
-    with Progress(quiet) as progress:
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(quiet))
+        table = stack.enter_context(files.table(listed["csv"], HEADER)) if lists["csv"] else None
         shared["progress"] = progress
-        report = _Report(notes, as_json, quiet)
-        advance = progress("photos", len(photos)) if len(photos) > _CHUNK else lambda n: None
-        for start in range(0, len(photos), _CHUNK):
-            chunk = photos[start : start + _CHUNK]
-            for result in _explain(lambda x: method(model, x, **values, **shared), chunk, report):
-                paths = [p.path for p in result.photos if p is not None and p.path is not None]
+        report = _Report([*given.notes, *notes], as_json, quiet)
+        chunk = _CHUNK if given.photos else _ROWS
+        advance = progress("photos", len(given)) if len(given) > chunk else lambda n: None
+        for which in chunks(given, chunk):
+            explained = _explain(lambda some: method(model, given.part(some), **values, **shared), which, report, given)
+            for some, result in explained:
                 progress.hide()
-                report.add(result, result.write([targets[p] for p in paths], panel=kinds["panel"], npz=kinds["npz"]))
-            advance(len(chunk))
-    report.finish(manifest if kinds["manifest"] else None)
+                report.add(result, result.write([pictures[i] for i in some], **kinds))
+                if table is not None:
+                    table(row for i in range(len(result)) for row in result.rows(i))
+            advance(len(which))
+    if table is not None:
+        report.wrote(listed["csv"])
+    report.finish(listed["manifest"] if lists["manifest"] else None)
+
+
+def _targets(
+    place: str, names: Sequence[str], method: str, kinds: dict[str, bool], lists: dict[str, bool], read: dict[Any, str]
+) -> tuple[list[Path], dict[str, Path]]:
+    """Where the picture of each sample goes, and the lists of all; none of them is what is read."""
+    from .. import files
+
+    pictures, listed = places(place, names, method)
+    written = [*pictures, *(listed[k] for k in lists if lists[k])]
+    for kind, suffix in (("panel", ".panel.png"), ("npz", ".npz")):
+        written += [p.with_suffix(suffix) for p in pictures if kinds[kind]]
+    files.spare(read, written)
+    return pictures, listed
 
 
 def _explain(
-    explain: Callable[[list[Path]], Attribution], photos: list[Path], report: _Report
-) -> Iterator[Attribution]:
-    """Explain some photos at once; if one of them cannot be read, it is reported and the others go one by one."""
+    explain: Callable[[range], Attribution], which: range, report: _Report, given: Given
+) -> Iterator[tuple[range, Attribution]]:
+    """Explain some samples at once; if a photo cannot be read, it is reported and the others go one by one."""
     from ..errors import PhotoError
 
     try:
-        yield explain(photos)
+        yield which, explain(which)
     except PhotoError as error:
-        if len(photos) == 1:
-            report.fail(photos[0], error)
+        if not given.photos:
+            raise
+        if len(which) == 1:
+            report.fail(given.photos[which[0]], error)
             return
-        for photo in photos:
-            yield from _explain(explain, [photo], report)
+        for i in which:
+            yield from _explain(explain, range(i, i + 1), report, given)
 
 
 def outputs(text: str, photos: Sequence[Path], method: str) -> tuple[dict[Path, Path], Path]:
     """Where each photo's picture goes, and the manifest."""
+    from ..files import stems
+
+    pictures, listed = places(text, stems(photos), method)
+    return dict(zip(photos, pictures, strict=True)), listed["manifest"]
+
+
+def places(text: str, names: Sequence[str], method: str) -> tuple[list[Path], dict[str, Path]]:
+    """Where the picture of each sample goes, and what is written of all of them: "manifest" and "csv"."""
     from ..attribution import PICTURES
     from ..errors import OutputError
-    from ..files import in_the_way, stems
+    from ..files import in_the_way
 
     if not text:
         raise OutputError("-o is empty: is a variable of the shell unset? Name a file or a folder.")
@@ -181,12 +221,12 @@ def outputs(text: str, photos: Sequence[Path], method: str) -> tuple[dict[Path, 
         raise OutputError(
             f"'{out}' cannot be written: a picture's name ends in .png or .jpg, a new folder's in {os.sep} (-o)."
         )
-    if named and len(photos) > 1:
-        raise OutputError(f"There are {len(photos)} photos for the one file '{out}': name a folder with -o.")
+    if named and len(names) > 1:
+        raise OutputError(f"There are {len(names)} photos for the one file '{out}': name a folder with -o.")
     if named:
-        return {photos[0]: out}, out.with_suffix(".json")
-    pictures = {p: out / f"{stem}.{method}.png" for p, stem in zip(photos, stems(photos), strict=True)}
-    return pictures, out / "manifest.json"
+        return [out], {"manifest": out.with_suffix(".json"), "csv": out.with_suffix(".csv")}
+    pictures = [out / f"{name}.{method}.png" for name in names]
+    return pictures, {"manifest": out / "manifest.json", "csv": out / f"{method}.csv"}
 
 
 class _Report:
@@ -215,6 +255,12 @@ class _Report:
             for i, made in enumerate(written):
                 _print(result, i, made)
 
+    def wrote(self, table: Path) -> None:
+        """Say that a table of all samples is written."""
+        self.record["table"] = str(table)
+        if not self.as_json:
+            click.echo(options.printable(f"-> {table}"))
+
     def finish(self, manifest: Path | None) -> None:
         """Write the manifest, print JSON, and fail if photos could not be read."""
         from ..files import write_json
@@ -231,7 +277,7 @@ class _Report:
 
 def _print(result: Attribution, i: int, made: dict[str, Path]) -> None:
     photo = result.photos[i]
-    name = photo.path.name if photo is not None and photo.path is not None else f"sample {i}"
+    name = photo.path.name if photo is not None and photo.path is not None else result.stems[i]
     click.echo(options.printable(f"{name} -> {', '.join(str(v) for v in made.values())}"))
     explained = result.explained[i]
     for line in result.lines(i):

@@ -53,6 +53,23 @@ EXPLAINED: list[Callable[[Any], Any]] = [
 ]
 explained = _apply(EXPLAINED)
 
+INPUTS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="The value of another input: a .npy, .npz (also file.npz:key) or .json file, a number or a JSON list.",
+    ),
+    click.option(
+        "--tokens",
+        metavar="FILE",
+        default="",
+        help="What tokens are called: one per line, a JSON list or dictionary, or a tokenizer.json.",
+    ),
+    click.option("--drop", multiple=True, metavar="COLUMN", help="A column of a table that is no feature."),
+]
+
 output = _apply(
     [
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),

@@ -15,7 +15,6 @@ from ..sizes import Sized
 from .table import RULES, At, Reach, Region, Unknown, everything
 
 Interval = tuple[int, int]
-SHAPES = frozenset("Shape Size EyeLike RandomNormalLike RandomUniformLike".split())  # the only thing that they read
 
 
 class Fields:
@@ -63,7 +62,7 @@ class Fields:
         graph = lowered(model.ir).clone().graph
         values = {v.name: v for v in [*graph.inputs, *(y for node in graph for y in node.outputs)]}
         self._from, self._to = values[name], values[model.value(layer).name]
-        path = _dependent(graph, self._from) & structure.needed(graph, self._to)
+        path = structure.dependent(graph, [self._from]) & structure.needed(graph, self._to)
         if self._to not in path:
             raise LayerError(f"'{layer}' does not depend on the input '{name}': name another (--layer).")
         sized = Sized(graph, given, set(graph.inputs), all_shapes=True)
@@ -91,6 +90,18 @@ class Fields:
         Raises:
             LayerError: there is no such unit.
         """
+        inside = [np.flatnonzero(mask) for mask in self.reads(unit)]
+        return tuple((int(at[0]), int(at[-1]) + 1) if at.size else (0, 0) for at in inside)
+
+    def reads(self, unit: Sequence[int | None]) -> Region:
+        """The part of the input that a unit can depend on, as a mask per axis, all false if it depends on none of it.
+
+        Args:
+            unit: as for `intervals`.
+
+        Raises:
+            LayerError: there is no such unit.
+        """
         found: dict[ir.Value, Region] = {self._to: self._unit(unit)}
         for y, reads in self._steps:
             if (region := found.pop(y, None)) is None:
@@ -99,10 +110,7 @@ class Fields:
                 part = reach(region)
                 if all(mask.any() for mask in part):
                     found[x] = tuple(map(np.logical_or, found[x], part)) if x in found else part
-        if self._from not in found:
-            return ((0, 0),) * len(self._extent)
-        inside = (np.flatnonzero(mask) for mask in found[self._from])
-        return tuple((int(at[0]), int(at[-1]) + 1) for at in inside)
+        return found.get(self._from) or tuple(np.zeros(n, bool) for n in self._extent)
 
     def box(self, unit: Sequence[int | None]) -> tuple[int, int, int, int]:
         """The pixels of the input that a unit can depend on: (x0, y0, x1, y1), whole and half-open, within the input.
@@ -161,15 +169,6 @@ def _input(model: Model, name: str | None) -> str:
     if name not in names:
         raise InputError(f"Which input is meant has to be said: {', '.join(map(repr, names))}, not {name!r} (--input).")
     return name
-
-
-def _dependent(graph: ir.Graph, value: ir.Value) -> set[ir.Value]:
-    """All values that depend on the numbers of another, not on its shape alone."""
-    found = {value}
-    for node in graph:
-        if node.op_type not in SHAPES and any(x in found for x in structure.all_inputs(node)):
-            found.update(node.outputs)
-    return found
 
 
 def _settle(graph: ir.Graph, sized: Sized) -> None:

@@ -147,11 +147,11 @@ def regrouped(x: Shape, y: Shape) -> Reach:
     """X in the shape of Y: axes are split and merged, and their elements keep their order."""
     if 0 in x:
         raise Unknown
-    runs = list(_runs(x, y))
+    groups = list(runs(x, y))
 
     def reach(region: Region) -> Region:
         masks: list[NDArray[np.bool_]] = []
-        for ours, theirs in runs:
+        for ours, theirs in groups:
             part, shape = region[theirs], x[ours]
             if len(part) == 1 == len(shape):
                 masks += part
@@ -165,7 +165,7 @@ def regrouped(x: Shape, y: Shape) -> Reach:
     return reach
 
 
-def _runs(x: Shape, y: Shape) -> Iterator[tuple[slice, slice]]:
+def runs(x: Shape, y: Shape) -> Iterator[tuple[slice, slice]]:
     """The shortest runs of axes of X and Y that hold the same elements; what is left are axes of size 1."""
     i = j = 0
     while i < len(x) and j < len(y):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..autodiff.gradient import vjp
 from ..dtypes import is_float
-from ..methods.inputs import channels_first
+from ..maps import channels_first
 from ..methods.setting import Setting
 from ..rewrite import cut
 from ..structure import needed

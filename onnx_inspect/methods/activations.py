@@ -9,7 +9,7 @@ import numpy as np
 
 from ..attribution import Attribution
 from ..errors import InputError, ResultError
-from .inputs import Input, ModelLike, channels_first
+from .inputs import Input, ModelLike
 from .job import How, Job
 from .registry import method
 
@@ -79,7 +79,7 @@ def activations(
     values = found[at.tensor]
     if limit < 1:
         raise InputError(f"A grid of {limit} maps shows nothing (--limit).")
-    maps = channels_first(values, at.layout)
+    maps = at.maps(values)
     if maps.ndim < 4:  # a vector or tokens: one picture, a row per token
         maps = maps.reshape(len(maps), 1, -1, maps.shape[-1])
     if maps.ndim != 4:

@@ -15,10 +15,11 @@ import numpy as np
 
 from ..attribution import Attribution, Prediction
 from ..errors import InputError, OutputError
+from ..maps import channels_first
 from ..preprocess import Preprocessing
 from ..target import TargetLike
 from .attack import Attack, Norm
-from .inputs import Input, ModelLike, channels_first
+from .inputs import Input, ModelLike
 from .job import How, Job
 from .registry import method
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import InputError, TargetError
+from ..maps import channels_back
 from ..target import Index, parse
-from .inputs import channels_back
 from .job import Job, draws
 from .losses import CrossEntropy, Margin
 

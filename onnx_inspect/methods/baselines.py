@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from .. import image
 from ..errors import InputError
 from ..files import SUFFIXES
-from .inputs import Feeds, channels_back, channels_first
+from ..maps import channels_back, channels_first
+from .inputs import Feeds
 from .job import Job, draws
 
 Baseline = str | float | NDArray[Any] | Mapping[str, NDArray[Any]]
@@ -22,20 +23,21 @@ KINDS = "a number, mean, grey, blur, noise, or another photo"
 
 
 def absent(job: Job, baseline: Baseline, seed: int = 0, names: Sequence[str] = ()) -> Feeds:
-    """What stands for each float input, shaped like it.
+    """What stands for each input of floats or tokens, shaped like it.
 
     Args:
         job: the job.
-        baseline: a number, in every input as the model sees it; "mean" of each channel of a sample; "grey" (128 in the
+        baseline: a number, in every input as the model sees it, of tokens one of theirs; "mean" of each channel of a sample; "grey" (128 in the
             photo); "blur", Gaussian with a tenth of the shorter side as its deviation; "noise", uniform between the
             least and the largest value of a sample; the path of another photo; an array; or arrays by input name.
         seed: of the noise.
-        names: the inputs wanted, where they are not all the float ones.
+        names: the inputs wanted, where they are not all that somebody gave.
 
     Raises:
         InputError: there is no such baseline, or its shape does not fit.
     """
-    names = list(names) or [k for k, v in job.feeds.items() if v.dtype.kind == "f"]
+    kinds = {k: v.dtype.kind for k, v in job.feeds.items()}
+    names = list(names) or [k for k in kinds if k not in job.assumed and (kinds[k] == "f" or k in job.stands)]
     if isinstance(baseline, Mapping):
         if unknown := sorted(set(baseline) - set(job.feeds)):
             raise InputError(f"The baseline names '{unknown[0]}', the inputs are {', '.join(map(repr, job.feeds))}.")
@@ -52,6 +54,11 @@ def absent(job: Job, baseline: Baseline, seed: int = 0, names: Sequence[str] = (
         return {k: cast(np.full(job.feeds[k].shape, number), job.feeds[k].dtype) for k in names}
     name = str(baseline)
     if name in _MADE:
+        if tokens := [k for k in names if k in job.stands and job.stands[k].rows]:
+            raise InputError(
+                f"'{tokens[0]}' holds tokens, which have no {name}: give the number of the one for nothing, 0, say "
+                "(--baseline 0)."
+            )
         return {k: cast(_MADE[name](job, k, seed), job.feeds[k].dtype) for k in names}
     if Path(name).suffix.lower() in SUFFIXES:
         job.notes.append(f"baseline: the photo '{Path(name).name}'")

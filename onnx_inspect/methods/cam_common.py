@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from .. import structure
 from ..attribution import Attribution
 from ..errors import InputError, LayerError
+from ..maps import channels_back, channels_first, positions
 from ..naming import Layer
 from ..target import Target
 from .baselines import cast
-from .inputs import Feeds, channels_back, channels_first, positions
+from .inputs import Feeds
 from .job import Job
 from .runs import SCORE, Vary
 
@@ -38,6 +39,7 @@ class View:
         g: dS/dA, like A; empty for methods that need none.
         S: the score, (N,).
         sizes: of the positions, (h, w); P is their product.
+        raw: the layer's tensor as it is.
     """
 
     job: Job
@@ -47,6 +49,7 @@ class View:
     g: Array
     S: Array
     sizes: tuple[int, ...]
+    raw: Array
 
     def weighted(self, w: Array) -> Array:
         """sum_k w_k A_k for weights (N, C)."""
@@ -59,8 +62,9 @@ class View:
 
         def feeds(i: int, which: Array) -> Feeds:
             maps = vary(i, which)
-            maps = channels_back(maps.reshape(*maps.shape[:2], *self.sizes), self.at.layout)
-            return {tensor: maps.astype(self.A.dtype), **self._inputs(self.x[i : i + 1].repeat(len(which), axis=0))}
+            maps = maps.reshape(*maps.shape[:2], *self.sizes)
+            whole = self.at.tensor_of(maps, np.split(self.raw, job.n)[i])
+            return {tensor: whole.astype(self.A.dtype), **self._inputs(self.x[i : i + 1].repeat(len(which), axis=0))}
 
         def run(feeds: Feeds, target: Target) -> dict[str, Array]:
             return job.forward([], target, feeds | target.feeds(len(feeds[tensor])), at=[tensor])
@@ -166,10 +170,10 @@ def _run(job: Job, at: Sequence[Layer], x: Array, gradients: bool, clean: bool) 
 
 
 def _map(job: Job, at: Layer, x: Array, formula: Formula, found: dict[str, Array], rectify: bool) -> Array:
-    A = channels_first(found[at.tensor], at.layout)
-    g = channels_first(found.get(f"gradient.{at.tensor}", A[:0]), at.layout)
+    raw = found[at.tensor]
+    A, g = at.maps(raw), at.maps(found.get(f"gradient.{at.tensor}", raw[:0]))
     sizes = A.shape[2:]
-    values = formula(View(job, at, x, in_rows(A), in_rows(g), found[SCORE], sizes)).reshape(job.n, *sizes)
+    values = formula(View(job, at, x, in_rows(A), in_rows(g), found[SCORE], sizes, raw)).reshape(job.n, *sizes)
     return np.maximum(values, 0) if rectify else values
 
 
@@ -228,7 +232,7 @@ def maps_at(job: Job, layer: Layers) -> list[Layer]:
 
 
 def _checked(job: Job, at: Layer) -> Layer:
-    letters, seen = positions(at.layout or ""), positions(job.layout(job.input.name) or "NCHW")
+    letters, seen = at.axes, positions(job.layout(job.input.name) or "NCHW")
     if len(letters) != len(seen):
         extent = {1: "length", 2: "height and width"}.get(len(seen), "extent")
         raise LayerError(

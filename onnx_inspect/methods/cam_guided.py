@@ -11,11 +11,12 @@ from .. import structure
 from ..attribution import Attribution
 from ..dtypes import is_float
 from ..errors import InputError
+from ..maps import channels_back, channels_first, positions
 from ..target import TargetLike
 from .backprop import guided_rules
 from .cam import gradcam_formula
 from .cam_common import Array, Fuse, Layers, mapped, maps_at, resized, together
-from .inputs import Input, ModelLike, channels_back, channels_first, positions
+from .inputs import Input, ModelLike
 from .job import SCORE, How, Job
 from .registry import method
 

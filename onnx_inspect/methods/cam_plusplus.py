@@ -11,7 +11,7 @@ from ..attribution import Attribution
 from ..target import TargetLike
 from .cam_common import Array, Fuse, Layers, View, explain, in_rows
 from .features import positive
-from .inputs import Input, ModelLike, channels_first
+from .inputs import Input, ModelLike
 from .job import How, Job, draws
 from .registry import method
 
@@ -159,7 +159,7 @@ def _noisy(v: View, samples: int, noise: float, seed: int) -> list[Array]:
         v.feeding(vary),
         lambda feeds, target: v.job.gradients([v.at.tensor], feeds=feeds, target=target),
     ):
-        g = in_rows(channels_first(found[name], v.at.layout))
+        g = in_rows(v.at.maps(found[name]))
         for power, total in enumerate(sums, start=1):
             total[i] += (g**power).sum(axis=0)
     return [total / samples for total in sums]

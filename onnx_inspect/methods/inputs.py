@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +16,92 @@ from ..errors import InputError, InspectError
 from ..model import Model
 from ..preprocess import Preprocessing
 from ..structure import Spec, normalises
+from .samples import Feeds, Samples, completed, fitted, is_mask
 
 ModelLike = Model | str | Path | bytes
 PhotoLike = str | Path
-Input = PhotoLike | Sequence[PhotoLike] | NDArray[Any] | Mapping[str, NDArray[Any]]
-Feeds = dict[str, NDArray[Any]]
+Input = PhotoLike | Sequence[PhotoLike] | NDArray[Any] | Mapping[str, Any]
 
 
-def read(
-    model: Model, x: Input, preprocessing: Preprocessing | None
-) -> tuple[Preprocessing | None, list[Photo | None], Feeds, list[str]]:
-    """How photos become inputs, the photos, a value per input, and what was assumed."""
+@dataclass
+class Taken:
+    """What a model is given.
+
+    Attributes:
+        feeds: a value per input.
+        photos: a photo per sample, None for what is no picture.
+        preprocessing: how photos became inputs, None where there are none.
+        notes: what was assumed.
+        assumed: the inputs whose values nobody gave.
+        samples: what samples and their parts are called.
+    """
+
+    feeds: Feeds
+    photos: list[Photo | None]
+    preprocessing: Preprocessing | None
+    notes: list[str]
+    assumed: frozenset[str] = frozenset()
+    samples: Samples = field(default_factory=lambda: Samples({}))
+
+
+def read(model: Model, x: Input, preprocessing: Preprocessing | None) -> Taken:
+    """Photos and arrays as values of a model's inputs.
+
+    Raises:
+        InputError: something is missing, or does not fit.
+        PhotoError: a photo cannot be read.
+    """
     main = image_input(model)
-    if isinstance(x, Mapping | np.ndarray):
-        given = x if isinstance(x, Mapping) else {main.name: x}
-        names = [s.name for s in model.inputs]
-        if unknown := [k for k in given if k not in names]:
-            raise InputError(f"There is no input {unknown[0]!r}: the model has {', '.join(map(repr, names))}.")
-        feeds = {s.name: _array(s, given[s.name]) for s in model.inputs if s.name in given}
-        if main.name not in feeds:
-            raise InputError(f"The input '{main.name}' has no value; given are {sorted(given)}.")
-        array = feeds[main.name]
-        if array.ndim and array.ndim == len(main.shape) - 1 and isinstance(x, np.ndarray):
-            feeds[main.name] = array = array[None]
-        found, photos, notes = _of_arrays(model, array, preprocessing)
-        return found, photos, feeds, notes
-    if not isinstance(x, str | Path | Sequence):
-        raise InputError(f"{type(x).__name__} is no input: give a photo's path, several, an array, or arrays by name.")
-    named = [x] if isinstance(x, str | Path) else list(x)
-    if strange := [type(p).__name__ for p in named if not isinstance(p, str | Path)]:
+    samples = x if isinstance(x, Samples) else Samples(x if isinstance(x, Mapping) else {main.name: x})
+    specs = {s.name: s for s in model.inputs}
+    if unknown := [k for k in samples if k not in specs]:
+        raise InputError(f"There is no input {unknown[0]!r}: the model has {', '.join(map(repr, specs))}.")
+    if main.name not in samples:
+        raise InputError(f"The input '{main.name}' has no value; given are {sorted(samples)}.")
+    shown = samples[main.name]
+    paths = _paths(shown, main, named=isinstance(x, Mapping))
+    lead = main.shape[0] if main.shape else None
+    feeds = {k: fitted(specs[k], v, lead) for k, v in samples.items() if k != main.name or paths is None}
+    taken = (
+        _of_arrays(model, feeds[main.name], preprocessing) if paths is None else _of_photos(model, paths, preprocessing)
+    )
+    feeds = taken.feeds | feeds
+    for name in [k for k in feeds if k != main.name]:
+        feeds[name] = _shared(specs[name], feeds[name], main, len(feeds[main.name]), taken.notes)
+    more, notes = completed(model.inputs, feeds, main.name)
+    return Taken(
+        {k: (feeds | more)[k] for k in specs},
+        taken.photos,
+        taken.preprocessing,
+        taken.notes + notes,
+        frozenset(more),
+        samples,
+    )
+
+
+def _paths(given: Any, main: Spec, *, named: bool) -> list[Path] | None:
+    """The photos that a value names, None for an array."""
+    if isinstance(given, np.ndarray) or (named and not (is_photo(given) and len(main.shape) == 4)):
+        return None
+    if not isinstance(given, str | Path | Sequence):
+        raise InputError(
+            f"{type(given).__name__} is no input: give a photo's path, several, an array, or arrays by name."
+        )
+    several = [given] if isinstance(given, str | Path) else list(given)
+    if strange := [type(p).__name__ for p in several if not isinstance(p, str | Path)]:
         raise InputError(f"A photo is named by its path, not by {strange[0]}: give numbers as one array, (N, ...).")
-    paths = [Path(p) for p in named]
-    if not paths:
+    if not several:
         raise InputError("There is no photo to explain.")
+    return [Path(p) for p in several]
+
+
+def is_photo(given: Any) -> bool:
+    """True for a path, or several."""
+    several = given if isinstance(given, list | tuple) else [given]
+    return bool(several) and all(isinstance(p, str | Path) for p in several)
+
+
+def _of_photos(model: Model, paths: Sequence[Path], preprocessing: Preprocessing | None) -> Taken:
     from .. import image
 
     notes = []
@@ -58,52 +112,55 @@ def read(
     pictures: list[Photo | None] = [
         Photo(p, a, preprocessing.geometry(a.shape)) for p, a in zip(paths, pixels, strict=True)
     ]
-    return preprocessing, pictures, {main.name: preprocessing.batch(pixels)}, notes
+    return Taken({image_input(model).name: preprocessing.batch(pixels)}, pictures, preprocessing, notes)
 
 
-def _array(spec: Spec, given: Any) -> NDArray[Any]:
-    """The value of an input; whole numbers as floats where the model takes floats: methods compute with them."""
-    try:
-        value = np.asarray(given)
-    except ValueError as error:  # rows of different lengths
-        raise InputError(f"The value of '{spec.name}' is no array: {error}.") from error
-    if value.dtype.kind not in "OUS" or spec.dtype in ("object", "str", "unknown"):
-        return value.astype(spec.dtype) if spec.dtype.startswith("float") and value.dtype.kind in "iub" else value
-    raise InputError(
-        f"The input '{spec.name}' takes an array of {spec.dtype}, not {type(given).__name__}: only a photo that is "
-        "given by itself is named by its path."
-    )
-
-
-def _of_arrays(
-    model: Model, array: NDArray[Any], preprocessing: Preprocessing | None
-) -> tuple[Preprocessing | None, list[Photo | None], list[str]]:
+def _of_arrays(model: Model, array: NDArray[Any], preprocessing: Preprocessing | None) -> Taken:
     """Arrays that are pictures get a photo back, so that maps can be drawn on them."""
     notes = []
     try:
         if preprocessing is None:
             preprocessing = guess_preprocessing(model)[0]
             if array.ndim == 3 and preprocessing.source.startswith("guess"):
-                return None, [None] * len(array), []  # a sequence, rather than grey pictures
+                return Taken({}, [None] * len(array), None, [])  # a sequence, rather than grey pictures
             notes.append(
                 "the input came as an array, as the model takes it; pictures of it, and what is grey, assume "
                 f"{preprocessing.describe()} (preprocessing=)"
             )
         pictures = [preprocessing.inverse(a) for a in array]
     except InspectError:
-        return preprocessing, [None] * len(array), notes
-    return preprocessing, [Photo(None, p, geometry.squash(p.shape[:2], p.shape[:2])) for p in pictures], notes
+        return Taken({}, [None] * len(array if array.ndim else [array]), preprocessing, notes)
+    photos: list[Photo | None] = [Photo(None, p, geometry.squash(p.shape[:2], p.shape[:2])) for p in pictures]
+    return Taken({}, photos, preprocessing, notes)
+
+
+def _shared(spec: Spec, value: NDArray[Any], main: Spec, n: int, notes: list[str]) -> NDArray[Any]:
+    """One value for an entry per sample stands for all of them."""
+    lead = main.shape[0] if main.shape else None
+    axis = spec.shape.index(lead) if isinstance(lead, str) and lead in spec.shape else 0
+    counts = bool(spec.shape) and spec.shape[axis] in (lead, None) and not isinstance(lead, int)
+    if n == 1 or not counts or value.ndim <= axis or value.shape[axis] != 1:
+        return value
+    notes.append(f"'{spec.name}' has one value, which stands for all {n} samples (--input {spec.name}=FILE)")
+    return value.repeat(n, axis)
 
 
 def image_input(model: Model) -> Spec:
-    """The input that takes the photo: the first that looks like one, else the first.
+    """The main input: the first that looks like a photo, else the first with an entry per sample that is no mask.
 
     Raises:
         InputError: the model has no inputs.
     """
     if not model.inputs:
         raise InputError("The model has no inputs.")
-    return next((s for s in model.inputs if s.layout is not None and len(s.layout) == 4), model.inputs[0])
+    pictures = [s for s in model.inputs if s.layout is not None and len(s.layout) == 4]
+    return (pictures or sorted(model.inputs, key=_aside))[0]
+
+
+def _aside(spec: Spec) -> int:
+    """0 for what a model is about; more for numbers, states with their samples on another axis, and masks."""
+    elsewhere = bool(spec.shape) and isinstance(spec.shape[0], int) and not all(isinstance(d, int) for d in spec.shape)
+    return 2 * is_mask(spec) + (elsewhere or (spec.rank_known and not spec.shape))
 
 
 def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -> tuple[Preprocessing, list[str]]:
@@ -111,22 +168,3 @@ def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -
     spec = image_input(model)
     value = next(v for v in model.ir.graph.inputs if v.name == spec.name)
     return guess.resolve(spec, model.metadata, normalises(value), preset=preset, **flags)
-
-
-def channels_first(values: NDArray[Any], layout: str | None) -> NDArray[Any]:
-    """(N, C, H, W) from whatever order the layout says; grey pictures without the axis have one channel."""
-    if layout is None or layout.startswith("NC"):
-        return values
-    return np.moveaxis(values, layout.index("C"), 1) if "C" in layout else values[:, None]
-
-
-def channels_back(values: NDArray[Any], layout: str | None) -> NDArray[Any]:
-    """The inverse of `channels_first`."""
-    if layout is None or layout.startswith("NC"):
-        return values
-    return np.moveaxis(values, 1, layout.index("C")) if "C" in layout else values[:, 0]
-
-
-def positions(layout: str) -> str:
-    """The axes of a layout that are neither samples nor channels: "HW"."""
-    return layout.replace("N", "").replace("C", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,15 +13,18 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .. import structure
-from ..attribution import Attribution, Prediction, identity
+from ..attribution import Attribution, Prediction, Shown, identity
 from ..dtypes import is_float
 from ..errors import InputError
+from ..maps import channels_first
 from ..naming import Layer
 from ..target import Index, TargetLike, Top
 from . import predict
-from .inputs import Feeds, Input, ModelLike, channels_first, read
+from .embeddings import Stand, stand
+from .inputs import Feeds, Input, ModelLike, read
 from .registry import METHODS
 from .runs import SCORE, Progress, Run, Vary, draws
+from .samples import Samples, is_mask
 from .setting import How, Setting
 
 __all__ = ["SCORE", "How", "Job", "Progress", "Run", "Vary", "draws"]
@@ -32,7 +36,7 @@ class Job(Setting):
     Args:
         model: a model, or what `load` takes.
         x: a photo's path, several, an array as the model takes it (with or without the batch axis), or arrays by
-            input name.
+            input name; `Samples` says what they are called, too.
         target: see `onnx_inspect.target`.
         how: see `How`.
     """
@@ -41,12 +45,20 @@ class Job(Setting):
         super().__init__(model, **how)
         if isinstance(target, Top | Index):
             self.score = target.kind
-        self.preprocessing, self.photos, self.feeds, notes = read(self.model, x, self.preprocessing)
-        self.notes += notes
+        taken = read(self.model, x, self.preprocessing)
+        self.preprocessing, self.photos, self.feeds = taken.preprocessing, taken.photos, taken.feeds
+        self.samples, self.assumed = taken.samples, taken.assumed
+        self.notes += taken.notes
+        self._standing: dict[str, str] = {}  # what is attributed to in the place of an input of whole numbers
         self.n = len(self.feeds[self.input.name])
         self.find_scores()
         self.aim(target)
         self.target = self.target.settle(self)
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of inputs for one sample."""
+        return {k: v.shape for k, v in self.copies(0, 1).items()}
 
     def ready(self, paths: Sequence[Path]) -> Feeds:
         """Other photos as values of the model's input, prepared as the samples were.
@@ -54,21 +66,40 @@ class Job(Setting):
         Raises:
             PhotoError: one cannot be read.
         """
-        return read(self.model, list(paths), self.preprocessing)[2]
+        others = {k: v for k, v in self.copies(0, 1).items() if k != self.input.name}
+        return read(self.model, Samples({self.input.name: list(paths), **others}), self.preprocessing).feeds
 
     # Tensors.
 
     def attributed(self, wrt: str | Sequence[str] = ()) -> list[str]:
-        """The tensors to attribute the score to: those named, else every float input that it depends on.
+        """The tensors to attribute the score to: those named, else every input that it depends on.
+
+        In the place of whole numbers stand their embeddings: `attribution` gives these back to the input.
 
         Raises:
             LayerError: no such tensor.
-            InputError: no input holds floats, or a tensor is the same for all samples.
+            InputError: no input holds floats or tokens, or a tensor is the same for all samples.
         """
         named = [wrt] if isinstance(wrt, str) else wrt
-        found = [self.model.value(name) for name in named] or self.floats()
+        found = [self.model.value(name) for name in named]
+        for name in [] if named else self.sources():
+            value = self.model.value(name)
+            tensors = self.stands[name].tensors if name in self.stands else (value,)
+            found += tensors
+            if name in self.stands:
+                self._standing |= {t.name or "": name for t in tensors}
+                at = ", ".join(repr(t.name) for t in tensors)
+                summed = ", summed over the features of each" if self.stands[name].rows else ""
+                self.notes.append(f"'{name}' holds whole numbers: attributed to at {at}{summed} (--wrt)")
         self.apart(found, self.n)
         return [v.name or "" for v in found]
+
+    @cached_property
+    def stands(self) -> dict[str, Stand]:
+        """What stands for inputs of whole numbers that are no masks."""
+        given = [v for v, s in zip(self.model.ir.graph.inputs, self.model.inputs, strict=True) if not is_mask(s)]
+        found = {v.name or "": stand(self.model, v) for v in given if not is_float(v)}
+        return {name: one for name, one in found.items() if one is not None}
 
     def apart(self, tensors: Sequence[ir.Value], count: int) -> None:
         """Refuse tensors that `count` samples share: what they add to one score cannot be told from the sum over all.
@@ -82,25 +113,35 @@ class Job(Setting):
             name = shared[0].name
             raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")
 
-    def floats(self) -> list[ir.Value]:
-        """The float inputs that the score depends on.
+    def sources(self) -> list[str]:
+        """The inputs that the score depends on and that can be attributed to: floats, and tokens.
+
+        Left out is what nobody gave, and what holds samples on another axis than the first.
 
         Raises:
             InputError: there is none.
         """
-        graph = self.model.ir.graph
-        reached = structure.needed(graph, self.model.value(self.explained_tensor))
-        given = [v for v in graph.inputs if v in reached]
-        found = [v for v in given if is_float(v)]
+        given = [v for v in self.model.ir.graph.inputs if v.name in self.reached and v.name not in self.assumed]
+        able = [v.name or "" for v in given if is_float(v) or v.name in self.stands]
+        found = [name for name in able if not self._axes.get(name, 0)]
         if not found:
             kinds = ", ".join(f"{v.name!r} ({v.dtype})" for v in given)
             raise InputError(
                 f"No input holds floats, only {kinds}: name the tensor to attribute to, an embedding, say (--wrt NAME)."
             )
-        if len(found) < len(given):
-            others = ", ".join(repr(v.name) for v in given if not is_float(v))
+        for name in able:
+            if name not in found:
+                self.notes.append(f"'{name}' has its samples on axis {self._axes[name]}: left out (--wrt {name})")
+        if others := ", ".join(repr(v.name) for v in given if v.name not in able):
             self.notes.append(f"{others} holds no floats and gets no attribution (--wrt NAME for its embedding)")
         return found
+
+    @property
+    def reached(self) -> set[str]:
+        """The inputs that the score depends on."""
+        graph = self.model.ir.graph
+        reached = structure.needed(graph, self.model.value(self.explained_tensor))
+        return {v.name or "" for v in graph.inputs if v in reached}
 
     # The result.
 
@@ -139,6 +180,7 @@ class Job(Setting):
         """
         tensors: dict[str, NDArray[Any]] = {}
         if isinstance(values, Mapping):
+            values = self._returned(values)
             first = self.input.name if self.input.name in values else next(iter(values))
             tensors = {first: values[first], **values}
             values = values[first]
@@ -173,6 +215,8 @@ class Job(Setting):
             extra=extra or {},
             tensors=tensors,
             measures={k: np.asarray(v, np.float64) for k, v in (measures or {}).items()},
+            shown={k: self._shown(k, found) for k in tensors if k != self.input.name or not any(self.photos)},
+            names=list(self.samples.names),
         )
         if not result.drawable and any(self.photos):
             result.notes.append(
@@ -193,6 +237,26 @@ class Job(Setting):
                     f"it tells no place from another ({ways})"
                 )
         return result
+
+    def _returned(self, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Attributions by input where tensors stood for one, and with samples on the first axis."""
+        returned: dict[str, NDArray[Any]] = {}
+        for name, array in values.items():
+            if (source := self._standing.get(name)) is not None:
+                array = self.stands[source].gathered(array, self.feeds[source].shape)
+                returned[source] = returned[source] + array if source in returned else array
+            else:
+                returned[name] = np.moveaxis(array, self._axes.get(name, 0), 0)
+        return returned
+
+    def _shown(self, name: str, found: Mapping[str, NDArray[Any]]) -> Shown:
+        """What an input, or a tensor between, holds, and what that is called."""
+        given = self.feeds.get(name, found.get(name))
+        if given is None:
+            return Shown(None, [], self.layout(name))
+        rows = np.moveaxis(given, self._axes.get(name, 0), 0)
+        words = [self.samples.words(name, row) for row in rows]
+        return Shown(rows, words if any(words) else [], self.layout(name))
 
     def _heat(self, tensor: str, values: NDArray[Any], signed: bool) -> NDArray[Any]:
         """Attributions as a map: over the channels the sum, or of magnitudes the largest."""

@@ -33,7 +33,7 @@ class Lines:
     Args:
         job: the job.
         tensors: inputs, or tensors between.
-        baseline: see `baselines.several`.
+        baseline: see `baselines.several`; "zeros" for those of the tensors themselves, whatever input gives them.
         seed: of a random baseline.
 
     Raises:
@@ -46,13 +46,16 @@ class Lines:
         shared = set(tensors) - set(self.inside) - job.engine.samples(job.model, job.feeds)
         if shared:
             raise InputError(f"'{min(shared)}' is one for all samples: name the others (--wrt).")
+        self.end = self._values(tensors, job.feeds)
+        if isinstance(baseline, str) and baseline == "zeros":
+            self.count, self.start = 1, {t: np.zeros_like(v)[None] for t, v in self.end.items()}
+            return
         rows = several(job, baseline, seed, () if self.inside else tensors)
         if not all(rows):
             raise InputError(
                 f"No input holds floats: give the baseline as arrays, by the names {', '.join(map(repr, job.feeds))}."
             )
         self.count = len(rows)
-        self.end = self._values(tensors, job.feeds)
         starts = [self._values(tensors, job.feeds | row) for row in rows]
         self.start = {t: np.stack([s[t] for s in starts]) for t in tensors}
 

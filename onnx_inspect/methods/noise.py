@@ -10,10 +10,11 @@ import numpy as np
 
 from ..attribution import Attribution
 from ..errors import InputError
+from ..maps import channels_back, channels_first
 from ..target import Target, TargetLike
 from .features import positive
 from .gradients import saliency
-from .inputs import Feeds, Input, ModelLike, channels_back, channels_first
+from .inputs import Feeds, Input, ModelLike
 from .job import How, Job, draws
 from .lines import Sums
 from .registry import explanation, method

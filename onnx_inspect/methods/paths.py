@@ -52,8 +52,9 @@ def integrated_gradients(
     Neuron?, ICLR 2019; Leino et al., Influence-Directed Explanations, ITC 2018.
 
     Args:
-        baseline: what says nothing: a number, mean, grey, blur, noise, or another photo; in Python also an array, one
-            baseline per row, or arrays by input name.
+        baseline: what says nothing: a number, mean, grey, blur, noise, or another photo; of tokens the number of one;
+            zeros, in the space of the layer or embedding; in Python also an array, one baseline per row, or arrays by
+            input name.
         steps: gradients per baseline; 0 for 50 (20 with zennit).
         quadrature: where on the line they are taken: gausslegendre (the default, and captum's); or at the left, right
             (zennit's) or middle of equal parts, or at the ends of steps - 1 parts (trapezoid).

@@ -9,9 +9,10 @@ import numpy as np
 
 from ..attribution import Attribution
 from ..errors import InputError
+from ..maps import channels_first
 from ..target import TargetLike
 from .baselines import Baseline, absent
-from .inputs import Input, ModelLike, channels_first
+from .inputs import Input, ModelLike
 from .job import SCORE, How, Job
 from .regions import by_regions, regions
 from .registry import method

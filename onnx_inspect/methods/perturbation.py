@@ -15,7 +15,7 @@ from ..errors import InputError, LayerError
 from ..naming import Layer
 from ..target import Target, TargetLike
 from .baselines import Baseline, filling, told
-from .inputs import Feeds, Input, ModelLike, channels_first
+from .inputs import Feeds, Input, ModelLike
 from .job import SCORE, How, Job
 from .registry import method
 from .segments import channel_axis, covered, is_picture
@@ -160,7 +160,7 @@ class _Tiles:
         self.job, self.at, self.strongest = job, _followed(job, layer), list[int]()
         self.classes = job.explained(job.clean)
         if self.at is not None:
-            maps = channels_first(job.forward([self.at.tensor])[self.at.tensor], self.at.layout)
+            maps = self.at.maps(job.forward([self.at.tensor])[self.at.tensor])
             self.strongest = [int(k) for k in np.abs(maps).sum(axis=(2, 3)).argmax(axis=1)]
 
     def run(self, feeds: Feeds, target: Target) -> Feeds:
@@ -170,7 +170,7 @@ class _Tiles:
     def measure(self, i: int, found: Mapping[str, NDArray[Any]]) -> Feeds:
         measured: Feeds = {}
         if self.at is not None:
-            maps = channels_first(found[self.at.tensor], self.at.layout)
+            maps = self.at.maps(found[self.at.tensor])
             measured["activation"] = maps[:, self.strongest[i]].sum(axis=(1, 2))
         rows, index = self.job.rows(found), self.classes[i]
         if rows is not None and index is not None:

@@ -14,11 +14,7 @@ from ..scores import ScoreKind, Scores
 
 def rows(found: Scores, kind: ScoreKind, values: NDArray[Any]) -> NDArray[Any]:
     """The class scores as a matrix (N, classes), float64; a lone score as its two sides, class 1 being its own."""
-    one_row = values.ndim == 1 and found.count not in (1, None)
-    matrix = values.astype(np.float64).reshape(1 if one_row else len(values), -1)
-    if found.count != 1:
-        return matrix
-    return np.hstack([1 - matrix if found.is_probability(kind) else -matrix, matrix])
+    return found.rows(kind, values)
 
 
 def probabilities(found: Scores, kind: ScoreKind, rows: NDArray[Any]) -> NDArray[Any]:

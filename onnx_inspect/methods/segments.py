@@ -58,15 +58,21 @@ def is_picture(job: Job) -> bool:
 
 
 def covered(job: Job) -> list[str]:
-    """The inputs whose numbers can be replaced: the float ones that the score depends on, or a main one of integers.
+    """The inputs whose numbers can be replaced: floats and tokens that the score depends on, or a main one of integers.
 
     Raises:
         InputError: no input holds an entry per sample.
     """
     kinds = {s.name: np.dtype(s.dtype).kind for s in job.model.inputs if s.dtype != "unknown"}
-    names = [job.input.name]
-    if kinds.get(job.input.name, "") not in "iu":
-        names = [v.name or "" for v in job.floats()]
+    whole = [k for k, v in job.feeds.items() if kinds.get(k) in ("i", "u") and k not in {*job.stands, *job.assumed}]
+    lone = [k for k in whole if job.feeds[k].size == job.n and k in job.reached]  # a column of a table
+    try:
+        names = job.sources()
+    except InputError:  # what has no gradient can be replaced all the same
+        if not lone and job.input.name not in whole:
+            raise
+        names = [] if lone else [job.input.name]
+    names = [s.name for s in job.model.inputs if s.name in {*names, *lone}]
     apart = job.engine.samples(job.model, job.feeds)
     shared = [k for k in names if k not in apart]
     if shared == names:

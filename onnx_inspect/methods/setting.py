@@ -15,6 +15,7 @@ from ..errors import TargetError
 from ..labels import Labels
 from ..model import Model, load
 from ..naming import Layer
+from ..places import Places
 from ..preprocess import Preprocessing
 from ..scores import ScoreKind, scores
 from ..target import TargetLike, parse
@@ -110,10 +111,31 @@ class Setting(Runs):
     def layer(self, name: str) -> Layer:
         """The layer with this name; "auto" chooses and notes why."""
         if name != "auto":
-            return self.model.layer(name)
-        choice = layer.auto(self.model, *self.explained_tensors)
+            return self.places.seen(self.model.layer(name))
+        tensors = self.explained_tensors
+        key = ("layer", *tensors, id(self.places))
+        choice = self.model.memo(key, lambda: layer.auto(self.model, *tensors, places=self.places))
         self.notes.append(choice.reason)
         return choice.layer
+
+    @property
+    def places(self) -> Places:
+        """Where tensors lie on the picture."""
+        name, sizes = self.input.name, self.sizes
+        layout = self.layout(name)
+        key = ("places", name, layout, *sizes.items())
+        return self.model.memo(key, lambda: Places(self.model, name, layout, sizes))
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of inputs for one sample, as far as it is known."""
+        layout = self.layout(self.input.name)
+        if self.preprocessing is None or layout is None:
+            return {}
+        sides = dict(zip("HW", self.preprocessing.size, strict=True)) | {"N": 1}
+        shape = [sides.get(letter, n) for letter, n in zip(layout, self.input.shape, strict=False)]
+        known = tuple(n for n in shape if isinstance(n, int))
+        return {self.input.name: known} if len(known) == len(self.input.shape) else {}
 
     def layout(self, tensor: str) -> str | None:
         """What the axes of a tensor mean, a letter each, None where nobody knows."""

@@ -236,12 +236,12 @@ def _rise_of_cells(job: Job, cells: int, baseline: Baseline, params: dict[str, A
     weighted, total = (np.zeros((job.n, *shape)) for _ in range(2))
 
     def vary(i: int, which: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        x, m = job.feeds[name][i], _cells(shape, cells, params["keep"], draws(params["seed"], which))
+        x, m = job.feeds[name][i], grid_masks(shape, cells, params["keep"], draws(params["seed"], which))
         m = m if axis is None else np.expand_dims(m, axis)
         return {name: cast(x * m + there[i] * (1 - m), x.dtype)}
 
     for i, which, found in job.sweep("rise", params["samples"], vary):
-        m = _cells(shape, cells, params["keep"], draws(params["seed"], which))
+        m = grid_masks(shape, cells, params["keep"], draws(params["seed"], which))
         weighted[i] += np.tensordot(measure(i, found), m, 1)
         total[i] += m.sum(axis=0)
     values = np.divide(weighted, total, out=np.zeros_like(total), where=total > 0).astype(np.float32)
@@ -249,7 +249,7 @@ def _rise_of_cells(job: Job, cells: int, baseline: Baseline, params: dict[str, A
     return job.attribution("rise", values, found, heat=heat, params={"cells": cells, **params})  # type: ignore[no-any-return]
 
 
-def _cells(shape: tuple[int, ...], cells: int, keep: float, rngs: list[np.random.Generator]) -> NDArray[np.float32]:
+def grid_masks(shape: tuple[int, ...], cells: int, keep: float, rngs: list[np.random.Generator]) -> NDArray[np.float32]:
     """Masks of a picture: a grid one cell larger than the picture, bilinear, from a random place within a cell on."""
     from .. import image
 

@@ -14,8 +14,8 @@ from ..autodiff.table import RULES, Cotangents, Table
 from ..dtypes import is_float
 from ..emit import Op
 from ..image import Picture
+from ..maps import channels_first
 from ..methods.backprop import deconvnet_rules, guided_rules
-from ..methods.inputs import channels_first
 from ..methods.setting import Setting
 
 _HANDS_ON = frozenset("Cast QuantizeLinear DequantizeLinear Identity Transpose".split())

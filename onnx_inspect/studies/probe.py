@@ -15,8 +15,9 @@ from .. import charts, depth, image
 from ..errors import InputError
 from ..finding import Finding
 from ..image import Picture
+from ..maps import channels_first
 from ..memory import told
-from ..methods.inputs import ModelLike, channels_first
+from ..methods.inputs import ModelLike
 from ..naming import Layer
 from ..surveys.survey import Over, Seen, Survey
 from .registry import study

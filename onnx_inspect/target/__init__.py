@@ -14,7 +14,6 @@ The score is taken before a final softmax or sigmoid where there is one: probabi
 vanish for sure predictions. `score="output"` takes the output as it is.
 """
 
-
 from .base import Target as Target
 from .classes import Index as Index
 from .classes import Top as Top

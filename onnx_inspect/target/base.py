@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import onnx_ir as ir
 
 from ..emit import Op
+from ..errors import TargetError
 from ..model import Model
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from ..geometry import Geometry
     from ..labels import Labels
+    from ..scores import Scores
+    from ..structure import Spec
 
 
 class Asks(Protocol):
@@ -41,10 +45,23 @@ class Asks(Protocol):
 
     @property
     def photos(self) -> Sequence[Photographed | None]:
-        """The photo of each sample, None for one that is no picture."""
+        """The photo of each sample, None for one that is no picture; empty where pictures are yet to be made."""
 
-    def forward(self, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Run the samples as they are: tensors by name."""
+    @property
+    def input(self) -> Spec:
+        """The input that takes the photo, or the first."""
+
+    @property
+    def feeds(self) -> Mapping[str, NDArray[Any]]:
+        """The samples: a value per input."""
+
+    def copies(self, i: int, count: int) -> dict[str, NDArray[Any]]:
+        """The feeds of one sample, repeated."""
+
+    def forward(
+        self, tensors: Sequence[str], target: Target | None = None, feeds: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Run the samples as they are, or feeds: tensors by name."""
 
     def ready(self, paths: Sequence[Path]) -> Mapping[str, NDArray[Any]]:
         """Other photos as values of the model's inputs, prepared as the samples were."""
@@ -70,7 +87,7 @@ class Target(ABC):
         return []
 
     def settle(self, runs: Asks) -> Target:
-        """The target for these samples: what depends on them, as a predicted mask does, is found once, on them untouched.
+        """The target for these samples: what depends on them, as a predicted mask does, is found once.
 
         Args:
             runs: what can run the model on them.
@@ -102,6 +119,40 @@ class Target(ABC):
     def chosen(self, rows: NDArray[Any]) -> list[int | None]:
         """The class that is explained per sample, given the rows of scores (N, classes)."""
         return [None] * len(rows)
+
+    def as_numbers(self, found: Scores) -> bool:
+        """True if it takes what looks like class scores for numbers of another kind: there are no classes, then."""
+        return False
+
+
+def per_sample(op: Op, name: str, dtype: ir.DataType, like: ir.Value, rank: int = 1) -> ir.Value:
+    """Add an input with an entry per sample: `like` is a tensor of the model that has one, too.
+
+    Raises:
+        TargetError: the model has a tensor of that name.
+    """
+    if name in op.names:
+        raise TargetError(f"The model has a tensor '{name}' already: it explains a class as it is.")
+    batch = like.shape[0] if like.shape is not None and len(like.shape) else None
+    value = ir.Value(name=name, shape=ir.Shape([batch, *[None] * (rank - 1)]), type=ir.TensorType(dtype))
+    op.graph.inputs.append(value)
+    return value
+
+
+def rows_for(values: NDArray[Any], n: int, target: Target) -> NDArray[Any]:
+    """What was settled per sample, for n samples: that of a lone one is repeated.
+
+    Raises:
+        TargetError: it was settled for more than one sample, and not for n.
+    """
+    if len(values) not in (1, n):
+        raise TargetError(f"{target} was found for {len(values)} samples, not for {n}: take `sample(i)` of it.")
+    return values if len(values) == n else np.repeat(values, n, axis=0)
+
+
+def floats(op: Op, value: ir.Value) -> ir.Value:
+    """Half precision as float32: sums over a map leave its range."""
+    return op.Cast(value, to=ir.DataType.FLOAT) if value.dtype == ir.DataType.FLOAT16 else value  # type: ignore[no-any-return]
 
 
 def summed(op: Op, value: ir.Value) -> ir.Value:

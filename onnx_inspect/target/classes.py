@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..emit import Op
 from ..errors import TargetError
 from ..model import Model
 from ..scores import ScoreKind, Scores, scores
-from .base import Target, summed
+from .base import Asks, Target, summed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,7 @@ class Index(Target):
     kind: ScoreKind = "logits"
 
     def __str__(self) -> str:
-        return ",".join(map(str, self._all()))
+        return ",".join(map(str, self.indices))
 
     def key(self) -> Hashable:
         """All classes share one compiled model."""
@@ -68,7 +68,7 @@ class Index(Target):
 
     def check(self, count: int | None) -> None:
         """There have to be such classes."""
-        for i in self._all():
+        for i in self.indices:
             if i < 0 or (count is not None and i >= max(count, 2)):
                 classes = (
                     f"has {max(count, 2)} classes, counted from 0" if count is not None else "counts classes from 0"
@@ -87,21 +87,44 @@ class Index(Target):
         op.graph.inputs.append(index)
         return _pick(op, rows, index)
 
-    def _all(self) -> tuple[int, ...]:
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The class of each sample, or the one of all."""
         return (self.index,) if isinstance(self.index, int) else self.index
+
+    def sample(self, i: int) -> Target:
+        """The class of one of the samples."""
+        return self if isinstance(self.index, int) else replace(self, index=np.resize(self.index, i + 1)[i].item())
 
     def feeds(self, n: int) -> dict[str, NDArray[Any]]:
         """The indices, repeated for all samples if there is one."""
-        if len(self._all()) not in (1, n):
+        if len(self.indices) not in (1, n):
             raise TargetError(
-                f"There are {len(self._all())} target classes for {n} samples: give one, or one per sample."
+                f"There are {len(self.indices)} target classes for {n} samples: give one, or one per sample."
             )
-        return {INPUT: np.resize(np.asarray(self._all(), np.int64), n)}
+        return {INPUT: np.resize(np.asarray(self.indices, np.int64), n)}
 
     def chosen(self, rows: NDArray[Any]) -> list[int | None]:
         """The indices themselves."""
         self.check(rows.shape[1])
-        return [int(i) for i in np.resize(self._all(), len(rows))]
+        return [int(i) for i in np.resize(self.indices, len(rows))]
+
+
+@dataclass(frozen=True)
+class Settled(Index):
+    """The class of a rank, as it was for the untouched samples."""
+
+    rank: int = 1
+
+    def __str__(self) -> str:
+        return str(Top(self.rank))
+
+
+def settled(top: Top, runs: Asks) -> Settled:
+    """The class that has a rank for each of the samples as they are."""
+    found = scores(runs.model, kind=top.kind)
+    rows = found.rows(top.kind, runs.forward([found.tensor])[found.tensor])
+    return Settled(tuple(i for i in top.chosen(rows) if i is not None), top.kind, top.rank)
 
 
 def rows_of(op: Op, model: Model, kind: ScoreKind) -> tuple[Scores, ir.Value]:

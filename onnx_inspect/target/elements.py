@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import onnx_ir as ir
 
 from ..emit import Op
 from ..errors import TargetError
 from ..model import Model
-from ..scores import ScoreKind, as_floats, before_activation
-from .base import Target, summed
+from ..scores import ScoreKind, Scores, as_floats, before_activation
+from .base import Target, floats, summed
 
 Slice = tuple[int | None, int | None]
+Reduction = Literal["sum", "mean", "max", "min", "norm"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 @dataclass(frozen=True)
 class Element(Target):
-    """Elements of an output: an index, a slice or None (all) per axis after the batch; several are summed."""
+    """Elements of a tensor: an index, a slice or None (all) per axis after the batch, and what becomes of several.
+
+    Attributes:
+        output: the tensor's exact name.
+        index: axes that are missing at the end are taken whole.
+        kind: "logits" looks behind a final softmax or sigmoid.
+        how: their sum, mean, largest, least, or Euclidean norm.
+        layer: the layer's readable name, where that was asked for.
+    """
 
     output: str
-    index: tuple[int | Slice | None, ...]
+    index: tuple[int | Slice | None, ...] = ()
     kind: ScoreKind = "logits"
+    how: Reduction = "sum"
+    layer: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        name = self.output if re.fullmatch(r"\w[\w.]*", self.output) else repr(self.output)
         parts = [
             ":" if i is None else str(i) if isinstance(i, int) else ":".join("" if e is None else str(e) for e in i)
             for i in self.index
         ]
-        return f"{name}[{', '.join(parts)}]"
+        rest = (f"[{', '.join(parts)}]" if parts else "") + ("" if self.how == "sum" else f" . {self.how}")
+        if self.layer:
+            return f"layer:{quoted(self.layer)}{rest}"
+        return f"{quoted(self.output, plain=bool(rest))}{rest}"  # a bare name without elements may be a class's
 
     def reads(self, model: Model) -> list[str]:
         """The tensor that they are elements of."""
         return [self.tensor(model).name or ""]
 
+    def as_numbers(self, found: Scores) -> bool:
+        """A single number that is asked for by its output's name is no yes or no."""
+        return found.count == 1 and self.output == found.output
+
     def emit(self, op: Op, model: Model) -> ir.Value:
-        """The sum of the elements."""
+        """The sum of the elements, or what else is asked of them."""
         value = self.tensor(model)
         if value.shape is None or len(value.shape) - 1 < len(self.index):
             raise TargetError(f"'{self.output}' has shape {model.spec(value).sizes()}: {self} has too many indices.")
@@ -47,7 +66,7 @@ class Element(Target):
                 if isinstance(size, int):
                     self._check_axis(wanted, axis, size)
                 value = _take(op, value, axis, wanted)
-        return summed(op, value)
+        return reduced(op, value, self.how)
 
     def tensor(self, model: Model) -> ir.Value:
         """What they are elements of: the output, or what lies before its final activation."""
@@ -64,6 +83,23 @@ class Element(Target):
             raise TargetError(f"{self}: axis {axis} of '{self.output}' has {size} elements, the slice leaves them.")
         elif not range(size)[slice(*wanted)]:
             raise TargetError(f"{self}: axis {axis} of '{self.output}' has {size} elements, the slice takes none.")
+
+
+def quoted(name: str, *, plain: bool = True) -> str:
+    """A name as the language takes it: between quotes, unless it is plain."""
+    if plain and re.fullmatch(r"\w+(\.\w+)*", name):
+        return name
+    return "'" + re.sub(r"(['\\])", r"\\\1", name) + "'"
+
+
+def reduced(op: Op, value: ir.Value, how: Reduction) -> ir.Value:
+    """One number per sample, shape (N,)."""
+    if how == "sum":
+        return summed(op, value)
+    reduce = {"mean": op.ReduceMean, "max": op.ReduceMax, "min": op.ReduceMin, "norm": op.ReduceL2}[how]
+    result: ir.Value = reduce(op.Flatten(floats(op, value), axis=1), [1], keepdims=0)
+    result.shape = ir.Shape([None])
+    return result
 
 
 def _take(op: Op, value: ir.Value, axis: int, wanted: int | Slice) -> ir.Value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterable, Sequence
 
@@ -10,13 +9,13 @@ import numpy as np
 
 from ..autodiff.gradient import Precision, differentiate
 from ..autodiff.table import Rules
-from ..errors import LayerError, TargetError
+from ..errors import TargetError
 from ..labels import Labels, resolve
 from ..model import Model
 from ..scores import ScoreKind
 from .base import Target
-from .classes import Index, Top
-from .elements import Element
+from .classes import Index
+from .reader import Reader
 
 TargetLike = Target | str | int | Sequence[int] | Sequence[str]
 
@@ -36,25 +35,17 @@ def parse(target: TargetLike, model: Model, labels: Labels, kind: ScoreKind = "l
     if not isinstance(target, str):
         return Index(tuple(_class(t, labels) for t in target), kind)
     text = target.strip()
-    if match := re.fullmatch(r"top(?::(.*))?", text):
-        if match[1] is not None and not re.fullmatch(r"[1-9]\d*", match[1]):
-            raise TargetError(f"'{text}' means nothing: the most probable class is top:1, the next top:2.")
-        return Top(int(match[1] or 1), kind)
     if re.fullmatch(r"-?\d+", text):
         return Index(int(text), kind)
-    if (found := labels.find(text)) is not None:
+    if text != "top" and (found := labels.find(text)) is not None:
         return Index(found, kind)
-    if match := re.fullmatch(r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\[\]'\"]+)\s*\[(.*)\]", text, re.DOTALL):
-        name = ast.literal_eval(match[1]) if match[1][0] in "'\"" else match[1].strip()
-        if name not in model.values:
-            try:
-                name = model.layer(name).tensor
-            except LayerError as error:
-                outputs = ", ".join(f"'{o.name}'" for o in model.outputs)
-                raise TargetError(f"There is no output '{name}', nor a layer: the outputs are {outputs}.") from error
-        own = kind if model.values[name].is_graph_output() else "output"  # units are explained as they are
-        return Element(name, tuple(_axis(part, text) for part in match[2].split(",")), own)
-    return Index(labels.index(text), kind)
+    return Reader(text, model, labels, kind).target()
+
+
+def several(text: str) -> list[str]:
+    """The targets of a text with ; between them; one between quotes is part of a name."""
+    parts = re.findall(r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^;])+", text)
+    return [part.strip() for part in parts if part.strip()] or [text]
 
 
 def gradient(
@@ -96,14 +87,3 @@ def _class(target: str | int, labels: Labels) -> int:
     if not isinstance(target, int | np.integer):
         raise TargetError(f"{target!r} is no class: give its index or its name.")
     return int(target)
-
-
-def _axis(part: str, text: str) -> int | tuple[int | None, int | None] | None:
-    part = part.strip()
-    if part == ":":
-        return None
-    if re.fullmatch(r"-?\d+", part):
-        return int(part)
-    if match := re.fullmatch(r"(-?\d*):(-?\d*)", part):
-        return (int(match[1]) if match[1] else None, int(match[2]) if match[2] else None)
-    raise TargetError(f"'{part}' in the target {text} is neither an index nor a slice like 4:8.")

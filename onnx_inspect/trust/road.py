@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ..attribution import Attribution
 from ..errors import InputError
+from ..maps import channels_back, channels_first
 from ..methods.baselines import cast
-from ..methods.inputs import Feeds, Input, ModelLike, channels_back, channels_first
+from ..methods.inputs import Feeds, Input, ModelLike
 from ..methods.job import SCORE, How, draws
 from .subject import Floats, job_of, ranked
 

@@ -1,0 +1,175 @@
+"""Boxes as detectors write them, and as corners in pixels of the model's input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TargetError
+
+Array = NDArray[Any]
+Format = Literal["xyxy", "yxyx", "cxcywh", "xywh", "yolox", "yolov5", "dfl"]
+Unit = Literal["pixel", "share"]
+CORNERS: tuple[Format, ...] = ("xyxy", "yxyx")
+_STATED = {
+    "format": get_args(Format),
+    "unit": get_args(Unit),
+    "objectness": ("yes", "no"),
+    "background": ("first", "last", "none"),
+    "activation": ("sigmoid", "softmax", "none"),
+}
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a user says of a detector; "" for what is to be found.
+
+    Attributes:
+        format: of the four numbers of a box. Decoded: xyxy, yxyx, cxcywh or xywh. Raw, by the cell of the map that the
+            box comes from: yolox (offset and logarithm of the size, in cells), yolov5 (offset in cells, size in
+            anchors), dfl (distances to the four sides, a distribution each).
+        unit: pixel (of the model's input) or share (of its sides).
+        anchors: width x height in pixels, for yolov5: "10x13 16x30 33x23", from the finest map to the coarsest.
+        objectness: yes or no: is the fifth column one?
+        background: first, last or none: which class means nothing.
+        activation: sigmoid, softmax or none: what makes probabilities of scores that lack it.
+        boxes: the tensor of boxes, by name.
+        scores: the tensor of class scores, by name.
+        threshold: detections are at least this sure.
+        iou: of two boxes of a class that overlap more, the less sure one is dropped.
+    """
+
+    format: str = ""
+    unit: str = ""
+    anchors: str = ""
+    objectness: str = ""
+    background: str = ""
+    activation: str = ""
+    boxes: str = ""
+    scores: str = ""
+    threshold: float = 0.25
+    iou: float = 0.45
+
+    def __post_init__(self) -> None:
+        for name, known in _STATED.items():
+            if (value := getattr(self, name)) and value not in known:
+                raise TargetError(f"'{name}={value}' means nothing: it is {', '.join(known[:-1])} or {known[-1]}.")
+        for name in ("threshold", "iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TargetError(f"'{name}={getattr(self, name):g}' is impossible: it lies between 0 and 1.")
+
+    def __str__(self) -> str:
+        own = {k: v for k, v in vars(self).items() if v != getattr(Stated, k)}
+        return ",".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in own.items())
+
+
+def parse(text: str) -> Stated:
+    """What is said of a detector, from "format=cxcywh,objectness=no".
+
+    Raises:
+        TargetError: there is no such property, or no such value.
+    """
+    found: dict[str, Any] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, equals, value = (p.strip() for p in part.partition("="))
+        if not equals or name not in vars(Stated()):
+            known = ", ".join(vars(Stated()))
+            raise TargetError(f"'{part}' says nothing of a detector: write NAME=VALUE with one of {known}.")
+        try:
+            found[name] = float(value) if name in ("threshold", "iou") else value
+        except ValueError:
+            raise TargetError(f"'{part}' is no number between 0 and 1.") from None
+    return Stated(**found)
+
+
+def corners(form: str, t: Sequence[Any], cell: Sequence[Any], exp: Callable[[Any], Any] = np.exp) -> list[Any]:
+    """x0, y0, x1, y1 of boxes, from the four numbers of each and its cell; on arrays, and on values in a graph.
+
+    Args:
+        form: see `Stated.format`; raw distributions come as the distances that they mean.
+        t: the four numbers.
+        cell: x and y of the middle of the cell, its width and height, and those of the anchor, in pixels.
+        exp: the exponential function.
+    """
+    a, b, c, d = t
+    if form == "xyxy":
+        return [a, b, c, d]
+    if form == "yxyx":
+        return [b, a, d, c]
+    if form == "xywh":
+        return [a, b, a + c, b + d]
+    x, y, across, down, wide, high = cell
+    if form == "dfl":
+        return [x - a * across, y - b * down, x + c * across, y + d * down]
+    if form in ("yolox", "yolov5"):
+        a, b = x + (a - 0.5) * across, y + (b - 0.5) * down
+        c, d = (exp(c) * across, exp(d) * down) if form == "yolox" else (c * wide, d * high)
+    return [a - c * 0.5, b - d * 0.5, a + c * 0.5, b + d * 0.5]
+
+
+def measured(corners: Sequence[Any]) -> dict[str, Any]:
+    """What can be explained of a box: its corners, width, height and area."""
+    x0, y0, x1, y1 = corners
+    w, h = x1 - x0, y1 - y0
+    return {"x0": x0, "y0": y0, "x1": x1, "y1": y1, "w": w, "h": h, "area": w * h}
+
+
+def overlap(one: Array, others: Array) -> Array:
+    """Intersection over union of boxes (..., 4) with others (..., 4), by corners; axes are broadcast."""
+    low, high = np.maximum(one[..., :2], others[..., :2]), np.minimum(one[..., 2:], others[..., 2:])
+    both = (high - low).clip(0).prod(axis=-1)
+    whole = sum((box[..., 2:] - box[..., :2]).clip(0).prod(axis=-1) for box in (one, others)) - both
+    return np.divide(both, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+
+
+def kept(boxes: Array, scores: Array, classes: Array, iou: float) -> list[int]:
+    """Non-maximum suppression within each class: the boxes (M, 4) that stay, the surest first."""
+    order, found = list(np.argsort(-scores, kind="stable")), []
+    while order:
+        best = order.pop(0)
+        found.append(int(best))
+        rest = np.array(order, np.intp)
+        drop = (classes[rest] == classes[best]) & (overlap(boxes[best], boxes[rest]) > iou)
+        order = list(rest[~drop])
+    return found
+
+
+def likely(t: Array, cells: Array | None, size: tuple[int, int], form: str, unit: str) -> tuple[str, str]:
+    """The format and unit that likely boxes, of candidates that are rather sure, were written in.
+
+    Where the cell of each is known, the middle of a box lies near it, and a box has a size: of all formats the one
+    that says so is right. Elsewhere boxes whose third and fourth numbers always exceed the first two are corners.
+
+    Args:
+        t: (M, 4).
+        cells: (M, 6), see `corners`; None where candidates belong to no cell.
+        size: height and width of the model's input.
+        form: the format, where it is known, or "center" or "corners"; "" for any.
+        unit: likewise.
+    """
+    share = np.abs(t).max() <= 2
+    if cells is None:
+        sorted_ = bool(((t[:, 2] > t[:, 0]) & (t[:, 3] > t[:, 1])).mean() > 0.99)
+        fit = form if form in get_args(Format) else "xyxy" if form == "corners" or (sorted_ and not form) else "cxcywh"
+        return fit, unit or ("share" if share else "pixel")
+    if not form and _between(t[:, :2], -0.5, 1.5) and _between(t[:, 2:], 0, 4) and (t[:, 2:] > 1.01).any():
+        return "yolov5", "pixel"
+    forms = {"center": ["cxcywh"], "corners": list(CORNERS), "": ["cxcywh", "xyxy", "yxyx", "xywh", "yolox"]}
+    cost = {}
+    for one in forms.get(form, [form]):
+        for scale in ["pixel"] if one in ("yolox", "yolov5", "dfl") else [unit] if unit else ["pixel", "share"]:
+            factor = np.array(size[::-1] * 2 if one != "yxyx" else size * 2) if scale == "share" else 1.0
+            with np.errstate(over="ignore", invalid="ignore"):
+                x0, y0, x1, y1 = corners(one, (t * factor).T, cells.T)
+                off = np.hypot((x0 + x1) / 2 - cells[:, 0], (y0 + y1) / 2 - cells[:, 1]) / cells[:, 2:4].min(axis=1)
+                real = (x1 - x0 > 1) & (y1 - y0 > 1) & (x1 - x0 < 2 * size[1]) & (y1 - y0 < 2 * size[0])
+            cost[one, scale] = np.median(np.nan_to_num(off, nan=1e9)) + 100 * (1 - real.mean())
+    return min(cost, key=lambda k: cost[k])
+
+
+def _between(values: Array, low: float, high: float) -> bool:
+    return bool((values >= low - 1e-6).all() and (values <= high + 1e-6).all())

@@ -1,0 +1,161 @@
+"""Where the network ends and post-processing begins: the tensors of boxes and class scores, of all candidates."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from .. import structure
+from ..dtypes import is_float
+from ..errors import TargetError
+from ..model import Model
+from .formats import Stated
+from .lineage import ACTIVATIONS, MOVES, POINTWISE, Lineage
+
+# What chooses among candidates, which no gradient passes.
+SELECTING = frozenset("NonMaxSuppression TopK ArgMax ArgMin NonZero Unique Compress Loop".split())
+_THIN = POINTWISE | frozenset(MOVES) | frozenset(ACTIVATIONS) | frozenset("Identity Cast ReduceMax".split())
+_BOXES = re.compile(r"box|bbox|loc|reg|delta|rect", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The raw head of a detector.
+
+    Attributes:
+        boxes: the tensor of boxes.
+        scores: the tensor of class scores; that of the boxes where one holds both.
+        corners: what NonMaxSuppression says of the boxes: "corners", "center", or "" where there is none.
+    """
+
+    boxes: ir.Value
+    scores: ir.Value
+    corners: str = ""
+
+    def count(self, lineage: Lineage) -> int | None:
+        """How many candidates there are by the four numbers of each box; None where scores lie in the same tensor."""
+        if self.boxes is self.scores:
+            return None
+        one, other = sides(lineage.shape(self.boxes)) or (0, 4)
+        return other if one == 4 else one
+
+
+def raw(model: Model, lineage: Lineage, stated: Stated) -> Raw:
+    """The tensors of boxes and class scores.
+
+    Raises:
+        TargetError: there are none, or several ways to read what there is.
+    """
+    if stated.boxes or stated.scores:
+        one, other = stated.boxes or stated.scores, stated.scores or stated.boxes
+        return Raw(model.value(one), model.value(other))
+    graph = model.ir.graph
+    chosen = selections(graph)
+    after = structure.varying(graph, [y for node in chosen for y in node.outputs]) if chosen else set()
+    clean = [v for v in (y for node in graph for y in node.outputs) if v in model.varying and v not in after]
+    floats = [v for v in clean if is_float(v) and v.name]
+    for node in reversed(chosen):
+        if node.op_type == "NonMaxSuppression" and all(x is not None and x in floats for x in node.inputs[:2]):
+            kind = "center" if node.attributes.get_int("center_point_box", 0) else "corners"
+            return Raw(node.inputs[0], node.inputs[1], kind)  # type: ignore[arg-type]
+    ends = [v for v in floats if v.is_graph_output() or any(_leaves(use, chosen, after) for use in v.uses())]
+    for tensors in (ends, _behind(ends, lineage)):
+        if (found := _pair(tensors, lineage) or _both(tensors, lineage)) is not None:
+            return found
+    told = ", ".join(f"'{v.name}' {structure.sizes(lineage.shape(v))}" for v in ends[-4:])
+    raise TargetError(
+        f"No boxes and class scores are found where this model ends ({told or 'no floats'}): state the tensors "
+        "(--target 'box:1@boxes=NAME,scores=NAME'), or name the elements to explain (--target OUTPUT[row, column])."
+    )
+
+
+def selections(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes that choose among candidates; behind RoiAlign where the model has two stages."""
+    pooled = [y for node in graph if node.op_type in ("RoiAlign", "MaxRoiPool") for y in node.outputs]
+    second = structure.varying(graph, pooled) if pooled else None
+    return [
+        node
+        for node in graph
+        if node.op_type in SELECTING and (second is None or any(x in second for x in structure.all_inputs(node)))
+    ]
+
+
+def rows(shape: tuple[int, ...], count: int | None = None) -> tuple[int, int, bool] | None:
+    """Candidates, numbers of each, and whether the candidates come first, of a tensor (1, A, K) or (1, K, A).
+
+    Of two axes the longer one counts candidates, unless `count` says how many there are; None for other shapes.
+    """
+    if (both := sides(shape)) is None:
+        return None
+    one, other = both
+    if count is not None:
+        return (one, other, True) if one == count else (other, one, False) if other == count else None
+    return (one, other, True) if one >= other else (other, one, False)
+
+
+def sides(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The two axes of a table per sample, (1, A, K), or with more axes that are 1; None for other shapes."""
+    found = shape[1:] if len(shape) == 3 else [s for s in shape[1:] if s != 1]
+    return (found[0], found[1]) if shape[:1] == (1,) and len(found) == 2 else None
+
+
+def _leaves(use: tuple[ir.Node, int] | ir.Usage, chosen: list[ir.Node], after: set[ir.Value]) -> bool:
+    node = use[0]
+    return node in chosen or any(y in after for y in node.outputs)
+
+
+def _behind(ends: list[ir.Value], lineage: Lineage) -> list[ir.Value]:
+    """Tensors that others were made of by moving and changing single elements, those included, the last ones last."""
+    found, todo = dict.fromkeys(ends), list(ends)
+    while todo:
+        node = todo.pop().producer()
+        if node is None or node.op_type not in _THIN:
+            continue
+        new = [x for x in node.inputs if x is not None and x in lineage.model.varying and is_float(x)]
+        todo += [x for x in new if x not in found]
+        found |= dict.fromkeys(new)
+    order = {v: i for i, v in enumerate(v for node in lineage.model.ir.graph for v in node.outputs)}
+    return sorted(found, key=lambda v: order.get(v, -1))
+
+
+def _pair(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:
+    """A tensor with four numbers per candidate, and one with the scores of as many candidates."""
+    pairs = []
+    for i, box in enumerate(tensors):
+        both = sides(lineage.shape(box))
+        if both is None or 4 not in both:
+            continue
+        count = both[1] if both[0] == 4 else both[0]
+        for j, score in enumerate(tensors):
+            if score is not box and (shape := rows(lineage.shape(score), count)) is not None:
+                pairs.append((_likeness(box, score, shape[1]), shape[1], i + j, box, score))
+    if not pairs:
+        return None
+    best = max(pairs, key=lambda p: p[:3])
+    return Raw(best[3], best[4])
+
+
+def _likeness(box: ir.Value, score: ir.Value, classes: int) -> int:
+    """How much two tensors look like boxes and scores by their names; four classes are told from boxes by that alone."""
+    named = bool(_BOXES.search(box.name or "")) - bool(_BOXES.search(score.name or ""))
+    return named if classes == 4 else 0
+
+
+def _both(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:
+    """A tensor that holds both."""
+    found = [(s[0], i, v) for i, v in enumerate(tensors) if (s := rows(lineage.shape(v))) is not None and s[1] >= 5]
+    return Raw(*[max(found, key=lambda f: f[:2])[2]] * 2) if found else None
+
+
+def activation_behind(model: Model, value: ir.Value) -> str:
+    """The sigmoid or softmax that post-processing puts scores through, "" where there is none."""
+    todo = [value]
+    for found in todo:
+        for node in (use[0] for use in found.uses()):
+            if node.op_type in ACTIVATIONS:
+                return ACTIVATIONS[node.op_type]
+            if node.op_type in MOVES or node.op_type in ("Identity", "Cast"):
+                todo += [y for y in node.outputs if y not in todo]
+    return ""

@@ -1,0 +1,165 @@
+"""Reading a `Head` off the graph: which columns are what, and the cell of the map that a candidate belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TargetError
+from ..labels import Labels
+from ..model import Model
+from .formats import Stated
+from .frontier import Raw, raw, rows
+from .head import Head
+from .lineage import Elements, Lineage
+
+Array = NDArray[Any]
+
+
+def read(
+    model: Model, sizes: Mapping[str, tuple[int, ...]], size: tuple[int, int], stated: Stated, labels: Labels
+) -> Head:
+    """The head as far as the graph tells; what values tell is settled by `settle`.
+
+    Args:
+        model: the model.
+        sizes: of its inputs, with one sample.
+        size: height and width of its picture.
+        stated: what a user says.
+        labels: class names.
+
+    Raises:
+        TargetError: there is no head that can be read.
+    """
+    lineage = Lineage(model, sizes)
+    found = raw(model, lineage, stated)
+    box_rows, stepped, plain = (_oriented(lineage, found, w) for w in ("boxes", "logits", "plain"))
+    objectness, given = None, replace(stated)
+    if found.boxes is found.scores:
+        start, objectness_at, given = _columns(lineage, found, box_rows[0].numbers, stated, labels)
+        box_rows = [_part(e, slice(0, start)) for e in box_rows]
+        at = slice(start + (objectness_at is not None), None)
+        if objectness_at is not None:
+            column = slice(objectness_at, objectness_at + 1)
+            objectness = _part(stepped[0], column)
+            count = stepped[0].numbers.shape[1] - at.start
+            stepped, plain = (
+                [_part(e[0], at), _repeated(_part(e[0], column), count)] for e in (stepped, plain)
+            )
+        else:
+            stepped, plain = ([_part(e, at) for e in es] for es in (stepped, plain))
+    elif len(stepped) > 1:
+        stepped, objectness = _sorted_factors(stepped)
+    if found.corners and not stated.format:
+        given = replace(given, format=found.corners)
+    cells = _cells(lineage, found, size, stated)
+    return Head(found, box_rows[0], tuple(stepped), tuple(plain), objectness, cells, size, given)
+
+
+def _oriented(lineage: Lineage, found: Raw, what: str) -> list[Elements]:
+    """Elements of the boxes or scores as (A, K)."""
+    value = found.boxes if what == "boxes" else found.scores
+    shape = rows(lineage.shape(value), found.count(lineage))
+    if shape is None:
+        raise TargetError(
+            f"'{value.name}' has shape {lineage.shape(value)}, which is no list of candidates: name the elements to "
+            "explain (--target OUTPUT[row, column])."
+        )
+    return [_table(e, shape) for e in lineage.of(value, steps_over=what == "logits", deep=what == "deep")]
+
+
+def _table(e: Elements, shape: tuple[int, int, bool]) -> Elements:
+    """Elements with a row per candidate."""
+    count, width, first = shape
+    numbers = e.numbers.reshape(count, width) if first else e.numbers.reshape(width, count).T
+    return replace(e, numbers=numbers)
+
+
+def _part(e: Elements, columns: slice) -> Elements:
+    return e.part(e.numbers[:, columns])
+
+
+def _repeated(e: Elements, count: int) -> Elements:
+    return replace(e, numbers=np.repeat(e.numbers, count, axis=1))
+
+
+def _sorted_factors(factors: Sequence[Elements]) -> tuple[list[Elements], Elements | None]:
+    """The class first: it differs from column to column; what is the same for all classes is objectness."""
+    same = [bool((e.numbers == e.numbers[:, :1]).all()) for e in factors]
+    order = [e for e, s in zip(factors, same, strict=True) if not s] + [
+        e for e, s in zip(factors, same, strict=True) if s
+    ]
+    last = order[-1]
+    return order, replace(last, numbers=last.numbers[:, :1]) if any(same) else None
+
+
+def _columns(
+    lineage: Lineage, found: Raw, numbers: NDArray[np.int64], stated: Stated, labels: Labels
+) -> tuple[int, int | None, Stated]:
+    """Of a table of both: where the numbers of a box end, the column of objectness, and what that says."""
+    deep = _oriented(lineage, found, "deep")[0]
+    groups = deep.leaf(deep.numbers[0])
+    changes = [i for i in range(1, len(groups)) if groups[i] != groups[i - 1]]
+    first = changes[0] if changes else 0
+    if stated.format == "dfl" or (not stated.format and first >= 8 and first % 4 == 0 and len(changes) == 1):
+        if not first:
+            raise TargetError("Where the distributions of distances end is not to be seen: state another format.")
+        return first, None, replace(stated, format="dfl", objectness="no")
+    width, known = numbers.shape[1], len(labels.names)
+    if stated.objectness:
+        own = stated.objectness == "yes"
+    elif known in (width - 4, width - 5):
+        own = known == width - 5
+    elif 5 in changes or 4 in changes:
+        own = 5 in changes
+    else:
+        own = bool((rows(lineage.shape(found.scores)) or (0, 0, True))[2])
+    return 4, 4 if own else None, replace(stated, objectness="yes" if own else "no")
+
+
+def _cells(lineage: Lineage, found: Raw, size: tuple[int, int], stated: Stated) -> Array | None:
+    """The cell of the map that each candidate's class score comes from: (A, 6), see `formats.corners`."""
+    e = _oriented(lineage, found, "deep")[0]
+    numbers = e.numbers[:, -1]
+    cells = np.zeros((len(numbers), 6))
+    which = e.leaf(numbers)
+    for i, leaf in enumerate(e.leaves):
+        if not (mine := which == i).any():
+            continue
+        letters = lineage.model.layouts.get(lineage.model.values[leaf.tensor], "")
+        if "H" not in letters or "W" not in letters or len(letters) != len(leaf.shape):
+            return None
+        index = np.unravel_index(numbers[mine] - e.starts[i], leaf.shape[1:])
+        place = {k: index[letters.index(k) - 1] for k in "HW"}
+        down, across = (size[j] / leaf.shape[letters.index(k)] for j, k in enumerate("HW"))
+        cells[mine, 0], cells[mine, 1] = (place["W"] + 0.5) * across, (place["H"] + 0.5) * down
+        cells[mine, 2], cells[mine, 3] = across, down
+    if stated.anchors:
+        cells[:, 4:] = _anchors(stated.anchors, cells)
+    return cells
+
+
+def _anchors(text: str, cells: Array) -> Array:
+    """The anchor of each candidate: as many for every map, those of the finest first."""
+    try:
+        sides = np.array([[float(s) for s in one.split("x")] for one in text.split()]).reshape(-1, 2)
+    except ValueError:
+        raise TargetError(f"'anchors={text}' is no list of WIDTHxHEIGHT, with blanks between.") from None
+    maps = np.unique(cells[:, 2])
+    if len(sides) % len(maps):
+        raise TargetError(f"{len(sides)} anchors cannot be shared out to {len(maps)} maps: give as many for each.")
+    found = np.zeros((len(cells), 2))
+    for own, stride in zip(np.split(sides, len(maps)), maps, strict=True):
+        mine = np.flatnonzero(cells[:, 2] == stride)
+        places, turn = np.unique(cells[mine, :2], axis=0, return_inverse=True)
+        seen = np.zeros(len(places), int)
+        for row, place in zip(mine, np.ravel(turn), strict=True):  # the k-th candidate of a cell has the k-th anchor
+            if seen[place] >= len(own):
+                raise TargetError(f"A cell has more candidates than the {len(own)} anchors that are stated for its map.")
+            found[row] = own[seen[place]]
+            seen[place] += 1
+    return found

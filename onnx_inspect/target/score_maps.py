@@ -1,0 +1,195 @@
+"""Where a segmentation's class scores are: the output, or what lies before the ArgMax or threshold that ends it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import TargetError
+from ..model import Model
+from ..scores import ScoreKind, as_floats
+from ..structure import rank, size, sizes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_COPIES = frozenset("Identity Cast Dropout QuantizeLinear DequantizeLinear".split())
+# What labels go through once they are decided upon.
+_AFTER = _COPIES | frozenset("Squeeze Unsqueeze Reshape Flatten Transpose Resize Upsample Mul".split())
+_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log softmax", "Sigmoid": "sigmoid"}
+
+
+@dataclass(frozen=True)
+class ScoreMap:
+    """A score per class and position.
+
+    Attributes:
+        output: the output that it belongs to.
+        tensor: its exact name.
+        axis: the classes', None where the map is of a single class and has none.
+        count: classes, None if only known at run time; 1 for a yes or no at every position.
+        activation: what lies between it and the output, or is its last step: "softmax", "log softmax", "sigmoid", None.
+        inside: True if the map is what the activation gives.
+        before: the operator that it was cut before: "ArgMax", "TopK", "Greater", ...; "" if it is the output.
+        guessed: nobody says which axis is the classes'.
+    """
+
+    output: str
+    tensor: str
+    axis: int | None
+    count: int | None
+    activation: str | None
+    inside: bool
+    before: str
+    guessed: bool
+
+    def predicted(self, values: NDArray[Any], index: int) -> NDArray[np.bool_]:
+        """Where a class is predicted, given the map's values: the largest score wins, unless each is a yes or no."""
+        if self._apart:
+            return np.asarray(self.first(values)[:, index] > self._half)
+        return np.asarray(self.first(values).argmax(axis=1) == index)
+
+    def shares(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """On which part of a map each class is predicted."""
+        found = self.first(values)
+        if self._apart:
+            return np.asarray((found > self._half).mean(axis=(0, *range(2, found.ndim))))
+        counts = np.bincount(found.argmax(axis=1).ravel(), minlength=found.shape[1])
+        return np.asarray(counts / counts.sum())
+
+    def first(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The map's values as (N, classes, positions...); a yes or no as two classes, 1 being the yes."""
+        found = np.moveaxis(values, self.axis, 1) if self.axis is not None else values[:, None]
+        if self.count != 1:
+            return found
+        return np.concatenate([1 - found if self.is_probability else -found, found], axis=1)
+
+    @property
+    def _apart(self) -> bool:
+        """True if several classes can be at one position."""
+        return self.activation == "sigmoid" and self.count != 1
+
+    @property
+    def _half(self) -> float:
+        return 0.5 if self.inside else 0.0
+
+    @property
+    def is_probability(self) -> bool:
+        """True for a yes or no whose other side is 1 less it, not its negative."""
+        return self.inside and self.activation == "sigmoid"
+
+
+def find(model: Model, output: str = "", kind: ScoreKind = "logits") -> ScoreMap:
+    """The map of class scores that a segmentation ends in.
+
+    Args:
+        model: the model.
+        output: which output, "" for the first that is a segmentation.
+        kind: "logits" looks behind a final softmax or sigmoid, "output" does not.
+
+    Raises:
+        TargetError: there is no such output, or it is no segmentation.
+    """
+    outputs = list(model.ir.graph.outputs)
+    if output and output not in [v.name for v in outputs]:
+        names = ", ".join(repr(v.name) for v in outputs)
+        raise TargetError(f"There is no output '{output}': the model has {names} (segmentation:output=NAME,class=K).")
+    for value in outputs:
+        if (not output or value.name == output) and (found := _of(model, value, kind)) is not None:
+            return found
+    shapes = ", ".join(f"'{s.name}' ({s.sizes()} {s.dtype})" for s in model.outputs if output in ("", s.name))
+    raise TargetError(
+        f"There is no map of class scores in {shapes}: name the elements to explain, as OUTPUT[class, rows, columns]."
+    )
+
+
+def _of(model: Model, value: ir.Value, kind: ScoreKind) -> ScoreMap | None:
+    at, axis, before = _undecided(model, value)
+    if not before:
+        floats = as_floats(value)
+        if floats is None or value not in model.varying:
+            return None
+        at = floats
+    scores, own, activation, order = _inactive(at)
+    axes, guessed = rank(scores) or 0, False
+    if axis is not None:
+        own = order.index(axis % axes)
+    elif own is None:
+        own, guessed = _classes(model, scores)
+    if own is None and activation != "sigmoid" and not before:  # (N, tokens, features), say
+        return None
+    inside = kind == "output" and activation is not None
+    if inside:
+        scores, own = at, order[own] if own is not None else None
+    if all(size(scores, i) == 1 for i in range(1, axes) if i != own):
+        return None
+    count = 1 if own is None else size(scores, own)
+    return ScoreMap(value.name or "", scores.name or "", own, count, activation, inside, before, guessed)
+
+
+def _undecided(model: Model, value: ir.Value) -> tuple[ir.Value, int | None, str]:
+    """What an output decides about, along which axis, and by which operator; the output and "" if it does not."""
+    at = value
+    while (node := at.producer()) is not None:
+        x = next((v for v in node.inputs if v is not None and v in model.varying), None)
+        if x is None:
+            break
+        if node.op_type == "ArgMax":
+            return x, node.attributes.get_int("axis", 0), node.op_type
+        if node.op_type == "TopK" and at is node.outputs[1] and node.attributes.get_int("largest", 1):
+            return x, node.attributes.get_int("axis", -1), node.op_type
+        if node.op_type in ("Greater", "GreaterOrEqual") and x is node.inputs[0]:
+            return x, None, node.op_type
+        if node.op_type not in _AFTER:
+            break
+        at = x
+    return value, None, ""
+
+
+def _inactive(at: ir.Value) -> tuple[ir.Value, int | None, str | None, list[int]]:
+    """What lies before a map's last softmax or sigmoid: it, the softmax's axis, the operator, and where its axes went.
+
+    Without an activation, the map itself.
+    """
+    order = list(range(rank(at) or 0))
+    value = at
+    while (node := value.producer()) is not None and node.inputs and (x := node.inputs[0]) is not None:
+        if node.op_type in _ACTIVATIONS:
+            axis = None
+            if node.op_type != "Sigmoid":
+                axis = node.attributes.get_int("axis", -1) % max(len(order), 1)
+                if axis == 0:
+                    break
+            return x, axis, _ACTIVATIONS[node.op_type], order
+        if node.op_type == "Transpose":
+            perm = list(node.attributes.get_ints("perm", range(len(order))[::-1]))
+            order = [order[perm.index(i)] for i in range(len(order))]
+        elif node.op_type not in _COPIES:
+            break
+        value = x
+    return at, None, None, list(range(rank(at) or 0))
+
+
+def _classes(model: Model, value: ir.Value) -> tuple[int | None, bool]:
+    """The axis of the classes, None for none, and whether that is a guess: the smaller of the two it can be."""
+    letters, axes = model.layouts.get(value), rank(value) or 0
+    if letters is not None and "C" in letters:
+        return letters.index("C"), False
+    if axes < 4:
+        return None, False
+    second, last = (size(value, i) or math.inf for i in (1, axes - 1))
+    return (1, True) if second <= last else (axes - 1, True)
+
+
+def described(found: ScoreMap, model: Model) -> str:
+    """Where it is, for notes."""
+    shape = sizes(model.spec(model.value(found.tensor)).shape)
+    where = f"before {found.before}" if found.before else "the output"
+    if found.activation is not None and not found.inside:
+        where = f"before {found.activation}" + (f" and {found.before}" if found.before else "")
+    axis = "" if not found.guessed else f", axis {found.axis} taken to be the classes'"
+    return f"'{found.tensor}' ({shape}, {where}{axis})"

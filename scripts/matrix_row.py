@@ -1,0 +1,255 @@
+"""One row of docs/matrix.md: everything that one model file is asked. `matrix.py` runs this for every file.
+
+Gradients are held against central differences along random directions, at the input and at a layer; those of quantised
+models against the twin of `straight.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import straight
+
+import onnx_inspect as oi
+from onnx_inspect.autodiff.gradient import differentiate
+from onnx_inspect.doctor import examine, feeds
+from onnx_inspect.errors import InspectError
+from onnx_inspect.methods.job import SCORE, Job
+from onnx_inspect.methods.registry import METHODS, every
+from onnx_inspect.rewrite import cut, expose
+from onnx_inspect.target import Element, Index
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.differences import in_double  # noqa: E402
+
+SHARED = ROOT.parent / "shared"
+PHOTO = next(
+    (p for p in [SHARED / "assets/images/imagenet/n02099601_golden_retriever.jpg"] if p.exists()),
+    ROOT / "models/signs/photos/00_stop.jpg",
+)
+LIMIT = 60  # seconds per cell
+DIRECTIONS, STEPS = 4, (1e-6, 1e-5, 1e-7, 1e-4)
+AGREES, HALF = 1e-4, 5e-2  # how far off a gradient may be, and that of a model in half precision
+
+# One method per family, with as few samples as say that it works.
+CELLS: dict[str, dict[str, Any]] = {
+    "gradcam": {},
+    "layercam": {},
+    "eigencam": {},
+    "scorecam": {},
+    "cam": {},
+    "saliency": {},
+    "integrated_gradients": {"steps": 8},
+    "smoothgrad": {"samples": 4},
+    "guided_backprop": {},
+    "lrp": {},
+    "deeplift": {},
+    "occlusion": {},
+    "rise": {"samples": 32},
+    "lime": {"samples": 128},
+    "feature_ablation": {},
+    "activations": {},
+}
+# How models are fed that a guess would feed wrongly: fields of Preprocessing.
+FLAGS: dict[str, dict[str, Any]] = {
+    "squeezenet1.1": {"preset": "caffe"},
+    "yolox_nano": {"preset": "raw", "color": "BGR", "resize": "letterbox"},
+    "ultraface": {"mean": (127.0,), "std": (128.0,), "resize": "squash"},
+    "cifar10_cnn": {"scale": 1 / 255, "mean": (0.5,), "std": (0.5,)},
+    "resnet8": {"preset": "raw"},
+    "fer2013": {"scale": 1 / 255, "mean": (0.5,), "std": (0.5,), "color": "GREY"},
+}
+VALUES: dict[str, dict[str, Any]] = {"silero": {"sr": np.array(16000)}}  # inputs that mean something
+
+
+@contextmanager
+def limited(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError in what takes longer."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    old = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def cell(ask: Callable[[], str]) -> str:
+    """What was answered: the answer, or a sentence."""
+    try:
+        with limited(LIMIT):
+            return ask()
+    except TimeoutError:
+        return f"SLOW: more than {LIMIT} s."
+    except InspectError as error:
+        return str(error)
+    except Exception as error:
+        return f"TRACEBACK: {type(error).__name__}: {error}"
+
+
+def examined(path: Path) -> dict[str, Any]:
+    """All cells of one file."""
+    every()
+    engine = oi.Engine("cpu", threads=1)
+    row: dict[str, Any] = {}
+    found: list[Any] = []
+    row["loads"] = cell(lambda: found.append(oi.load(path)) or "ok")
+    if not found:
+        return row
+    model = found[0]
+    row["layers"] = str(len(model.layers))
+    flags = next((v for k, v in FLAGS.items() if k in path.name), {})
+    made: list[Any] = []
+
+    def ready() -> str:
+        try:
+            values, how, _ = feeds.make(model, [PHOTO], flags, engine)
+        except InspectError:  # no photos
+            values, how, _ = feeds.make(model, [], {}, engine)
+        values |= next((v for k, v in VALUES.items() if k in path.name), {})
+        made.append((values, how, aim(model, values, engine)))
+        return "ok"
+
+    if (trouble := cell(ready)) != "ok":
+        return row | dict.fromkeys(("grid", "input", "layer", *CELLS), trouble)
+    values, how, target = made[0]
+    row["target"] = str(target)
+
+    def job() -> Job:
+        return Job(model, values, target, engine=engine, preprocessing=how)
+
+    layer = None
+
+    def grid() -> str:
+        nonlocal layer
+        layer = job().layer("auto")
+        return extent(layer)
+
+    row["grid"] = cell(grid)
+    at = layer.tensor if layer is not None else middle(model)
+    row["input"] = cell(lambda: verified(job(), job().attributed()[0]))
+    row["layer"] = cell(lambda: verified(job(), at)) if at else "-"
+    fitting: dict[str, bool] = {}
+
+    def diagnosed() -> str:
+        report = examine(model, [], target, preprocessing=flags if how is not None else None)
+        fitting.update(report.fitting)
+        return report.verdict
+
+    row["doctor"] = cell(diagnosed)
+    for name, more in CELLS.items():
+        given = {"target": target, **more} if name != "activations" else more
+        ask = partial(METHODS[name], model, values, engine=engine, preprocessing=how, **given)
+        row[name] = cell(lambda ask=ask: judged(ask()))
+    row["claims"] = sorted(n for n, fits in fitting.items() if n in CELLS and fits != (row[n] in ("ok", "blank")))
+    return row
+
+
+def aim(model: oi.Model, values: dict[str, Any], engine: oi.Engine) -> Any:
+    """The top class; without class scores the largest element of the first output of floats."""
+    job = Job(model, values, engine=engine)
+    if job.scores is not None:
+        return "top"
+    output = next((o for o in model.outputs if o.dtype.startswith("float")), None)
+    if output is None:
+        return "top"
+    one = engine.run(model, values, [output.name])[output.name][0]
+    return Element(output.name, tuple(int(i) for i in np.unravel_index(np.nanargmax(one), one.shape)), "output")
+
+
+def extent(layer: Any) -> str:
+    """What a layer's positions are: a map, a grid of tokens, a signal or nothing of the kind."""
+    letters, sizes = layer.layout or "", dict(zip(layer.layout or "", layer.shape, strict=False))
+    grid = getattr(layer, "grid", None)
+    if grid is not None and not {"H", "W"} <= set(letters):
+        return f"tokens {getattr(grid, 'height', '?')}x{getattr(grid, 'width', '?')}"
+    if {"H", "W"} <= set(letters):
+        return f"map {sizes['H']}x{sizes['W']}"
+    return f"signal {sizes['W']}" if "W" in letters else "vector"
+
+
+def middle(model: oi.Model) -> str:
+    """A tensor half way, where there is no map."""
+    floats = [at for at in model.layers if model.values[at.tensor].dtype is not None]
+    return floats[len(floats) // 2].tensor if floats else ""
+
+
+def verified(job: Job, tensor: str) -> str:
+    """How far the gradient is from central differences along random directions, as a share of these.
+
+    The model is differentiated as it is; differences are those of its twin in float64, on onnx's own implementation. Of
+    several steps the best counts: long ones meet kinks, short ones drown in rounding.
+    """
+    target, name = job.fixed[0], f"gradient.{tensor}"
+    given = job.feeds | target.feeds(job.n)
+    model = differentiate(job.model, target, [tensor], score=SCORE)
+    gradient = job.engine.run(model, given, [name])[name].astype(np.float64)
+    if not gradient.any():
+        return "blank"
+    smooth, (end, place) = straight.twin(job.model, job.feeds, job.engine), explained(job)
+    given = {s.name: np.asarray(given[s.name]).astype(s.dtype) for s in smooth.inputs}
+    outer = smooth.values[tensor].is_graph_input()
+    start = given[tensor] if outer else job.engine.run(expose(smooth, [tensor]), given, [tensor])[tensor]
+    part = cut(smooth, [tensor], [end])
+    forward = in_double(part)
+    rest = {s.name: np.asarray(given[s.name]) for s in part.inputs if s.name != tensor}
+    rest = {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in rest.items()}
+
+    def score(x: Any) -> float:
+        return float(forward.run([end], rest | {tensor: x})[0][place].sum())
+
+    along = np.random.default_rng(0).normal(size=(DIRECTIONS, *start.shape))
+    expected, off = (along * gradient).reshape(DIRECTIONS, -1).sum(axis=1), []
+    size = float(np.sqrt(np.mean(np.square(start, dtype=np.float64)))) or 1.0
+    for h in np.array(STEPS) * size:
+        measured = np.array([(score(start + h * v) - score(start - h * v)) / (2 * h) for v in along])
+        off.append(float(np.linalg.norm(measured - expected) / max(np.linalg.norm(measured), 1e-30)))
+        if off[-1] <= AGREES / 10:
+            break
+    half = any(v.dtype == ir.DataType.FLOAT16 for v in job.model.values.values())
+    return (
+        f"{min(off):.0e}"
+        if min(off) <= (HALF if half else AGREES)
+        else f"WRONG: {min(off):.2g} off central differences."
+    )
+
+
+def explained(job: Job) -> tuple[str, Any]:
+    """The tensor that the score is read from, and where in it."""
+    target = job.fixed[0]
+    if isinstance(target, Element):
+        return target.tensor(job.model).name or "", (0, *target.index)
+    assert job.scores is not None
+    assert isinstance(target, Index)
+    shape = job.forward([job.scores.tensor])[job.scores.tensor].shape
+    return job.scores.tensor, np.unravel_index(target.index, shape)
+
+
+def judged(result: oi.Attribution) -> str:
+    """Whether a result says something: finite, not zero, not the same everywhere; or owns up to it in a note."""
+    told = any("zero everywhere" in note or "same everywhere" in note for note in result.notes)
+    for one in result.heat:
+        if not np.isfinite(one).all():
+            return "NONSENSE: not finite."
+        if one.size > 1 and np.ptp(one) <= 1e-6 * np.abs(one).max():
+            return "blank" if told else "NONSENSE: the same everywhere, and no note says so."
+    return "ok"
+
+
+if __name__ == "__main__":
+    print(json.dumps(examined(Path(sys.argv[1]))))
