@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .finding import Finding
     from .methods.activations import activations
     from .methods.adversarial import fgsm, minimal_perturbation, pgd
+    from .methods.attention import attention
+    from .methods.attention_rollout import attention_rollout, generic_attention, transformer_attribution
     from .methods.backprop import deconvnet, guided_backprop
     from .methods.cam import cam, gradcam
     from .methods.cam_eigen import eigen_gradcam, eigencam
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from .methods.paths_image import blur_ig, guided_ig, xrai
     from .methods.perturbation import occlusion
     from .methods.relevance import excitation_backprop, lrp
+    from .methods.samples import Samples
     from .methods.sanity import sanity
     from .methods.surrogates import kernel_shap, lime, rise
     from .model import Model, load
@@ -81,9 +84,12 @@ _HOMES = {
     "Prediction": "attribution",
     "Preprocessing": "preprocess",
     "RULES": "autodiff.table",
+    "Samples": "methods.samples",
     "ablate": "studies.ablate",
     "ablationcam": "methods.cam_masks",
     "activations": "methods.activations",
+    "attention": "methods.attention",
+    "attention_rollout": "methods.attention_rollout",
     "average_drop": "trust.faithfulness",
     "blur_ig": "methods.paths_image",
     "cam": "methods.cam",
@@ -110,6 +116,7 @@ _HOMES = {
     "filters": "studies.filters",
     "fool": "studies.fool",
     "fullgrad": "methods.cam_guided",
+    "generic_attention": "methods.attention_rollout",
     "gradcam": "methods.cam",
     "gradcam_plusplus": "methods.cam_plusplus",
     "gradient": "target",
@@ -150,6 +157,7 @@ _HOMES = {
     "shapley_value_sampling": "methods.features",
     "smooth_gradcam_plusplus": "methods.cam_plusplus",
     "smoothgrad": "methods.noise",
+    "transformer_attribution": "methods.attention_rollout",
     "units": "studies.units",
     "visualize": "studies.visualize",
     "vjp": "autodiff.gradient",
@@ -166,9 +174,12 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "Prediction",
     "Preprocessing",
     "RULES",
+    "Samples",
     "ablate",
     "ablationcam",
     "activations",
+    "attention",
+    "attention_rollout",
     "average_drop",
     "blur_ig",
     "cam",
@@ -195,6 +206,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "filters",
     "fool",
     "fullgrad",
+    "generic_attention",
     "gradcam",
     "gradcam_plusplus",
     "gradient",
@@ -235,6 +247,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "shapley_value_sampling",
     "smooth_gradcam_plusplus",
     "smoothgrad",
+    "transformer_attribution",
     "units",
     "visualize",
     "vjp",

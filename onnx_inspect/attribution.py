@@ -48,7 +48,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Shown:
-    """What an input that is no picture holds: values (N, ...), words for each sample, and a letter per axis.
+    """What an input that is no picture holds: values (N, ...), words for each sample, a letter per axis.
 
     Words are the texts of tokens, or the names along the last axis, as those of columns; none where nobody said.
     """
@@ -56,6 +56,7 @@ class Shown:
     values: NDArray[Any] | None
     words: list[list[str]]
     layout: str | None = None
+    tokens: bool = False
 
 
 @dataclass
@@ -146,10 +147,11 @@ class Attribution:
         return [
             Part(
                 name,
-                self.tensors[name][i],
+                self.tensors[name][i] if self.tensors else self.heat[i],
                 None if shown.values is None else shown.values[i],
                 shown.words[i] if shown.words else (),
                 (shown.layout or "").replace("N", "") or None,
+                shown.tokens,
             )
             for name, shown in self.shown.items()
         ]

@@ -54,7 +54,7 @@ def take(node: ir.Node, first: bool) -> None:
     branch.remove(nodes)
     _let_go(other)
     for i, (y, value) in enumerate(zip(node.outputs, made, strict=True)):
-        if value.producer() not in nodes or value in made[:i]:  # from outside, or given twice
+        if value in made[:i]:
             nodes.append(ir.node("Identity", [value], outputs=[value := ir.Value(name=None)]))
         value.type, value.shape = value.type or y.type, value.shape if value.shape is not None else y.shape
         ir.convenience.replace_all_uses_with(y, value, replace_graph_outputs=True)

@@ -26,6 +26,7 @@ DEFAULT = "gradcam"
 BAD_INPUT, BUG, INTERRUPTED = 2, 70, 130
 FAMILIES = {  # the modules of methods and studies, as --help shows them
     "Class activation maps": "cam cam_plusplus cam_gradients cam_eigen cam_masks cam_guided",
+    "Attention": "attention attention_rollout",
     "Gradients": "gradients backprop noise paths paths_image",
     "Relevance": "relevance deeplift",
     "Changed and covered inputs": "perturbation features surrogates",

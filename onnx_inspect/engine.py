@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LARGE = 2000  # nodes
+_HEAVY = 2**30  # bytes of weights
 _KEPT = 1000  # estimates
 _THREADS = 256  # that any machine is given if asked: on a shared one the number of cores is no limit
 _EXHAUSTED = re.compile(r"bad_alloc|allocate memory|out of memory|BFCArena|smaller than requested bytes", re.IGNORECASE)
@@ -278,6 +279,8 @@ class Engine:
         options.enable_mem_reuse = len(model.ir.graph) < _LARGE
         # One block for all of a run, laid out by sizes seen before: twice the memory, and no faster.
         options.enable_mem_pattern = False
+        if model.nbytes > _HEAVY:
+            options.add_session_config_entry("session.disable_prepacking", "1")  # it copies weights for each use
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         if model.external and model.source.path is not None:

@@ -112,12 +112,11 @@ def find(candidates: Iterable[Layer], pattern: str) -> list[Layer]:
     """
     candidates = list(candidates)
     levels, shell = matcher(pattern), flat(pattern)
-    leveled = "." in pattern or "/" in pattern
     for meant in (
         [c for c in candidates if c.tensor == pattern],
         [c for c in candidates if c.name == pattern],
         [c for c in candidates if pattern in c.also],
-        [c for c in candidates if any(map(levels, (c.name, c.tensor, *(c.also if leveled else ()))))],
+        [c for c in candidates if any(map(levels, (c.name, c.tensor, *c.also)))],
         [c for c in candidates if any(map(shell, (c.name, c.tensor, *c.also)))],
     ):
         if meant:

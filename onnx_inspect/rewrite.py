@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -66,16 +66,17 @@ def cut(model: Model, inputs: Iterable[str] | None = None, outputs: Iterable[str
     return new.derived("cut", *names)
 
 
-def settled(model: Model, feeds: Mapping[str, NDArray[Any]], samples: Mapping[str, int]) -> Model:
+def settled(model: Model, feeds: Mapping[str, NDArray[Any]], axes: Callable[[], Mapping[str, int]]) -> Model:
     """The model without the branches that these feeds never take, whatever the number of samples and what they hold.
 
     Args:
         model: the model; unchanged, and returned as it is if nothing is decided.
         feeds: a value per input.
-        samples: inputs that hold a value per sample, and on which axis; the others are one for all.
+        axes: says which inputs hold a value per sample, and on which axis; the others are one for all.
     """
     if not any(n.op_type == "If" for n in model.ir.graph):
         return model
+    samples = axes()
     sized, new, taken = model.clone(), model.clone(), list[str]()
     for value in sized.ir.graph.inputs:
         if (given := feeds.get(value.name or "")) is not None:

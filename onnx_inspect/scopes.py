@@ -113,7 +113,8 @@ def mark_calls(model: ir.Model) -> None:
 
     A function has a key of its own, since no function is within itself, so that the notes of calls within calls add up.
     """
-    for graph in [model.graph, *model.functions.values()]:
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for graph in graphs:
         numbers: Counter[str] = Counter()
         for node in graph.all_nodes():
             domain, name, overload = node.op_identifier()
@@ -157,8 +158,8 @@ def _of_name(name: str, source: Source) -> Scope | None:
 
 def _of_fused(name: str, source: Source) -> Scope | None:
     """TensorFlow Lite joins the names of all that it fused by semicolons: the module that most of them speak of."""
-    spoken = [found.path for part in name.split(";") if (found := _of_name(part, source))]
-    return _slashed(list(max(spoken, key=spoken.count)), "fused") if spoken else None
+    spoken: list[Path] = [found.path for part in name.split(";") if (found := _of_name(part, source))]
+    return _slashed(list(Counter(spoken).most_common(1)[0][0]), "fused") if spoken else None
 
 
 def _slashed(parts: list[str], source: Source) -> Scope:

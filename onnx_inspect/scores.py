@@ -11,6 +11,7 @@ import onnx_ir as ir
 from .dtypes import is_float
 from .errors import TargetError
 from .model import Model
+from .structure import varying
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +64,11 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
     """
     outputs = model.ir.graph.outputs
     if output is None:
-        floats = [v for v in outputs if as_floats(v) is not None and v in model.varying]
+        kept = [y for node in model.ir.graph if node.op_type == "NonMaxSuppression" for y in node.outputs]
+        boxed = varying(model.ir.graph, kept) if kept else set()
+        floats = [v for v in outputs if as_floats(v) is not None and v in model.varying and v not in boxed]
+        if boxed and not floats:
+            raise TargetError("The model is a detector: explain what it found, --target box:1, or --target class:NAME.")
         chosen = next((v for v in floats if not _is_map(before_activation(v)[0])), floats[0] if floats else None)
         if chosen is None:
             names = ", ".join(f"'{o.name}' ({o.dtype})" for o in model.outputs)

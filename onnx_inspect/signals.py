@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Part:
         value: what it holds, shaped alike; None where nobody knows.
         words: names along the last axis; texts of tokens.
         layout: a letter per axis, "CW", None where nobody knows.
+        tokens: these are whole numbers that stand for words.
     """
 
     name: str
@@ -36,24 +37,29 @@ class Part:
     value: NDArray[Any] | None = None
     words: Sequence[str] = ()
     layout: str | None = None
+    tokens: bool = False
 
-    @property
-    def tokens(self) -> bool:
-        """True for whole numbers in a row."""
-        return self.worth.ndim == 1 and self.value is not None and self.value.dtype.kind in "iu"
+    def squeezed(self) -> Part:
+        """Without axes of size 1."""
+        if self.value is not None and self.value.shape != self.worth.shape:  # a map of positions, and its signal
+            return self
+        kept = [i for i, n in enumerate(self.worth.shape) if n > 1]
+        known = self.layout if len(self.layout or "") == self.worth.ndim else None
+        letters = "".join(known[i] for i in kept) if known else None
+        value = None if self.value is None else self.value.squeeze()
+        return replace(self, worth=self.worth.squeeze(), value=value, layout=letters)
 
     @property
     def features(self) -> bool:
         """True for numbers with names, or for a few."""
-        return not self.tokens and (self.worth.size == 1 or (self.worth.ndim == 1 and self._few))
-
-    @property
-    def _few(self) -> bool:
-        return bool(self.words) or self.worth.size <= FEATURES
+        few = self.worth.ndim == 1 and (bool(self.words) or self.worth.size <= FEATURES)
+        # A map of positions is shorter than its signal.
+        alike = self.value is None or self.value.size == self.worth.size
+        return self.worth.ndim == 0 or (few and alike and not self.tokens)
 
     def called(self, i: int) -> str:
         """A number's name, and the number itself."""
-        name = self.words[i] if self.words else self.name if self.worth.size == 1 else f"{self.name}[{i}]"
+        name = self.words[i] if self.words else f"{self.name}[{i}]" if self.worth.ndim else self.name
         value = None if self.value is None else self.value.ravel()[i]
         return (
             name
@@ -67,18 +73,16 @@ class Part:
 def drawing(parts: Sequence[Part], signed: bool) -> Picture:
     """One sample, its inputs one below the other: each drawn as what it looks like by its shape.
 
-    Whole numbers in a row are tokens; names, or up to 64 numbers, are bars, those of all inputs in one chart; longer
+    Tokens are coloured words; names, or up to 64 numbers, are bars, those of all inputs in one chart; longer
     rows are signals; what has two axes is up to four signals, or a map, and what has more the sum over channels.
     """
-    blocks = []
+    blocks, parts = [], [part.squeezed() for part in parts]
     features = [part for part in parts if part.features]
     if features:
         blocks.append(_bars(features, signed))
     for part in parts:
-        if part.tokens:
-            blocks.append(_strip(part, signed))
-        elif not part.features:
-            blocks.append(_lines(part, signed))
+        if not part.features:
+            blocks.append(_strip(part, signed) if part.tokens else _lines(part, signed))
     return layout.column(blocks, 12)
 
 
@@ -97,7 +101,7 @@ def _bars(parts: Sequence[Part], signed: bool) -> Picture:
         ax.set_yticks(range(len(shown)), [charts.shortened(name, 40) for name, _ in shown], fontsize=9)
         ax.set_ylim(len(shown) - 0.4, -0.6)
         ax.axvline(0, color="#444444", linewidth=0.8)
-        _dress(ax, title, signed)
+        _dress(ax, title, _meaning(signed))
         ax.grid(visible=True, axis="x", alpha=0.25)
 
     return charts.figure([draw], (WIDTH, 90 + 26 * len(shown)))
@@ -107,13 +111,17 @@ def _bars(parts: Sequence[Part], signed: bool) -> Picture:
 
 
 def _lines(part: Part, signed: bool) -> Picture:
-    worth, value = _channels(part, part.worth), None if part.value is None else _channels(part, part.value)
-    if len(worth) > _LINES:
-        return charts.figure([_map(part, worth, signed)], (WIDTH, 340))
-    drawn = [
-        _line(part, c, worth[c], None if value is None else value[c], signed, len(worth)) for c in range(len(worth))
-    ]
-    return charts.figure([*(drawn if value is not None else []), _curve(part, worth, signed)], (WIDTH, 170), columns=1)
+    value = None if part.value is None else _channels(part, part.value)
+    worth = _channels(part, part.worth) if value is None or part.worth.ndim > 1 else _stretched(part.worth, value)
+    given = [] if value is None else list(value)
+    total: Draw = _curve(part, worth, signed)
+    if max(len(given), len(worth)) > _LINES:
+        drawn = [] if value is None else [_map(part, value, part.name, None)]
+        total = _map(part, worth, f"attribution to {part.name}", signed) if len(worth) > 1 else total
+    else:
+        end = float(np.abs(worth).max()) or 1
+        drawn = [_line(_channel(part, c, len(given)), worth[c % len(worth)], v, end) for c, v in enumerate(given)]
+    return charts.figure([*drawn, total], (WIDTH, 290 if max(len(given), len(worth)) > _LINES else 170), columns=1)
 
 
 def _channels(part: Part, values: NDArray[Any]) -> NDArray[Any]:
@@ -128,59 +136,70 @@ def _channels(part: Part, values: NDArray[Any]) -> NDArray[Any]:
     return first if first.ndim == 2 else np.asarray(first.sum(axis=0)).reshape(-1, first.shape[-1])
 
 
-def _line(part: Part, c: int, worth: NDArray[Any], value: NDArray[Any], signed: bool, of: int) -> Draw:
-    """A channel as a line, on the colours of what it is worth."""
+def _stretched(worth: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
+    """A map of positions at the length of the signal, one row for all channels; ends stay on ends."""
+    length = value.shape[1]
+    at = (np.arange(length) + 0.5) * len(worth) / length - 0.5
+    return np.asarray(np.interp(at, np.arange(len(worth)), worth))[None]
+
+
+def _line(title: str, worth: NDArray[Any], value: NDArray[Any], end: float) -> Draw:
+    """A channel as a line, on the colours of what it is worth, from -end to end."""
 
     def draw(ax: Any) -> None:
         low, high = float(value.min()), float(value.max())
         margin = 0.08 * (high - low) or 1
-        end = float(np.abs(worth).max()) or 1
         place = (-0.5, len(value) - 0.5, low - margin, high + margin)
-        ax.imshow(worth[None], cmap="coolwarm", vmin=-end, vmax=end, aspect="auto", extent=place, alpha=0.6)
+        ax.imshow(worth[None], cmap="RdBu_r", vmin=-end, vmax=end, aspect="auto", extent=place, alpha=0.7)
         ax.plot(np.arange(len(value)), value, color="#222222", linewidth=1)
-        _dress(ax, part.name if of == 1 else _channel(part, c), signed, xlabel="")
+        _dress(ax, title, "")
 
     return draw
 
 
-def _channel(part: Part, c: int) -> str:
-    return f"{part.name}: {part.words[c]}" if part.words else f"{part.name}, channel {c}"
+def _channel(part: Part, c: int, count: int) -> str:
+    return part.name if count == 1 else f"{part.name}: {part.words[c]}" if part.words else f"{part.name}, channel {c}"
 
 
 def _curve(part: Part, worth: NDArray[Any], signed: bool) -> Draw:
     """What each position is worth, all channels together."""
 
     def draw(ax: Any) -> None:
-        total = worth.sum(axis=0)
-        at = np.arange(len(total))
+        total = np.pad(worth.sum(axis=0), 1, mode="edge")  # the steps at the ends are whole
+        at = np.arange(len(total)) - 1
         ax.fill_between(at, total.clip(min=0), step="mid", color=_FOR, linewidth=0)
         ax.fill_between(at, total.clip(max=0), step="mid", color=_AGAINST, linewidth=0)
         ax.axhline(0, color="#444444", linewidth=0.8)
-        ax.set_xlim(-0.5, len(total) - 0.5)
+        ax.set_xlim(-0.5, worth.shape[1] - 0.5)
         channels = f", sum over {len(worth)} channels" if len(worth) > 1 else ""
-        _dress(ax, f"attribution to {part.name}{channels}", signed, xlabel="position")
+        _dress(ax, f"attribution to {part.name}{channels}", f"position; {_meaning(signed)}" if signed else "position")
 
     return draw
 
 
-def _map(part: Part, worth: NDArray[Any], signed: bool) -> Draw:
+def _map(part: Part, values: NDArray[Any], title: str, signed: bool | None) -> Draw:
+    """Channels by positions; attributions with a sign around white, values (None) from least to largest."""
+
     def draw(ax: Any) -> None:
-        end = float(np.abs(worth).max()) or 1
-        shown = ax.imshow(
-            worth, cmap="coolwarm" if signed else "viridis", vmin=-end if signed else 0, vmax=end, aspect="auto"
-        )
+        end = float(np.abs(values).max()) or 1
+        low, high = (None, None) if signed is None else (-end if signed else 0, end)
+        shown = ax.imshow(values, cmap="RdBu_r" if signed else "viridis", vmin=low, vmax=high, aspect="auto")
         ax.figure.colorbar(shown, ax=ax)
-        ax.set_title(charts.plain(f"attribution to {part.name}"), fontsize=10)
-        ax.set_xlabel("position", fontsize=9)
-        if part.words and len(part.words) == len(worth) <= 30:
-            ax.set_yticks(range(len(worth)), [charts.shortened(w) for w in part.words], fontsize=8)
+        _dress(ax, title, "position" if signed is None else f"position; {_meaning(signed)}")
+        count = len(values)
+        named = len(part.words) == count <= 30
+        ticks = range(0, count, 1 if named else max(1, count // 8))
+        ax.set_yticks(ticks, [charts.shortened(part.words[i]) if named else str(i) for i in ticks], fontsize=8)
 
     return draw
 
 
-def _dress(ax: Any, title: str, signed: bool, xlabel: str | None = None) -> None:
-    meaning = "attribution: for the target (red), against it (blue)" if signed else "attribution"
-    ax.set_xlabel(charts.plain(meaning if xlabel is None else xlabel), fontsize=9)
+def _meaning(signed: bool) -> str:
+    return "attribution: for the target (red), against it (blue)" if signed else "attribution"
+
+
+def _dress(ax: Any, title: str, xlabel: str) -> None:
+    ax.set_xlabel(charts.plain(xlabel), fontsize=9)
     ax.set_title(charts.plain(title), fontsize=10)
     ax.tick_params(labelsize=8)
     for side in ("top", "right"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,7 @@ def tree(model: Model, layers: Iterable[Layer] | None = None) -> Module:
     """
     known = scopes(model.ir.graph)
     places = _places(model.ir.graph, known)
-    counted = _counted(model.ir.graph)
+    counted = _counted(model)
     classes = {s.path[:i]: name for s in known.values() for i, name in enumerate(s.classes) if name}
     grown: dict[Any, Any] = {}
     for layer in model.layers if layers is None else layers:
@@ -115,13 +116,18 @@ def _common(paths: list[Path]) -> Path:
     return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))]
 
 
-def _counted(graph: ir.Graph) -> dict[ir.Node, int]:
+def _counted(model: Model) -> dict[ir.Node, int]:
+    """How many weights each operator reads; those of one that is no layer, as of integers, go to what reads it."""
+    shown = {model.values[layer.tensor].producer() for layer in model.layers}
     seen: set[ir.Value] = set()
-    counts = {}
-    for node, values in held_weights(graph).items():
+    counts: Counter[ir.Node] = Counter()
+    for node, values in held_weights(model.ir.graph).items():
         new = [v for v in values if v not in seen]
         seen.update(new)
-        counts[node] = sum(math.prod(v.shape.numpy()) for v in new if v.shape is not None and v.shape.is_static())
+        counts[node] += sum(math.prod(v.shape.numpy()) for v in new if v.shape is not None and v.shape.is_static())
+        reader = next((use.node for y in node.outputs for use in y.uses()), None)
+        if node not in shown and reader is not None:
+            counts[reader] += counts.pop(node)
     return counts
 
 
@@ -145,7 +151,7 @@ def rows(root: Module, depth: int | None = None) -> list[tuple[str, ...]]:
         depth: levels of modules to show; what lies deeper is summed up. None shows all.
     """
     total = root.weights or 1
-    found = [("(network)", root.class_name, *_numbers(root, total), "")]
+    found: list[tuple[str, ...]] = [("(network)", root.class_name, *_numbers(root, total), "")]
 
     def below(module: Module, indent: str, level: int) -> None:
         for i, child in enumerate(module.children):
@@ -196,12 +202,17 @@ def data(root: Module, depth: int | None = None) -> dict[str, Any]:
     total = root.weights or 1
 
     def of(child: Module | Leaf, level: int) -> dict[str, Any]:
-        numbers = {"weights": child.weights, "share": child.weights / total}
+        numbers: dict[str, Any] = {"weights": child.weights, "share": child.weights / total}
         if isinstance(child, Leaf):
             layer = child.layer
-            facts = {"layer": layer.name, "tensor": layer.tensor, "op_type": layer.op_type, "shape": layer.shape}
-            return {**facts, **numbers}
-        facts = {"name": child.name, "path": child.path, "class": child.class_name, "shape": _last(child)}
+            named = {"layer": layer.name, "tensor": layer.tensor, "op_type": layer.op_type, "shape": layer.shape}
+            return {**named, **numbers}
+        facts: dict[str, Any] = {
+            "name": child.name,
+            "path": child.path,
+            "class": child.class_name,
+            "shape": _last(child),
+        }
         shown = depth is None or level < depth
         return {**facts, **numbers, "children": [of(c, level + 1) for c in child.children] if shown else []}
 

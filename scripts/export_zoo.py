@@ -31,7 +31,15 @@ PINS: dict[str, list[str]] = {
     "torch": [*ORT, "torch==2.13.0", "onnxscript==0.7.2", "scipy==1.17.1"],
     "keras": [*ORT, "keras==3.15.1", "tensorflow-cpu==2.21.0", "tf2onnx==1.17.0", "torch==2.13.0", "onnxscript==0.7.2"],
     "jax": [*ORT, "jax==0.10.2", "jax2onnx==0.17.1", "flax==0.12.8", "optax==0.2.8", "keras==3.15.1"],
-    "paddle": ["paddlepaddle==3.3.1", "paddle2onnx==2.1.0", "onnx==1.17.0", "onnxruntime==1.31.1", "numpy==2.4.6"],
+    "paddle": [
+        "paddlepaddle==3.3.1",
+        "paddle2onnx==2.1.0",
+        "onnx-graphsurgeon==0.6.1",  # this and sympy are installed in mid-export, from elsewhere, if not there
+        "sympy==1.14.0",
+        "onnx==1.17.0",
+        "onnxruntime==1.31.1",
+        "numpy==2.4.6",
+    ],
     "sklearn": [
         *ORT,
         "scikit-learn==1.9.1",
@@ -44,7 +52,7 @@ PINS: dict[str, list[str]] = {
 }
 STEPS: dict[str, list[tuple[str, str]]] = {
     "torch": [("torch", "torch_models.py")],
-    "keras": [("keras", "keras_models.py")],
+    "keras": [("keras", "keras_models.py"), ("jax", "keras_models.py")],
     "jax": [("jax", "jax_models.py")],
     "paddle": [("paddle", "paddle_models.py")],
     "sklearn": [("sklearn", "sklearn_models.py")],
@@ -63,18 +71,20 @@ def environment(name: str) -> Path:
     return python
 
 
+def example(shape: list[int], dtype: str) -> np.ndarray:
+    """Noise of 0 to 1, or of 0 to 255; ones for tokens and masks, which are whole numbers with a sign."""
+    if dtype.startswith(("int", "bool")):
+        return np.ones(shape, dtype)
+    noise = np.random.default_rng(0).random(shape)
+    return (255 * noise if dtype.startswith("uint") else noise).astype(dtype)
+
+
 def runs(path: Path, inputs: dict[str, Any]) -> None:
     """Run a file by onnxruntime on example inputs; finite numbers must come out."""
     import onnxruntime as ort
 
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    rng = np.random.default_rng(0)
-    feeds = {}
-    for name, one in inputs.items():
-        ones = one["dtype"].startswith(("int", "bool")) and name != "x"
-        whole = np.ones(one["shape"]) if ones else 255 * rng.random(one["shape"])
-        feeds[name] = (rng.random(one["shape"]) if one["dtype"].startswith("float") else whole).astype(one["dtype"])
-    for value in session.run(None, feeds):
+    for value in session.run(None, {k: example(one["shape"], one["dtype"]) for k, one in inputs.items()}):
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
             sys.exit(f"{path.name} gives numbers that are not finite")
 
@@ -90,9 +100,8 @@ def export(framework: str, out: Path, python: Path | None) -> None:
         subprocess.run(
             [*map(str, command)], env=os.environ | {"PYTHONPATH": search, "ZOO_ENVIRONMENT": name}, check=True
         )
-    entries = [
-        e | {"from": framework} for p in sorted(work.glob("*.json")) for e in json.loads(p.read_text(encoding="utf-8"))
-    ]
+    lists = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(work.glob("*.json"))]
+    entries = [e | {"from": framework} for some in lists for e in some]
     for entry in entries:
         runs(work / entry["file"], entry["inputs"])
         entry["bytes"] = sum(p.stat().st_size for p in work.glob(f"{entry['file']}*"))
@@ -104,7 +113,7 @@ def export(framework: str, out: Path, python: Path | None) -> None:
             for path in out.glob(f"{old['file']}*"):
                 path.unlink()
     for path in work.glob("*.onnx*"):
-        shutil.copy(path, out / path.name)
+        shutil.copyfile(path, out / path.name)
     entries += [e for e in known if e["from"] != framework]
     index.write_text(json.dumps(sorted(entries, key=lambda e: e["file"]), indent=1) + "\n", encoding="utf-8")
 

@@ -24,9 +24,9 @@ Constants that are added take their share of R, as biases of layers do: so R sta
 and no later division by a small number blows it up. The exception is a constant that shifts the model's input before
 any layer, a mean that is subtracted, say: it only changes the unit, and takes nothing.
 
-A factor is a gate if it comes out of Sigmoid, HardSigmoid, Softmax, Erf or Reciprocal, however it is scaled, shifted or
-reshaped after that; Tanh and Clip are gates only beside what is none. So R goes past the gates of LSTMs, of attention
-and of squeeze-and-excitation, and past the parts that GELU, SiLU or a normalisation are written in.
+A factor is a gate if it comes out of Sigmoid, HardSigmoid, Softmax, Exp, Erf or Reciprocal, however it is scaled,
+shifted or reshaped after that; Tanh and Clip are gates only beside what is none. So R goes past the gates of LSTMs, of
+attention and of squeeze-and-excitation, and past the parts that GELU, SiLU or a normalisation are written in.
 """
 
 

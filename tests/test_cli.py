@@ -295,7 +295,10 @@ def test_nan_weights(photo: Path, tmp_path: Path) -> None:
 
 def test_several_inputs(photo: Path, tmp_path: Path) -> None:
     path = nets.save(tmp_path, "two.onnx", extra_input=True)
-    refused(call("gradcam", path, photo, "-o", tmp_path / "out"), "'offset'", tmp_path)
+    words = ("gradcam", path, photo, "-o", tmp_path / "out")
+    assert "'offset' is not given and taken as zeros (--input offset=FILE)" in call(*words).stderr
+    assert "is not given" not in call(*words, "--input", "offset=[9, 0, 0, 0]").stderr
+    refused(call(*words, "--input", "ofset=0"), "There is no input 'ofset': the model has 'image', 'offset'")
 
 
 @pytest.mark.parametrize(

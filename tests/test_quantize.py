@@ -413,7 +413,13 @@ def test_trained_models_agree_with_their_float_twins(name: str, twin: str, metho
 
 
 @needs_assets
-def test_integers_as_input_have_no_saliency() -> None:
+def test_pictures_of_integers_are_attributed_to_as_floats() -> None:
+    """Where the quantised model and its float twin agree, behind a Transpose, too."""
     photo = ASSETS / photos("imagenet")[0]["file"]
-    with pytest.raises(InputError, match=r"No input holds floats, only 'input' \(UINT8\)"):
-        oi.saliency(ASSETS / "models" / "mobilenet_v1_0.25_128_nhwc_uint8_tf.onnx", photo, engine=ENGINE)
+    models = [ASSETS / "models" / f"mobilenet_v1_0.25_128_nhwc_{kind}_tf.onnx" for kind in ("uint8", "fp32")]
+    bytes_, floats = (oi.saliency(model, photo, "top", engine=ENGINE) for model in models)
+    assert bytes_.values.shape == floats.values.shape == (1, 128, 128, 3)
+    assert list(bytes_.tensors) == ["input"]
+    ranks = [value.values.ravel().argsort().argsort() for value in (bytes_, floats)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.5
+    assert bytes_.overlay().shape[2] == 3

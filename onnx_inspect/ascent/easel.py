@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from .. import image
 from ..attribution import identity
 from ..autodiff.table import Rules
 from ..errors import InputError
@@ -68,6 +71,20 @@ class Easel(Setting):
         self.n = 1
         self.find_scores()
         self.aim(target)
+
+    @property
+    def photos(self) -> tuple[()]:
+        """None: pictures are yet to be made."""
+        return ()
+
+    def aim(self, target: TargetLike) -> None:
+        """Set the target; what it takes from a picture it takes from plain grey."""
+        super().aim(target)
+        self.target = self.target.settle(self)
+
+    def ready(self, paths: Sequence[Path]) -> dict[str, NDArray[Any]]:
+        """Photos as values of the model's input."""
+        return {self.input.name: self.preprocessing.batch([image.read(p) for p in paths])}
 
     # Pictures and inputs.
 

@@ -115,7 +115,7 @@ class Given:
         photos = [self.photos[i] for i in which] if self.photos else None
         if photos is not None and not self.samples:
             return photos
-        values = {k: self._cut(k, v, which) for k, v in self.samples.values.items()}
+        values: dict[str, Any] = {k: self._cut(k, v, which) for k, v in self.samples.values.items()}
         if photos is not None:
             values[self.main] = photos
         names = [] if photos is not None else [self.samples.names[i] for i in which]

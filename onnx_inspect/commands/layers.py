@@ -55,7 +55,7 @@ def command(
     found = loaded.find_layers(glob) if glob else loaded.layers
     found = [layer for layer in found if not spatial or layer.role == "spatial"]
     if other:
-        _match(loaded, load(other), found, as_json)
+        _match(loaded, load(other), found if glob or spatial else None, as_json)
     elif as_tree:
         _tree(loaded, found, depth, as_json)
     elif as_json:
@@ -88,7 +88,7 @@ def _tree(model: Model, layers: list[Layer], depth: int | None, as_json: bool) -
         _table([tree.HEADER, *tree.rows(root, depth)], right=(3, 4))
 
 
-def _match(model: Model, other: Model, layers: list[Layer], as_json: bool) -> None:
+def _match(model: Model, other: Model, layers: list[Layer] | None, as_json: bool) -> None:
     from .. import matching
 
     found = matching.match(model, other, layers)
@@ -100,7 +100,8 @@ def _match(model: Model, other: Model, layers: list[Layer], as_json: bool) -> No
     for source, left in ((model.source.name, found.only_a), (other.source.name, found.only_b)):
         if left:
             click.echo(f"\nonly in {options.printable(source)} ({len(left)}):")
-            click.echo("  " + options.printable(", ".join(c.name for c in left)))
+            names = options.printable(", ".join(c.name for c in left))
+            click.echo(click.wrap_text(names, 100, initial_indent="  ", subsequent_indent="  "))
 
 
 def _record(layer: Layer) -> dict[str, Any]:

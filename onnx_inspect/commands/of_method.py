@@ -38,7 +38,8 @@ def build(method: Method) -> click.Command:
 
     run.__doc__ = described(method)
     run = options.output(options.engine(options.preprocessing(run)))
-    explained = options.EXPLAINED if "target" in parameters else options.EXPLAINED[1:]
+    targets = [options.TARGETS] if "target" in parameters else []
+    explained = [*targets, *options.EXPLAINED[1:]]
     for option in reversed([*explained, *own_options(method, _SHARED), *options.INPUTS, *_output_options()]):
         run = option(run)
     run = click.argument("photos", nargs=-1, metavar="PHOTO...")(run)
@@ -65,7 +66,7 @@ def _output_options() -> Iterator[Callable[[Any], Any]]:
         default=".",
         show_default=True,
         metavar="OUT",
-        help="A picture's name (for one photo) or a folder, for PHOTO.METHOD.png.",
+        help="A picture's name (for one photo) or a folder, for PHOTO.METHOD.png, or PHOTO.METHOD.TARGET.png.",
     )
     yield click.option("--panel", is_flag=True, help="Also write photo, map and the top five side by side.")
     yield click.option("--npz", is_flag=True, help="Also write the raw maps; without a photo they always are.")
@@ -124,14 +125,14 @@ def _run(method: Method, values: dict[str, Any]) -> None:
     lists = {k: values.pop(k) for k in ("csv", "manifest")}
     given = Given(*(values.pop(k) for k in ("photos", "inputs", "tokens", "drop")))
     kinds["npz"] |= bool(values.get("tensors") or values.get("wrt"))  # tensors are asked for by name
-    place, name = values.pop("out"), values.pop("model")
+    place, name, wanted = values.pop("out"), values.pop("model"), _targets(values)
     read = given.read | {name: "the model", values.get("labels") or "": "the labels file"}
-    found = partial(_targets, place, method=method.__name__, kinds=kinds, lists=lists, read=read)
+    found = partial(_outputs, place, method=method.__name__, targets=wanted, kinds=kinds, lists=lists, read=read)
     # What is wrong with the names of photos is said before anything large is read.
-    targets = found(given.names) if given.photos else None
+    outputs = found(given.names) if given.photos else None
     model = load(name)
     given.load(model)
-    pictures, listed = targets or found(given.names)
+    pictures, listed = outputs or found(given.names)
     engine = options.make_engine(values)
     preprocessing, notes = None, list[str]()
     if given.photos or any(values[flag] is not None for flag in options.PREPROCESSING):
@@ -144,45 +145,64 @@ def _run(method: Method, values: dict[str, Any]) -> None:
         progress = stack.enter_context(Progress(quiet))
         table = stack.enter_context(files.table(listed["csv"], HEADER)) if lists["csv"] else None
         shared["progress"] = progress
-        report = _Report([*given.notes, *notes], as_json, quiet)
+        report = _Report([*given.notes, *notes], as_json, quiet, list(wanted))
         chunk = _CHUNK if given.photos else _ROWS
         advance = progress("photos", len(given)) if len(given) > chunk else lambda n: None
         for which in chunks(given, chunk):
-            explained = _explain(lambda some: method(model, given.part(some), **values, **shared), which, report, given)
-            for some, result in explained:
-                progress.hide()
-                report.add(result, result.write([pictures[i] for i in some], **kinds))
-                if table is not None:
-                    table(row for i in range(len(result)) for row in result.rows(i))
+            for target, made in pictures.items():
+                explain = partial(method, model, **({"target": target} if wanted else {}), **values, **shared)
+                for some, result in _explain(explain, which, report, given):
+                    progress.hide()
+                    report.add(result, result.write([made[i] for i in some], **kinds))
+                    if table is not None:
+                        table(report.rows(result))
             advance(len(which))
     if table is not None:
         report.wrote(listed["csv"])
     report.finish(listed["manifest"] if lists["manifest"] else None)
 
 
-def _targets(
-    place: str, names: Sequence[str], method: str, kinds: dict[str, bool], lists: dict[str, bool], read: dict[Any, str]
-) -> tuple[list[Path], dict[str, Path]]:
-    """Where the picture of each sample goes, and the lists of all; none of them is what is read."""
+def _targets(values: dict[str, Any]) -> list[str]:
+    """What is to be explained, each once; takes it out of `values`."""
+    from ..target import several
+
+    return list(dict.fromkeys(target for text in values.pop("target", ()) for target in several(text)))
+
+
+def _outputs(
+    place: str,
+    names: Sequence[str],
+    method: str,
+    targets: Sequence[str],
+    kinds: dict[str, bool],
+    lists: dict[str, bool],
+    read: dict[Any, str],
+) -> tuple[dict[str, list[Path]], dict[str, Path]]:
+    """Where the picture of each target and sample goes, and the lists of all; none of them is what is read."""
     from .. import files
 
-    pictures, listed = places(place, names, method)
+    ends = [f".{method}"] if len(targets) < 2 else [f".{method}.{t}" for t in files.short_names(targets, 40)]
+    pictures, listed = places(place, [name + end for end in ends for name in names], method)
     written = [*pictures, *(listed[k] for k in lists if lists[k])]
     for kind, suffix in (("panel", ".panel.png"), ("npz", ".npz")):
         written += [p.with_suffix(suffix) for p in pictures if kinds[kind]]
     files.spare(read, written)
-    return pictures, listed
+    n = len(names)
+    return {t: pictures[k * n : (k + 1) * n] for k, t in enumerate(targets or [""])}, listed
 
 
 def _explain(
-    explain: Callable[[range], Attribution], which: range, report: _Report, given: Given
+    explain: Callable[[Any], Attribution], which: range, report: _Report, given: Given
 ) -> Iterator[tuple[range, Attribution]]:
-    """Explain some samples at once; if a photo cannot be read, it is reported and the others go one by one."""
-    from ..errors import PhotoError
+    """Explain some samples at once; if a photo cannot be read, or lacks what is to be explained, that is reported.
+
+    The others go one by one.
+    """
+    from ..errors import AbsentError, PhotoError
 
     try:
-        yield which, explain(which)
-    except PhotoError as error:
+        yield which, explain(given.part(which))
+    except (AbsentError, PhotoError) as error:
         if not given.photos:
             raise
         if len(which) == 1:
@@ -196,12 +216,12 @@ def outputs(text: str, photos: Sequence[Path], method: str) -> tuple[dict[Path, 
     """Where each photo's picture goes, and the manifest."""
     from ..files import stems
 
-    pictures, listed = places(text, stems(photos), method)
+    pictures, listed = places(text, [f"{stem}.{method}" for stem in stems(photos)], method)
     return dict(zip(photos, pictures, strict=True)), listed["manifest"]
 
 
 def places(text: str, names: Sequence[str], method: str) -> tuple[list[Path], dict[str, Path]]:
-    """Where the picture of each sample goes, and what is written of all of them: "manifest" and "csv"."""
+    """Where the pictures with these names go, and what is written of all of them: "manifest" and "csv"."""
     from ..attribution import PICTURES
     from ..errors import OutputError
     from ..files import in_the_way
@@ -222,25 +242,25 @@ def places(text: str, names: Sequence[str], method: str) -> tuple[list[Path], di
             f"'{out}' cannot be written: a picture's name ends in .png or .jpg, a new folder's in {os.sep} (-o)."
         )
     if named and len(names) > 1:
-        raise OutputError(f"There are {len(names)} photos for the one file '{out}': name a folder with -o.")
+        raise OutputError(f"There are {len(names)} pictures for the one file '{out}': name a folder with -o.")
     if named:
         return [out], {"manifest": out.with_suffix(".json"), "csv": out.with_suffix(".csv")}
-    pictures = [out / f"{name}.{method}.png" for name in names]
+    pictures = [out / f"{name}.png" for name in names]
     return pictures, {"manifest": out / "manifest.json", "csv": out / f"{method}.csv"}
 
 
 class _Report:
     """Collects results over chunks of photos: notes and failures on stderr, results on stdout or as JSON."""
 
-    def __init__(self, notes: list[str], as_json: bool, quiet: bool) -> None:
-        self.notes, self.as_json, self.quiet = notes, as_json, quiet
+    def __init__(self, notes: list[str], as_json: bool, quiet: bool, targets: list[str]) -> None:
+        self.notes, self.as_json, self.quiet, self.targets = notes, as_json, quiet, targets
         self.record: dict[str, Any] = {}
         self.failed: list[str] = []
 
     def fail(self, photo: Path, error: Exception) -> None:
-        """Say that a photo cannot be read; it does not stop the rest."""
+        """Say that a photo cannot be read, or explained; it does not stop the rest."""
         click.echo(options.printable(f"error: {error}"), err=True)
-        self.failed.append(str(photo))
+        self.failed += [str(photo)] if str(photo) not in self.failed else []
 
     def add(self, result: Attribution, written: list[dict[str, Path]]) -> None:
         """Say what came out of a chunk."""
@@ -249,11 +269,21 @@ class _Report:
         record["notes"] = list(dict.fromkeys([*self.record.get("notes", []), *self.notes, *result.notes]))
         for entry, made in zip(record["results"], written, strict=True):
             entry["files"] = {k: str(v) for k, v in made.items()}
+        if len(self.targets) > 1:
+            record["target"] = "; ".join(self.targets)
+            record["results"] = [{**entry, "target": result.target} for entry in record["results"]]
         record["results"] = [*self.record.get("results", []), *record["results"]]
         self.record = record
         if not self.as_json:
             for i, made in enumerate(written):
                 _print(result, i, made)
+
+    def rows(self, result: Attribution) -> Iterator[list[Any]]:
+        """The rows of a table of all samples, and targets if there are several."""
+        end = f" ({result.target})" if len(self.targets) > 1 else ""
+        for i in range(len(result)):
+            for sample, *rest in result.rows(i):
+                yield [f"{sample}{end}", *rest]
 
     def wrote(self, table: Path) -> None:
         """Say that a table of all samples is written."""

@@ -26,15 +26,21 @@ def _apply(options: list[Callable[[Any], Any]]) -> Callable[[F], F]:
     return decorate
 
 
+_TARGET = (
+    "What to explain: top, top:K, a class index or name, OUTPUT[3,5:8], layer:NAME[7], cat - dog, box:3, "
+    "segmentation:class=15, embedding:similarity=PHOTO; docs/targets.md has all"
+)
+TARGETS = click.option(
+    "-t",
+    "--target",
+    multiple=True,
+    default=["top"],
+    show_default=True,
+    metavar="TARGET",
+    help=f"{_TARGET}. Several, or with ; between, are explained one by one.",
+)
 EXPLAINED: list[Callable[[Any], Any]] = [
-    click.option(
-        "-t",
-        "--target",
-        default="top",
-        show_default=True,
-        metavar="TARGET",
-        help="What to explain: top, top:K, a class index or name, or elements of a tensor, NAME[3,5:8].",
-    ),
+    click.option("-t", "--target", default="top", show_default=True, metavar="TARGET", help=f"{_TARGET}."),
     click.option("--labels", metavar="FILE", help="Class names: one per line, or JSON."),
     click.option(
         "--score",

@@ -49,7 +49,9 @@ def decomposition(
 def applies(node: ir.Node, table: Mapping[str, Decomposition] = DECOMPOSITIONS) -> bool:
     """True if a table decomposes this node."""
     name = key(node)
-    return name in table and (name not in FORMS or FORMS[name](node))
+    if name not in table or name not in FORMS or table[name] is not DECOMPOSITIONS[name]:
+        return name in table
+    return FORMS[name](node)
 
 
 def at_load(model: ir.Model) -> list[str]:

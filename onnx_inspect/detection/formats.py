@@ -14,7 +14,8 @@ from ..errors import TargetError
 Array = NDArray[Any]
 Format = Literal["xyxy", "yxyx", "cxcywh", "xywh", "yolox", "yolov5", "dfl"]
 Unit = Literal["pixel", "share"]
-CORNERS: tuple[Format, ...] = ("xyxy", "yxyx")
+RAW = ("yolox", "yolov5", "dfl")  # by the cell that a box comes from
+_CHANCE = 0.5  # how far decoded boxes are from their cells at most, measured by that of any cell
 _STATED = {
     "format": get_args(Format),
     "unit": get_args(Unit),
@@ -138,37 +139,46 @@ def kept(boxes: Array, scores: Array, classes: Array, iou: float) -> list[int]:
     return found
 
 
-def likely(t: Array, cells: Array | None, size: tuple[int, int], form: str, unit: str) -> tuple[str, str]:
-    """The format and unit that likely boxes, of candidates that are rather sure, were written in.
+def likely(
+    t: Array, sure: Array, cells: Array | None, every: Array, size: tuple[int, int], form: str, unit: str
+) -> tuple[str, str]:
+    """The format and unit that boxes were most likely written in.
 
-    Where the cell of each is known, the middle of a box lies near it, and a box has a size: of all formats the one
-    that says so is right. Elsewhere boxes whose third and fourth numbers always exceed the first two are corners.
+    Where candidates belong to cells, the middle of a decoded box lies near its cell, and a box has a size: of all
+    formats the one that says so is right. If none does much better than chance, boxes are raw. Elsewhere those whose
+    third and fourth numbers always exceed the first two are corners.
 
     Args:
         t: (M, 4).
+        sure: how sure the detector is of each, (M,): the boxes of the others are untrained.
         cells: (M, 6), see `corners`; None where candidates belong to no cell.
+        every: the cells of all candidates.
         size: height and width of the model's input.
         form: the format, where it is known, or "center" or "corners"; "" for any.
         unit: likewise.
     """
-    share = np.abs(t).max() <= 2
     if cells is None:
-        sorted_ = bool(((t[:, 2] > t[:, 0]) & (t[:, 3] > t[:, 1])).mean() > 0.99)
-        fit = form if form in get_args(Format) else "xyxy" if form == "corners" or (sorted_ and not form) else "cxcywh"
-        return fit, unit or ("share" if share else "pixel")
-    if not form and _between(t[:, :2], -0.5, 1.5) and _between(t[:, 2:], 0, 4) and (t[:, 2:] > 1.01).any():
-        return "yolov5", "pixel"
-    forms = {"center": ["cxcywh"], "corners": list(CORNERS), "": ["cxcywh", "xyxy", "yxyx", "xywh", "yolox"]}
-    cost = {}
+        rising = bool(((t[:, 2] > t[:, 0]) & (t[:, 3] > t[:, 1])).mean() > 0.99)
+        fit = form if form in get_args(Format) else "xyxy" if form == "corners" or (rising and not form) else "cxcywh"
+        return fit, unit or ("share" if np.abs(t).max() <= 2 else "pixel")
+    if form in RAW:
+        return form, "pixel"
+    forms = {"center": ["cxcywh"], "corners": ["xyxy", "yxyx"], "": ["cxcywh", "xyxy", "yxyx", "xywh"]}
+    best, least = ("yolox", "pixel"), np.inf if form else _CHANCE
     for one in forms.get(form, [form]):
-        for scale in ["pixel"] if one in ("yolox", "yolov5", "dfl") else [unit] if unit else ["pixel", "share"]:
-            factor = np.array(size[::-1] * 2 if one != "yxyx" else size * 2) if scale == "share" else 1.0
-            with np.errstate(over="ignore", invalid="ignore"):
-                x0, y0, x1, y1 = corners(one, (t * factor).T, cells.T)
-                off = np.hypot((x0 + x1) / 2 - cells[:, 0], (y0 + y1) / 2 - cells[:, 1]) / cells[:, 2:4].min(axis=1)
-                real = (x1 - x0 > 1) & (y1 - y0 > 1) & (x1 - x0 < 2 * size[1]) & (y1 - y0 < 2 * size[0])
-            cost[one, scale] = np.median(np.nan_to_num(off, nan=1e9)) + 100 * (1 - real.mean())
-    return min(cost, key=lambda k: cost[k])
+        for scale in [unit] if unit else ["pixel", "share"]:
+            factor = np.array(size * 2 if one == "yxyx" else size[::-1] * 2) if scale == "share" else 1.0
+            x0, y0, x1, y1 = corners(one, (t * factor).T, cells.T)
+            middle = np.stack([x0 + x1, y0 + y1], axis=1) / 2
+            off = np.average(np.linalg.norm(middle - cells[:, :2], axis=1), weights=sure + 1e-9)
+            chance = np.average(np.linalg.norm(middle[:, None] - every[:, :2], axis=2).mean(axis=1), weights=sure + 1e-9)
+            real = (x1 - x0 > 1) & (y1 - y0 > 1) & (x1 - x0 < 2 * size[1]) & (y1 - y0 < 2 * size[0])
+            cost = off / chance + np.average(~real, weights=sure + 1e-9)
+            if cost < least:
+                best, least = (one, scale), cost
+    if best[0] == "yolox" and _between(t[:, :2], -0.5, 1.5) and _between(t[:, 2:], 0, 4):
+        return "yolov5", "pixel"
+    return best
 
 
 def _between(values: Array, low: float, high: float) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..geometry import Geometry
     from ..labels import Labels
     from ..model import Model
+    from ..structure import Spec
 
 Array = NDArray[Any]
 _SURE = 20  # candidates that formats are told from, at least
@@ -46,8 +47,11 @@ class Samples(Protocol):
         """How many samples there are."""
 
     @property
-    def feeds(self) -> Mapping[str, NDArray[Any]]:
-        """A value per input."""
+    def input(self) -> Spec:
+        """The input that takes the photo."""
+
+    def copies(self, i: int, count: int) -> dict[str, NDArray[Any]]:
+        """The feeds of one sample, repeated."""
 
     @property
     def notes(self) -> list[str]:
@@ -114,26 +118,17 @@ def find(samples: Samples, stated: Stated | None = None) -> tuple[Head, dict[str
         TargetError: the model ends in no candidates that can be read.
     """
     stated = stated or Stated()
-    sizes = {
-        name: (1, *value.shape[1:]) if value.ndim and len(value) == samples.n else value.shape
-        for name, value in samples.feeds.items()
-    }
-    head = read(samples.model, sizes, _picture(samples, sizes), stated, samples.labels)
+    one = {name: value.shape for name, value in samples.copies(0, 1).items()}
+    letters = samples.input.layout or ""
+    if not {"H", "W"} <= set(letters):
+        raise TargetError("Boxes are found in pictures, and this model takes none: name elements (--target OUTPUT[3]).")
+    height, width = (one[samples.input.name][letters.index(k)] for k in "HW")
+    head = read(samples.model, one, (height, width), stated, samples.labels)
     found = samples.forward(head.tensors)
-    head = settle(head, found, stated, samples)
-    return head, found
+    return settle(head, found, samples), found
 
 
-def _picture(samples: Samples, sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
-    """Height and width of the model's input."""
-    for spec in samples.model.inputs:
-        if spec.layout is not None and len(spec.layout) == 4:
-            shape = sizes[spec.name]
-            return shape[spec.layout.index("H")], shape[spec.layout.index("W")]
-    raise TargetError("Boxes are found in pictures, and no input of this model is one: name elements (OUTPUT[3]).")
-
-
-def settle(head: Head, found: Mapping[str, Array], stated: Stated, samples: Samples) -> Head:
+def settle(head: Head, found: Mapping[str, Array], samples: Samples) -> Head:
     """What values tell: the activation of the scores, the background, names, and how boxes are written."""
     head = _classes(head, found, samples)
     factors = head.factors(found)
@@ -141,24 +136,23 @@ def settle(head: Head, found: Mapping[str, Array], stated: Stated, samples: Samp
     if head.background is not None:
         sure[..., head.background] = 0
     sure, t = sure.max(axis=-1), head.boxes.values(found)
-    if head.stated.format != "dfl":
-        form, unit = head.stated.format, head.stated.unit
-        order = np.argsort(-sure, axis=1, kind="stable")[:, : max(_SURE, sure.shape[1] // 20)]
-        rows = np.take_along_axis(t, order[..., None], axis=1).reshape(-1, 4)
-        cells = head.cells[order].reshape(-1, 6) if head.cells is not None else None
-        form, unit = formats.likely(rows, cells, head.size, form, unit)
-    else:
-        form, unit = "dfl", "pixel"
-    if form in ("yolox", "yolov5", "dfl") and head.cells is None:
+    order = np.argsort(-sure, axis=1, kind="stable")[:, : max(_SURE, sure.shape[1] // 20)]
+    weights = np.take_along_axis(sure, order, axis=1).ravel()
+    rows = np.take_along_axis(t, order[..., None], axis=1).reshape(-1, t.shape[-1])
+    cells, every = (None, sure) if head.cells is None else (head.cells[order].reshape(-1, 6), head.cells)
+    form, unit = formats.likely(
+        rows, weights, cells, every, head.size, head.stated.format or head.raw.corners, head.stated.unit
+    )
+    if form in formats.RAW and cells is None:
         raise TargetError(f"Boxes of the format {form} need the cells of a map, and the scores come from none.")
-    if form == "yolov5" and not stated.anchors:
+    if form == "yolov5" and not head.stated.anchors:
         raise TargetError(
             f"The boxes of '{head.raw.boxes.name}' look like those of YOLOv5's raw head, in units of anchors, which are "
             "not in the file: state them (--target 'box:1@format=yolov5,anchors=10x13 16x30 33x23'), or name the "
             f"elements to explain (--target \"'{head.raw.scores.name}'[0, 4]\")."
         )
     head = replace(head, stated=replace(head.stated, format=form, unit=unit))
-    _tell(head, stated, samples)
+    _tell(head, samples.notes)
     return head
 
 
@@ -189,16 +183,15 @@ def _classes(head: Head, found: Mapping[str, Array], samples: Samples) -> Head:
     return replace(head, names=tuple(named.name(i) for i in range(count)) if named else ())
 
 
-def _tell(head: Head, stated: Stated, samples: Samples) -> None:
+def _tell(head: Head, notes: list[str]) -> None:
+    """What was inferred, as it can be stated otherwise."""
     own, one = head.stated, head.raw.boxes is head.raw.scores
     where = f"'{head.raw.boxes.name}'" if one else f"'{head.raw.boxes.name}' and '{head.raw.scores.name}'"
     count, classes = head.scores[0].numbers.shape
-    parts = [f"boxes as {own.format}" + (f" in {own.unit}s" if own.unit == "share" else "")]
-    parts += [f"{classes} classes" + (" and objectness" if head.objectness is not None else "")]
-    parts += [f"the {own.background} of them background"] if own.background != "none" else []
-    samples.notes.append(
-        f"detector: {where}, {count} candidates, {', '.join(parts)}; detections from {own.threshold:g} on, IoU up to "
-        f"{own.iou:g} (--target 'box:1@format=...,unit=...,objectness=...,background=...,threshold=...')"
+    given = replace(own, activation="", boxes="", scores="", objectness="yes" if head.objectness is not None else "no")
+    told = ",".join([str(given), *(f"{k}={getattr(own, k):g}" for k in ("threshold", "iou") if k not in str(given))])
+    notes.append(
+        f"detector: {where} read as {count} candidates of {classes} classes (--target 'box:1@{told}' says otherwise)"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,27 +37,19 @@ def read(
     """
     lineage = Lineage(model, sizes)
     found = raw(model, lineage, stated)
-    box_rows, stepped, plain = (_oriented(lineage, found, w) for w in ("boxes", "logits", "plain"))
-    objectness, given = None, replace(stated)
-    if found.boxes is found.scores:
-        start, objectness_at, given = _columns(lineage, found, box_rows[0].numbers, stated, labels)
-        box_rows = [_part(e, slice(0, start)) for e in box_rows]
-        at = slice(start + (objectness_at is not None), None)
-        if objectness_at is not None:
-            column = slice(objectness_at, objectness_at + 1)
-            objectness = _part(stepped[0], column)
-            count = stepped[0].numbers.shape[1] - at.start
-            stepped, plain = (
-                [_part(e[0], at), _repeated(_part(e[0], column), count)] for e in (stepped, plain)
-            )
-        else:
-            stepped, plain = ([_part(e, at) for e in es] for es in (stepped, plain))
-    elif len(stepped) > 1:
-        stepped, objectness = _sorted_factors(stepped)
-    if found.corners and not stated.format:
-        given = replace(given, format=found.corners)
     cells = _cells(lineage, found, size, stated)
-    return Head(found, box_rows[0], tuple(stepped), tuple(plain), objectness, cells, size, given)
+    plain, scores = (_oriented(lineage, found, how) for how in ("plain", "logits"))
+    if found.boxes is found.scores:
+        end, at, own = _columns(lineage, found, stated, labels)
+        boxes = _part(plain[0], slice(0, end))
+        objectness = None if at is None else _part(scores[0], slice(at, at + 1))
+        plain, scores = (_factors(e[0], end, at) for e in (plain, scores))
+        return Head(found, boxes, scores, plain, objectness, cells, size, own)
+    boxes = _oriented(lineage, found, "boxes")[0]
+    same = [bool((e.numbers == e.numbers[:, :1]).all()) for e in scores]  # as objectness is for all classes
+    scores = [e for _, e in sorted(zip(same, scores, strict=True), key=lambda pair: pair[0])]
+    objectness = _part(scores[-1], slice(0, 1)) if len(scores) > 1 and any(same) else None
+    return Head(found, boxes, tuple(scores), tuple(plain), objectness, cells, size, stated)
 
 
 def _oriented(lineage: Lineage, found: Raw, what: str) -> list[Elements]:
@@ -83,23 +75,16 @@ def _part(e: Elements, columns: slice) -> Elements:
     return e.part(e.numbers[:, columns])
 
 
-def _repeated(e: Elements, count: int) -> Elements:
-    return replace(e, numbers=np.repeat(e.numbers, count, axis=1))
+def _factors(e: Elements, end: int, objectness: int | None) -> tuple[Elements, ...]:
+    """The class scores behind the numbers of a box; and objectness, once for every class."""
+    if objectness is None:
+        return (_part(e, slice(end, None)),)
+    classes = _part(e, slice(end + 1, None))
+    column = e.numbers[:, objectness : objectness + 1]
+    return classes, e.part(np.repeat(column, classes.numbers.shape[1], axis=1))
 
 
-def _sorted_factors(factors: Sequence[Elements]) -> tuple[list[Elements], Elements | None]:
-    """The class first: it differs from column to column; what is the same for all classes is objectness."""
-    same = [bool((e.numbers == e.numbers[:, :1]).all()) for e in factors]
-    order = [e for e, s in zip(factors, same, strict=True) if not s] + [
-        e for e, s in zip(factors, same, strict=True) if s
-    ]
-    last = order[-1]
-    return order, replace(last, numbers=last.numbers[:, :1]) if any(same) else None
-
-
-def _columns(
-    lineage: Lineage, found: Raw, numbers: NDArray[np.int64], stated: Stated, labels: Labels
-) -> tuple[int, int | None, Stated]:
+def _columns(lineage: Lineage, found: Raw, stated: Stated, labels: Labels) -> tuple[int, int | None, Stated]:
     """Of a table of both: where the numbers of a box end, the column of objectness, and what that says."""
     deep = _oriented(lineage, found, "deep")[0]
     groups = deep.leaf(deep.numbers[0])
@@ -109,7 +94,7 @@ def _columns(
         if not first:
             raise TargetError("Where the distributions of distances end is not to be seen: state another format.")
         return first, None, replace(stated, format="dfl", objectness="no")
-    width, known = numbers.shape[1], len(labels.names)
+    width, known = deep.numbers.shape[1], len(labels.names)
     if stated.objectness:
         own = stated.objectness == "yes"
     elif known in (width - 4, width - 5):

@@ -14,7 +14,6 @@ from ..errors import InputError, InspectError, TargetError, UnsupportedError
 from ..methods.inputs import image_input
 from ..methods.job import SCORE, Job
 from ..model import Model
-from ..target import Element
 from ..versions import versions
 from . import feeds, file, install, path, photos, probe, subject
 from .report import Finding, Report, Severity
@@ -119,7 +118,7 @@ def _try(
     values, how, notes = feeds.make(model, pictures, flags, engine)
     job = Job(model, values, target, engine=engine, preprocessing=how, score=score, labels=labels)
     report.notes = list(dict.fromkeys([*notes, *(n for n in job.notes if n not in model.notes)]))
-    if job.scores is None and not isinstance(job.target, Element):
+    if job.scores is None and not job.target.reads(model):
         report.add(subject.stand_in(report, job))
         if not report.target:
             return None

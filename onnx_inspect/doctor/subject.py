@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
+from .. import attentions
 from ..dtypes import is_float
 from ..errors import LayerError
 from ..layer import before_pooling
@@ -67,6 +68,7 @@ def fitting(job: Job, at: Layer | None, ways: Mapping[str, bool]) -> dict[str, b
             "map": at is not None,
             "head": smooth and _linear_head(job),
             "picture": job.preprocessing is not None,
+            "attention": bool(attentions.find(attentions.opened(job.model), job.places)),
         }
         found[name] = all(offers[need] for need in needs)
     return found

@@ -27,9 +27,10 @@ def absent(job: Job, baseline: Baseline, seed: int = 0, names: Sequence[str] = (
 
     Args:
         job: the job.
-        baseline: a number, in every input as the model sees it, of tokens one of theirs; "mean" of each channel of a sample; "grey" (128 in the
-            photo); "blur", Gaussian with a tenth of the shorter side as its deviation; "noise", uniform between the
-            least and the largest value of a sample; the path of another photo; an array; or arrays by input name.
+        baseline: a number, in every input as the model sees it, of tokens that of one; "mean" of each channel of a
+            sample; "grey" (128 in the photo); "blur", Gaussian with a tenth of the shorter side as its deviation;
+            "noise", uniform between the least and the largest value of a sample; the path of another photo; an array;
+            or arrays by input name.
         seed: of the noise.
         names: the inputs wanted, where they are not all that somebody gave.
 

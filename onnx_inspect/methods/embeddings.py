@@ -36,7 +36,7 @@ class Stand:
     def gathered(self, values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
         """What was attributed to one of the tensors, as numbers of the input: rows are summed."""
         if self.rows:
-            return values.sum(axis=-1).reshape(shape)
+            return np.asarray(values.sum(axis=-1)).reshape(shape)
         return values.transpose(np.argsort(self.order)) if self.order else values
 
 

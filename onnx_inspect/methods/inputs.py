@@ -18,6 +18,8 @@ from ..preprocess import Preprocessing
 from ..structure import Spec, normalises
 from .samples import Feeds, Samples, completed, fitted, is_mask
 
+__all__ = ["Feeds", "Input", "ModelLike", "PhotoLike", "Taken", "guess_preprocessing", "image_input", "read"]
+
 ModelLike = Model | str | Path | bytes
 PhotoLike = str | Path
 Input = PhotoLike | Sequence[PhotoLike] | NDArray[Any] | Mapping[str, Any]
@@ -117,7 +119,7 @@ def _of_photos(model: Model, paths: Sequence[Path], preprocessing: Preprocessing
 
 def _of_arrays(model: Model, array: NDArray[Any], preprocessing: Preprocessing | None) -> Taken:
     """Arrays that are pictures get a photo back, so that maps can be drawn on them."""
-    notes = []
+    notes = list[str]()
     try:
         if preprocessing is None:
             preprocessing = guess_preprocessing(model)[0]

@@ -18,6 +18,7 @@ from ..dtypes import is_float
 from ..errors import InputError
 from ..maps import channels_first
 from ..naming import Layer
+from ..rewrite import settled
 from ..target import Index, TargetLike, Top
 from . import predict
 from .embeddings import Stand, stand
@@ -51,6 +52,7 @@ class Job(Setting):
         self.notes += taken.notes
         self._standing: dict[str, str] = {}  # what is attributed to in the place of an input of whole numbers
         self.n = len(self.feeds[self.input.name])
+        self.model = settled(self.model, self.feeds, lambda: self._axes)
         self.find_scores()
         self.aim(target)
         self.target = self.target.settle(self)
@@ -88,9 +90,9 @@ class Job(Setting):
             found += tensors
             if name in self.stands:
                 self._standing |= {t.name or "": name for t in tensors}
-                at = ", ".join(repr(t.name) for t in tensors)
-                summed = ", summed over the features of each" if self.stands[name].rows else ""
-                self.notes.append(f"'{name}' holds whole numbers: attributed to at {at}{summed} (--wrt)")
+                where = f"at {', '.join(repr(t.name) for t in tensors)}"
+                rows = "a number for each token, the sum over its embedding" if self.stands[name].rows else "as floats"
+                self.notes.append(f"'{name}' holds whole numbers: attributed to {where}, {rows} (--wrt NAME)")
         self.apart(found, self.n)
         return [v.name or "" for v in found]
 
@@ -113,8 +115,8 @@ class Job(Setting):
             name = shared[0].name
             raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")
 
-    def sources(self) -> list[str]:
-        """The inputs that the score depends on and that can be attributed to: floats, and tokens.
+    def sources(self, *others: str) -> list[str]:
+        """The inputs that the score depends on and that can be attributed to: floats and tokens, and some others.
 
         Left out is what nobody gave, and what holds samples on another axis than the first.
 
@@ -122,7 +124,7 @@ class Job(Setting):
             InputError: there is none.
         """
         given = [v for v in self.model.ir.graph.inputs if v.name in self.reached and v.name not in self.assumed]
-        able = [v.name or "" for v in given if is_float(v) or v.name in self.stands]
+        able = [v.name or "" for v in given if is_float(v) or v.name in self.stands or v.name in others]
         found = [name for name in able if not self._axes.get(name, 0)]
         if not found:
             kinds = ", ".join(f"{v.name!r} ({v.dtype})" for v in given)
@@ -132,16 +134,16 @@ class Job(Setting):
         for name in able:
             if name not in found:
                 self.notes.append(f"'{name}' has its samples on axis {self._axes[name]}: left out (--wrt {name})")
-        if others := ", ".join(repr(v.name) for v in given if v.name not in able):
-            self.notes.append(f"{others} holds no floats and gets no attribution (--wrt NAME for its embedding)")
+        if left := ", ".join(repr(v.name) for v in given if v.name not in able):
+            self.notes.append(f"{left} holds no floats and gets no attribution (--wrt NAME for its embedding)")
         return found
 
     @property
     def reached(self) -> set[str]:
         """The inputs that the score depends on."""
         graph = self.model.ir.graph
-        reached = structure.needed(graph, self.model.value(self.explained_tensor))
-        return {v.name or "" for v in graph.inputs if v in reached}
+        reached = [structure.needed(graph, self.model.value(tensor)) for tensor in self.explained_tensors]
+        return {v.name or "" for v in set().union(*reached).intersection(graph.inputs)}
 
     # The result.
 
@@ -192,6 +194,8 @@ class Job(Setting):
         explained = [by_index[i].get(c) if c is not None else None for i, c in enumerate(self.explained(found))]
         given = np.array([e.score if e is not None else np.nan for e in explained])
         heat = values if heat is None else heat
+        # A map of positions is drawn on the signal that it belongs to.
+        seen = [self.input.name] if heat.ndim == 2 and heat.shape[1] > 1 and not any(self.photos) else []
         self.notes += [note for note in self.engine.notes if note not in self.notes]
         self.engine.notes.clear()
         result = kind(
@@ -215,7 +219,7 @@ class Job(Setting):
             extra=extra or {},
             tensors=tensors,
             measures={k: np.asarray(v, np.float64) for k, v in (measures or {}).items()},
-            shown={k: self._shown(k, found) for k in tensors if k != self.input.name or not any(self.photos)},
+            shown={k: self._shown(k, found) for k in tensors or seen if k != self.input.name or not any(self.photos)},
             names=list(self.samples.names),
         )
         if not result.drawable and any(self.photos):
@@ -256,7 +260,8 @@ class Job(Setting):
             return Shown(None, [], self.layout(name))
         rows = np.moveaxis(given, self._axes.get(name, 0), 0)
         words = [self.samples.words(name, row) for row in rows]
-        return Shown(rows, words if any(words) else [], self.layout(name))
+        tokens = name in self.stands and self.stands[name].rows
+        return Shown(rows, words if any(words) else [], self.layout(name), tokens)
 
     def _heat(self, tensor: str, values: NDArray[Any], signed: bool) -> NDArray[Any]:
         """Attributions as a map: over the channels the sum, or of magnitudes the largest."""

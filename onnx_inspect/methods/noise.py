@@ -11,6 +11,8 @@ import numpy as np
 from ..attribution import Attribution
 from ..errors import InputError
 from ..maps import channels_back, channels_first
+from ..model import Model
+from ..rewrite import cut
 from ..target import Target, TargetLike
 from .features import positive
 from .gradients import saliency
@@ -71,13 +73,16 @@ def smoothgrad(
     inner = _method(of)
     share = _DEFAULTS[preset][1] if noise is None else noise
     count = positive("samples", samples or _DEFAULTS[preset][0])
-    apart = job.engine.samples(job.model, job.feeds)
-    noisy = {k: v for k, v in job.feeds.items() if k in apart and v.dtype.kind == "f"}
+    behind, given = _from_embeddings(job)
+    apart = job.engine.samples(behind, given)
+    noisy = {k: v for k, v in given.items() if k in apart and k not in job.assumed and v.dtype.kind == "f"}
     if not noisy:
         raise InputError("No input holds floats that noise could be added to.")
     gauss = Gauss(job, noisy, share, absolute=preset == "captum")
     own = {**how, "engine": job.engine, "preprocessing": job.preprocessing, "labels": job.labels, "progress": None}
-    clean = inner(job.model, x, target, **own)
+    cut_there = behind is not job.model
+    clean = inner(behind, given if cut_there else x, target, **own)
+    passed = [k for k in given if cut_there or k not in job.assumed]
 
     def vary(i: int, which: NDArray[np.int64]) -> Feeds:
         sources: list[np.random.Generator | None] = [*draws(seed, which)]
@@ -86,7 +91,7 @@ def smoothgrad(
         return {t: v.astype(noisy[t].dtype) for t, v in gauss.copies(i, sources).items()}
 
     def run(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
-        return _values(inner(job.model, feeds, target, **own))
+        return _values(inner(behind, {k: feeds[k] for k in passed}, target, **own))
 
     first, second = Sums(), Sums()
     for i, _, found in job.sweep("smoothgrad", count, vary, run):
@@ -117,6 +122,16 @@ def smoothgrad(
             clean.method: clean.params,
         },
     )
+
+
+def _from_embeddings(job: Job) -> tuple[Model, Feeds]:
+    """The model from the embeddings of tokens on, and what it is given: these can get noise."""
+    if not any(k in job.reached for k in job.stands):
+        return job.model, job.feeds
+    inside = [t for t in job.attributed() if t not in job.feeds]
+    model = job.model.memo(("from", *inside), lambda: cut(job.model, inputs=inside))
+    known = job.feeds | job.forward(inside)
+    return model, {s.name: known[s.name] for s in model.inputs}
 
 
 def _method(of: str | Method) -> Method:

@@ -108,7 +108,7 @@ class Runs:
 
     def _element(self, text: str) -> Element:
         found = parse(text, self.model, self.labels, "output")
-        if not isinstance(found, Element):
+        if not isinstance(found, Element) or found.how != "sum":
             raise TargetError(f"'{text}' is no element of a tensor: write it as layer[channel, row, column].")
         return found
 

@@ -64,16 +64,15 @@ def covered(job: Job) -> list[str]:
         InputError: no input holds an entry per sample.
     """
     kinds = {s.name: np.dtype(s.dtype).kind for s in job.model.inputs if s.dtype != "unknown"}
-    whole = [k for k, v in job.feeds.items() if kinds.get(k) in ("i", "u") and k not in {*job.stands, *job.assumed}]
-    lone = [k for k in whole if job.feeds[k].size == job.n and k in job.reached]  # a column of a table
-    try:
-        names = job.sources()
-    except InputError:  # what has no gradient can be replaced all the same
-        if not lone and job.input.name not in whole:
-            raise
-        names = [] if lone else [job.input.name]
-    names = [s.name for s in job.model.inputs if s.name in {*names, *lone}]
     apart = job.engine.samples(job.model, job.feeds)
+    whole = [k for k in job.feeds if kinds.get(k) in ("i", "u") and k not in {*job.stands, *job.assumed}]
+    columns = [k for k in whole if k in apart and job.feeds[k].size == job.n]  # of a table
+    try:
+        names = job.sources(*columns)
+    except InputError:  # what has no gradient can be replaced all the same
+        if job.input.name not in whole:
+            raise
+        names = [job.input.name]
     shared = [k for k in names if k not in apart]
     if shared == names:
         raise InputError(f"{_listed(names)} holds no entry per sample, so there is nothing to cover.")

@@ -80,10 +80,10 @@ class Setting(Runs):
             where = "before" if self.score == "logits" else "after"
             other = "output" if self.score == "logits" else "logits"
             self.notes.append(f"score: taken {where} the final {self.scores.activation} (--score {other})")
-        if self.scores is not None and count == 1:
+        floats = [o.name for o in self.model.outputs if o.dtype.startswith("float")]
+        if self.scores is not None and self.scores.output in floats[1:]:
             self.notes.append(
-                f"'{self.scores.output}' is a single number, read as a yes or no: class 1 is its own side, 0 the other "
-                f"(--target \"'{self.scores.output}'[0]\")"
+                f"class scores: '{self.scores.output}', the first output that is no map (--target \"'{floats[0]}'[0]\")"
             )
 
     def aim(self, target: TargetLike) -> None:
@@ -93,8 +93,16 @@ class Setting(Runs):
             TargetError: no such target.
         """
         self.target = parse(target, self.model, self.labels, self.score)
-        if self.scores is not None:
-            self.target.check(self.scores.count)
+        if self.scores is None:
+            return
+        self.target.check(self.scores.count)
+        if self.target.as_numbers(self.scores):
+            self.scores = None
+        elif self.scores.count == 1:
+            self.notes.append(
+                f"'{self.scores.output}' is a single number, read as a yes or no: class 1 is its own side, 0 the other "
+                f"(--target \"'{self.scores.output}'\" for the number)"
+            )
 
     @property
     def explained_tensors(self) -> list[str]:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from ..autodiff.subgraph import through_graph
 from ..autodiff.table import RULES, Cotangents
+from ..decompose.fusion import written_out
 from ..emit import Op, inputs
 from .layers import shares
 from .table import How, by_gradient, epsilon, gradient, relevance, times, to
@@ -116,9 +117,9 @@ def softmax(how: How, op: Op, node: ir.Node, r: ir.Value) -> Cotangents:
 
 @relevance("attention", "Attention")
 def attention(how: How, op: Op, node: ir.Node, r: ir.Value, *more: ir.Value | None) -> Cotangents:
-    """The epsilon rule for values, with the attention as their weights."""
+    """The epsilon rule for values, with the attention as their weights; else in products and a Softmax."""
     if how.attention != "values":
-        raise op.unsupported("it is one operator, whose scores have no relevance of their own (attention=values)")
+        return through_graph(op, node, [r, *more], partial(written_out, node=node))
     found = epsilon(how, op, node, r, *(None for _ in more), eps=how.epsilon)
     values = [x for x in (node.inputs[i] for i in (2, 5) if i < len(node.inputs)) if x is not None]
     taken = {x: v for x, v in found.items() if x in values}

@@ -78,7 +78,8 @@ KINDS = {
     "batch": "merged into the layer before it; alone by the epsilon rule; R passes before any layer, and with preset "
     "zennit",
     "softmax": "R = x · (R - y ΣR), as in AttnLRP; as attention weights it is constant unless attention=attnlrp",
-    "attention": "the values take all: attention is constant",
+    "attention": "the values take all: attention is constant; with attention=attnlrp written out in products and a "
+    "Softmax",
     "power": "homogeneous of another degree: by x · gradient, divided by its sum",
     "share": "R times the share that the gradient says",
     "recurrent": "written as a loop over the cell, and walked with these rules: gates pass R to what they gate",

@@ -27,6 +27,7 @@ _GATES = {
     "Sigmoid": 2,
     "HardSigmoid": 2,
     "Softmax": 2,
+    "Exp": 2,
     "Erf": 2,
     "Tanh": 1,
     "Clip": 1,

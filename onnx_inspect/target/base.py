@@ -152,7 +152,7 @@ def rows_for(values: NDArray[Any], n: int, target: Target) -> NDArray[Any]:
 
 def floats(op: Op, value: ir.Value) -> ir.Value:
     """Half precision as float32: sums over a map leave its range."""
-    return op.Cast(value, to=ir.DataType.FLOAT) if value.dtype == ir.DataType.FLOAT16 else value  # type: ignore[no-any-return]
+    return op.Cast(value, to=ir.DataType.FLOAT) if value.dtype == ir.DataType.FLOAT16 else value
 
 
 def summed(op: Op, value: ir.Value) -> ir.Value:

@@ -32,7 +32,7 @@ from ..errors import TargetError
 from ..geometry import Box
 from ..labels import Labels
 from ..model import Model
-from ..scores import ScoreKind
+from ..scores import ScoreKind, Scores
 from .base import Asks, Photographed, Target, per_sample, rows_for, summed
 
 PARTS = ("x0", "y0", "x1", "y1", "w", "h", "area", "objectness", "class")
@@ -78,6 +78,10 @@ class Detected(Target):
         told = f"({', '.join(f'{side:g}' for side in which)})" if isinstance(which, tuple) else str(which)
         options = f"@{self.stated}" if str(self.stated) else ""
         return f"{'class' if isinstance(which, str) else 'box'}:{told}{'.' if self.part else ''}{self.part}{options}"
+
+    def as_numbers(self, found: Scores) -> bool:
+        """A detector has no row of class scores per sample."""
+        return True
 
     def settle(self, runs: Asks) -> Detected:
         """The candidate of each sample, found on the untouched ones.
@@ -149,7 +153,8 @@ class Detected(Target):
     def key(self) -> Hashable:
         """All candidates and classes share one compiled model."""
         head = self._head
-        return ("detected", self.part, self.kind, head.stated.format, head.stated.unit, *self._elements, head.size)
+        leaves = tuple(e.leaves for e in self._elements)
+        return ("detected", self.part, self.kind, head.stated.format, head.stated.unit, head.size, self._sums, leaves)
 
     def feeds(self, n: int) -> dict[str, NDArray[Any]]:
         """Which elements are read, and the frame of the box; repeated where one candidate is for all."""
@@ -227,6 +232,33 @@ class Detected(Target):
     def _numbers(self, found: Found) -> list[NDArray[np.int64]]:
         a, c = found.detection.candidate, found.detection.index
         return [e.numbers[a] if self._is_box else e.numbers[a, c : c + 1] for e in self._elements]
+
+
+@dataclass(frozen=True)
+class Everything(Target):
+    """All detections of each sample, by `found` once it is settled; too many for one score.
+
+    Attributes:
+        stated: what is said of the detector.
+        found: the detections of each sample.
+    """
+
+    stated: Stated = Stated()
+    found: tuple[tuple[Detection, ...], ...] = ()
+
+    def as_numbers(self, found: Scores) -> bool:
+        """A detector has no row of class scores per sample."""
+        return True
+
+    def settle(self, runs: Asks) -> Everything:
+        """The detections of all samples."""
+        head, found = detection.find(runs, self.stated)
+        lists = detection.detections(head, found, runs.photos or [None] * runs.n)
+        return replace(self, found=tuple(map(tuple, lists)))
+
+    def emit(self, op: Op, model: Model) -> ir.Value:
+        """Refuse."""
+        raise TargetError("A score is that of one detection: explain box:1, say, or class:NAME.")
 
 
 def parse(text: str, model: Model, labels: Labels, kind: ScoreKind = "logits") -> Detected:

@@ -11,6 +11,7 @@ from ..errors import TargetError
 from ..labels import Labels
 from ..model import Model
 from ..scores import ScoreKind
+from . import detections
 from .base import Target
 from .classes import Index, Top
 from .elements import REDUCTIONS, Element, Slice
@@ -23,7 +24,7 @@ NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
 REDUCED = rf"\s*\.\s*(?:{'|'.join(REDUCTIONS)})\b"
 ELEMENTS = re.compile(rf"\s*\[|{REDUCED}")
-ENDS = re.compile(rf"\s*(?:$|[\[;@,+-])|{REDUCED}")  # where a name without quotes may end
+ENDS = re.compile(rf"\s*(?:$|[\[;@,*+-])|{REDUCED}")  # where a name without quotes may end
 END = re.compile(r"\s*(?:$|[\[;]|(?<=\s)[+.-]\s)")  # where one that nobody knows does
 
 
@@ -114,7 +115,9 @@ class Reader:
 
     def named(self, name: str, start: int, *, quoted: bool = False) -> Target:
         """What a name stands for that was read from `start` on: a tensor, else a class."""
-        tensor, more, end = self.tensor(name), self.take(ELEMENTS, keep=True), self.at
+        tensor, more, end = self.tensor(name), self.take(r"\s*\[|\s+\.\s*\w", keep=True), self.at
+        if tensor is None and more and re.search(r"[*?]", name):
+            tensor = self.model.layer(name).tensor
         if tensor is not None and (more or quoted):
             return self.elements(tensor)
         self.at = start  # where errors point to
@@ -134,7 +137,7 @@ class Reader:
         """The exact name of a tensor, given it or a layer's readable one."""
         if name in self.model.values:
             return name
-        if name in self.layers or any(c in name for c in "*?"):
+        if name in self.layers:
             found = [c for c in self.model.layers if c.name == name]
             return (found or [self.model.layer(name)])[0].tensor
         return None
@@ -237,6 +240,12 @@ class Reader:
         layer = self.model.layer(self.layer_name()).name if self.take(r"\s*@\s*") else ""
         return Similarity(reference, layer, self.kind)
 
+    def detected(self) -> detections.Detected:
+        """box:3, class:NAME and their like, as far as a + or - between blanks"""
+        found = self.take(r"(?:(?!\s+[+-]\s|\s*;).)+")
+        assert found is not None
+        return detections.parse(found[0], self.model, self.labels, self.kind)
+
     # Characters.
 
     def take(self, pattern: str | re.Pattern[str], *, keep: bool = False) -> re.Match[str] | None:
@@ -259,4 +268,5 @@ PREFIXES: dict[str, Callable[[Reader], Target]] = {
     "layer:": Reader.layer,
     "segmentation:": Reader.segmentation,
     "embedding:": Reader.embedding,
+    "(?=box[:@]|class:)": Reader.detected,
 }

@@ -140,7 +140,7 @@ def _undecided(model: Model, value: ir.Value) -> tuple[ir.Value, int | None, str
             break
         if node.op_type == "ArgMax":
             return x, node.attributes.get_int("axis", 0), node.op_type
-        if node.op_type == "TopK" and at is node.outputs[1] and node.attributes.get_int("largest", 1):
+        if node.op_type == "TopK" and at is node.outputs[1] and node.attributes.get_int("largest", 1) == 1:
             return x, node.attributes.get_int("axis", -1), node.op_type
         if node.op_type in ("Greater", "GreaterOrEqual") and x is node.inputs[0]:
             return x, None, node.op_type
@@ -187,7 +187,7 @@ def _classes(model: Model, value: ir.Value) -> tuple[int | None, bool]:
 
 def described(found: ScoreMap, model: Model) -> str:
     """Where it is, for notes."""
-    shape = sizes(model.spec(model.value(found.tensor)).shape)
+    shape = sizes(model.spec(model.value(found.tensor)).shape[1:])
     where = f"before {found.before}" if found.before else "the output"
     if found.activation is not None and not found.inside:
         where = f"before {found.activation}" + (f" and {found.before}" if found.before else "")

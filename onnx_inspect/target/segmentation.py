@@ -77,9 +77,10 @@ class Segmentation(Target):
         like = model.value(found.tensor)
         index = per_sample(op, CLASS, ir.DataType.INT64, like)
         weights = per_sample(op, REGION, ir.DataType.FLOAT, like, axes - 1)
-        if maps.shape is None:
-            maps.shape = ir.Shape([None] * axes)
-        own = op.GatherND(maps, op.Unsqueeze(index, [1]), batch_dims=1)
+        pair = op.Unsqueeze(index, [1])  # shapes are for the adjoints, which ask for the number of axes
+        for made, rank in ((maps, axes), (pair, 2)):
+            made.shape = made.shape or ir.Shape([None] * rank)
+        own = op.GatherND(maps, pair, batch_dims=1)
         own.shape = ir.Shape([None] * (axes - 1))
         return summed(op, own * (op.Cast(weights, to=own.dtype) if own.dtype == ir.DataType.DOUBLE else weights))
 
@@ -96,7 +97,7 @@ class Segmentation(Target):
         shares = weights.mean(axis=tuple(range(1, weights.ndim)))
         if self.how == "mean":
             weights = (weights.T / weights.sum(axis=tuple(range(1, weights.ndim)))).T
-        runs.notes += self._told(found, runs, shares)
+        runs.notes.append(self._told(found, runs, shares))
         return replace(self, weights=weights.astype(np.float32))
 
     def sample(self, i: int) -> Target:
@@ -126,7 +127,7 @@ class Segmentation(Target):
             where = found.predicted(values, self.index)[0]
             if not where.any():
                 raise self._absent(found.shares(values), runs, i)
-            return where
+            return np.asarray(where)
         sizes = [n for axis, n in enumerate(values.shape) if axis not in (0, found.axis)]
         return np.ones(sizes) if self.region == "all" else self._covered(sizes, runs, i)
 
@@ -156,7 +157,7 @@ class Segmentation(Target):
             raise AbsentError(f"The box of '{self}' lies outside of what the model sees of {_photo(runs, i)}.")
         return np.outer(rows, columns)
 
-    def _told(self, found: ScoreMap, runs: Asks, shares: NDArray[np.float64]) -> list[str]:
+    def _told(self, found: ScoreMap, runs: Asks, shares: NDArray[np.float64]) -> str:
         """What was assumed."""
         low, high = (f"{100 * v:.3g}" for v in (shares.min(), shares.max()))
         share = f"{low} %" if low == high else f"{low} to {high} %"
@@ -164,10 +165,10 @@ class Segmentation(Target):
             str(self.region), f"the box, {share} of the map"
         )
         score = "" if found.activation is None else f", {'after' if found.inside else 'before'} the {found.activation}"
-        return [
+        return (
             f"target: {_class(runs, self.index)} in {described(found, runs.model)}{score}, its {self.how} over {where} "
             "(--target segmentation:output=NAME,class=K@mask|all|x0,y0,x1,y1)"
-        ]
+        )
 
 
 def _overlap(cells: int, low: float, high: float) -> NDArray[np.float64]:

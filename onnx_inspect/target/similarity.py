@@ -94,7 +94,7 @@ class Similarity(Target):
         if not np.isfinite(length) or length == 0:
             raise TargetError(f"The vector of '{self.reference}' has no direction: its length is {length:g}.")
         runs.notes.append(
-            f"target: the cosine of {own.size} numbers, '{name}', to those of '{Path(self.reference).name}' "
+            f"target: the cosine of {own.size} numbers, '{self.layer or name}', to those of '{Path(self.reference).name}' "
             "(--target embedding:similarity=PHOTO@LAYER)"
         )
         return replace(self, vector=(found.reshape(1, -1) / length).astype(np.float32))
@@ -110,7 +110,7 @@ class Similarity(Target):
             feeds = runs.ready([Path(self.reference)])
         except PhotoError as error:
             raise TargetError(f"The reference of '{self}' cannot be taken: {error}") from error
-        if others := [k for k in runs.feeds if k not in feeds]:
+        if others := [k for k in runs.feeds if k != runs.input.name]:
             runs.notes.append(f"the reference goes with {', '.join(map(repr, others))} of the first sample")
         return self._pooled(runs, {**runs.copies(0, 1), **feeds}, name)
 

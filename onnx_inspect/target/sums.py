@@ -14,7 +14,7 @@ from ..errors import TargetError
 from ..model import Model
 from ..scores import scores
 from .base import Asks, Target, floats
-from .classes import Index, Settled, Top, settled
+from .classes import Index, Top, settled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +69,7 @@ class Sum(Target):
         terms, told = [], []
         for factor, term in self.terms:
             found = settled(term, runs) if isinstance(term, Top) else term.settle(runs)
-            if isinstance(found, Settled) and found != term:
+            if isinstance(found, Index) and (isinstance(term, Top) or runs.labels.names):
                 told.append(f"{found} is {_named(found, runs)}")
             terms.append((factor, found))
         if told:

@@ -6,20 +6,17 @@ import blobs
 import jax
 from flax import nnx
 from jax import numpy as jnp
-
-HEIGHT, WIDTH, PATCH = 48, 80, 8
-GRID = (HEIGHT // PATCH, WIDTH // PATCH)
-CLASSES = len(blobs.CLASSES)
+from samples import CLASSES, GRID, PATCH
 
 
 class Conv(nnx.Module):
     """Convolution, batch normalisation, and what comes after."""
 
-    def __init__(self, channels: int, out: int, rngs: nnx.Rngs, stride: int = 1, size: int = 3, groups: int = 1) -> None:
+    def __init__(
+        self, channels: int, out: int, rngs: nnx.Rngs, stride: int = 1, size: int = 3, groups: int = 1
+    ) -> None:
         kernel = (size, size)
-        self.conv = nnx.Conv(
-            channels, out, kernel, stride, feature_group_count=groups, use_bias=False, rngs=rngs
-        )
+        self.conv = nnx.Conv(channels, out, kernel, stride, feature_group_count=groups, use_bias=False, rngs=rngs)
         self.bn = nnx.BatchNorm(out, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:

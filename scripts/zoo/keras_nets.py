@@ -1,4 +1,4 @@
-"""The networks of keras_models.py, for whichever backend Keras has been given; layers are named as authors name them."""
+"""The networks of keras_models.py, for any backend; layers are named as authors name them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from typing import Any
 import blobs
 import keras
 import numpy as np
-from keras import layers as L
-
-HEIGHT, WIDTH, PATCH = 48, 80, 8
-GRID = (HEIGHT // PATCH, WIDTH // PATCH)
-CLASSES = len(blobs.CLASSES)
+from keras import layers as L  # noqa: N812
+from samples import CLASSES, GRID, HEIGHT, PATCH, WIDTH
 
 
 class Positions(L.Layer):
@@ -56,7 +53,7 @@ def cnn() -> keras.Model:
 
 
 def mbv3() -> keras.Model:
-    """As keras.applications builds MobileNetV3: pixels of 0 to 255 come in, and the last convolution gives the scores."""
+    """As Keras builds MobileNetV3: pixels of 0 to 255 come in, and the last convolution gives the scores."""
     x = L.Rescaling(1 / 127.5, offset=-1, name="rescaling")(start := photo())
     x = L.Conv2D(8, 3, 2, padding="same", use_bias=False, name="conv")(x)
     x = L.Activation("hard_swish", name="conv_swish")(L.BatchNormalization(name="conv_bn")(x))
@@ -126,7 +123,7 @@ def unet() -> keras.Model:
 
 
 def detector() -> keras.Model:
-    """One cell of 8 x 8 pixels, one box. Boxes are top, left, bottom, right, of 1, as TensorFlow's detectors give them."""
+    """One cell of 8 x 8 pixels, one box: top, left, bottom, right, in parts of the picture, as in TensorFlow."""
     x = conv(conv(start := photo(), 12, "stage1", stride=2), 24, "stage2", stride=2)
     x = conv(conv(x, 32, "stage3", stride=2), 32, "neck")
     scores = L.Conv2D(CLASSES, 1, activation="sigmoid", bias_initializer=keras.initializers.Constant(-3), name="score")

@@ -64,7 +64,7 @@ def main() -> None:
     for name, start, change, note in FILES:
         exporter, net = name.split("_", 1)
         path = zoo.path(exporter, net)
-        outside = dict(save_as_external_data=True, location=f"{path.name}.data", size_threshold=0)
+        outside = dict(save_as_external_data=True, location=f"{path.name}.data")
         onnx.save(change(source / f"{start}.onnx"), path, **(outside if net.endswith("external") else {}))
         inputs = INPUTS.get(name, {"x": np.empty((2, 3, 48, 80), np.float32)})
         origin = known[f"{start}.onnx"]

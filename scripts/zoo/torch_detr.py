@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,9 +33,9 @@ class Decoder(nn.Module):
 class Detr(nn.Module):
     """Eight queries: class logits, the last for nothing [B, 8, 5], and x, y, w, h from 0 to 1 [B, 8, 4]."""
 
-    def __init__(self, dim: int = 32) -> None:
+    def __init__(self, dim: int = 24) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(conv(3, 12, 3, 2), conv(12, 24, 3, 2), conv(24, dim, 3, 2))
+        self.backbone = nn.Sequential(conv(3, 8, 3, 2), conv(8, 16, 3, 2), conv(16, dim, 3, 2))
         self.place = nn.Parameter(0.5 * torch.randn(1, SIZE[0] * SIZE[1] // 64, dim))
         self.queries = nn.Parameter(0.5 * torch.randn(1, 8, dim))
         self.encoder = Block(dim, 4)
@@ -63,18 +64,17 @@ class Detr(nn.Module):
 
         whole = torch.tensor([SIZE[1], SIZE[0]] * 2)
         total, weight = torch.zeros(()), torch.tensor([1.0] * CLASSES + [0.2])
+        counts = (boxes[..., 2] > 0).sum(1)
         for cls, middle in self.steps(x):
             found, right = corners(middle) * whole, torch.full(cls.shape[:2], CLASSES)
             overlap = iou(found[:, :, None], boxes[:, None])
             apart = (found[:, :, None] - boxes[:, None]).abs().mean(-1) / 10
             chance = cls.softmax(-1).gather(2, labels[:, None].expand(-1, cls.shape[1], -1))
-            real = boxes[..., 2] > 0
-            place = torch.zeros(())
-            for i, cost in enumerate((apart - overlap - chance).detach().numpy()):
-                rows, columns = linear_sum_assignment(cost[:, real[i].numpy()])
-                right[i, rows] = labels[i, columns]
-                place = place + (2 * apart[i, rows, columns] + 2 * (1 - overlap[i, rows, columns])).sum()
-            total = (
-                total + functional.cross_entropy(cls.flatten(0, 1), right.flatten(), weight) * 2 + place / real.sum()
-            )
+            costs = (apart - overlap - chance).detach().numpy()
+            pairs = [linear_sum_assignment(cost[:, :n]) for cost, n in zip(costs, counts.tolist(), strict=True)]
+            photos = torch.arange(len(x)).repeat_interleave(counts)
+            queries, things = (torch.from_numpy(np.concatenate(side)) for side in zip(*pairs, strict=True))
+            right[photos, queries] = labels[photos, things]
+            place = (apart - overlap)[photos, queries, things].mean()
+            total = total + 2 * functional.cross_entropy(cls.flatten(0, 1), right.flatten(), weight) + 2 * place
         return total

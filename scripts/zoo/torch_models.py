@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
 import torch_tasks as t
 from torch import nn
@@ -22,7 +24,9 @@ from zoo import Zoo
 def export(model: nn.Module, inputs: dict[str, torch.Tensor], file: File, dynamo: bool, path: Path) -> None:
     """Write one file, weights inside; what PyTorch noted of the author's folders is left out."""
     outputs = file.outputs.split()
-    names: dict[str, Any] = dict(input_names=list(inputs), output_names=outputs, opset_version=file.opset)
+    names: dict[str, Any] = dict(
+        input_names=list(inputs), output_names=outputs, opset_version=file.opset or (20 if dynamo else 17)
+    )
     axes = {name: file.axes.get(name, {0: "batch"}) for name in inputs} if file.batch else {}
     if dynamo:
         names |= dict(dynamic_shapes=tuple(axes.values()) if axes else None, external_data=False, verbose=False)
@@ -35,6 +39,16 @@ def export(model: nn.Module, inputs: dict[str, torch.Tensor], file: File, dynamo
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
     onnx.save(proto, path)
+
+
+def same(model: nn.Module, inputs: dict[str, torch.Tensor], path: Path) -> None:
+    """onnxruntime has to see what PyTorch sees."""
+    with torch.no_grad():
+        wanted = model(*inputs.values())
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.run(None, {k: v.numpy() for k, v in inputs.items()})
+    for a, b in zip([wanted] if isinstance(wanted, torch.Tensor) else wanted, found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-3, err_msg=path.name)
 
 
 def main() -> None:
@@ -56,6 +70,7 @@ def main() -> None:
             for exporter in file.exporters.split():
                 name = f"torch_{exporter}"
                 export(part, feeds, file, exporter == "dynamo", zoo.path(name, file.net))
+                same(part, feeds, zoo.path(name, file.net))
                 truth = file.truth | measured
                 zoo.add(name, file.net, file.kind, feeds, note=file.note, truth=truth, torch=torch.__version__)
     zoo.save()

@@ -14,7 +14,7 @@ from torch import nn
 from torch_convs import Cnn, Embedder, Fusion, MobileNet, Recurrent, Signal, Stateful, Table, Unet
 from torch_detr import Detr
 from torch_onestage import Ssd, Yolo, Yolox
-from torch_transformers import Causal, Mixer, MobileVit, Swin, Text, Vit
+from torch_transformers import Causal, Mixer, MobileVit, RmsNorm, Swin, Text, Vit
 from torch_twostage import TwoStage
 
 
@@ -46,26 +46,28 @@ class Net:
     files: Sequence[File]
 
 
-def form(name: str) -> Callable[[Any], nn.Module]:
-    """The detector with another of its output forms."""
+def changed(**attributes: Any) -> Callable[[Any], nn.Module]:
+    """The trained network with other attributes."""
 
     def part(model: Any) -> nn.Module:
         other = copy.copy(model)
-        other.form = name
+        vars(other).update(attributes)
         return other
 
     return part
 
 
-def argmax(model: Any) -> nn.Module:
-    other = copy.copy(model)
-    other.ends_in_argmax = True
+def spelled(model: Any) -> nn.Module:
+    other = copy.deepcopy(model)
+    other.norm = RmsNorm(model.norm)
     return other
 
 
 PHOTO = {"size": [48, 80], "pixels": "0 to 1, RGB"}
+BLOBS = PHOTO | {"classes": blobs.CLASSES, "without_blob": "all classes equally likely"}
+MASK = PHOTO | {"classes": "0 is the background"}
 SCENE = {"size": [64, 96], "pixels": "0 to 1, RGB"}
-PATCHES = PHOTO | {"grid": [6, 10], "patch": 8}
+PATCHES = BLOBS | {"grid": [6, 10], "patch": 8}
 REGISTERS = PATCHES | {"tokens": ["class", *["register"] * 4, "60 patches"]}
 CELLS = SCENE | {"grids": [[8, 12], [4, 6]], "strides": [8, 16]}
 STATE = {"h0": torch.zeros(1, 2, 20), "c0": torch.zeros(1, 2, 20)}
@@ -74,13 +76,13 @@ NETS = [
     Net(
         Cnn, t.CLASSIFY, 150, "x",
         [
-            File("cnn", "classifier", truth=PHOTO),
-            File("cnn_any_size", "classifier", axes=ANY, truth=PHOTO, note="height and width are free"),
-            File("cnn_opset7", "classifier", exporters="legacy", opset=7, truth=PHOTO),
-            File("cnn_batch1", "classifier", exporters="legacy", batch=False, truth=PHOTO, note="the batch is 1"),
+            File("cnn", "classifier", truth=BLOBS),
+            File("cnn_any_size", "classifier", axes=ANY, truth=BLOBS, note="height and width are free"),
+            File("cnn_opset7", "classifier", exporters="legacy", opset=7, truth=BLOBS),
+            File("cnn_batch1", "classifier", exporters="legacy", batch=False, truth=BLOBS, note="the batch is 1"),
         ],
     ),
-    Net(MobileNet, t.CLASSIFY, 400, "x", [File("mobilenetv3", "classifier", truth=PHOTO)]),
+    Net(MobileNet, t.CLASSIFY, 400, "x", [File("mobilenetv3", "classifier", truth=BLOBS)]),
     Net(
         lambda: Vit(registers=4), t.CLASSIFY, 300, "x",
         [
@@ -101,18 +103,18 @@ NETS = [
     ),
     Net(
         Swin, t.CLASSIFY, 200, "x",
-        [File("swin", "classifier", truth=PHOTO | {"grids": [[24, 40], [12, 20]], "patch": 2, "window": 4})],
+        [File("swin", "classifier", truth=BLOBS | {"grids": [[12, 20], [6, 10]], "patch": 4, "windows": [4, 2]})],
     ),
     Net(
         MobileVit, t.CLASSIFY, 250, "x",
-        [File("mobilevit", "classifier", truth=PHOTO | {"grid": [12, 20], "unfolded": [2, 2]})],
+        [File("mobilevit", "classifier", truth=BLOBS | {"grid": [12, 20], "unfolded": [2, 2]})],
     ),
     Net(Mixer, t.CLASSIFY, 400, "x", [File("mixer", "classifier", truth=PATCHES | {"tokens": ["60 patches"]})]),
     Net(
         Unet, t.SEGMENT, 150, "x",
         [
-            File("unet", "segmenter", truth=PHOTO | {"classes": "0 is the background"}),
-            File("unet_argmax", "segmenter", "classes", part=argmax, truth=PHOTO | {"classes": "0 is the background"}),
+            File("unet", "segmenter", truth=MASK),
+            File("unet_argmax", "segmenter", "classes", part=changed(ends_in_argmax=True), truth=MASK),
         ],
     ),
     Net(
@@ -120,11 +122,11 @@ NETS = [
         [
             File("yolo", "detector", "boxes", truth=CELLS | {"layout": "[B, 4 + 4, N]: x y w h in pixels, classes"}),
             File(
-                "yolo_raw", "detector", "head", "legacy", form("raw"),
+                "yolo_raw", "detector", "head", "legacy", changed(form="raw"),
                 truth=CELLS | {"layout": "[B, 4 * 8 + 4, N]: bins of left top right bottom in cells, class logits"},
             ),
             File(
-                "yolo_nms", "detector", "boxes scores labels", "legacy", form("nms"), batch=False,
+                "yolo_nms", "detector", "boxes scores labels", "legacy", changed(form="nms"), batch=False,
                 truth=CELLS | {"layout": "[K, 4] corners in pixels, [K], [K]"}, note="NonMaxSuppression in the graph",
             ),
         ],
@@ -148,7 +150,7 @@ NETS = [
         ],
     ),
     Net(
-        Detr, t.DETECT, 900, "x",
+        Detr, t.DETECT, 1000, "x",
         [
             File(
                 "detr", "detector", "logits boxes",
@@ -167,11 +169,11 @@ NETS = [
         ],
     ),
     Net(Embedder, t.EMBED, 150, "x", [File("embedder", "embedding", "embedding", truth=PHOTO)]),
-    Net(lambda: Cnn(1), t.REGRESS, 250, "x", [File("area", "regressor", "percent", truth=PHOTO)]),
+    Net(lambda: Cnn(1), t.REGRESS, 250, "x", [File("area", "regression", "percent", truth=PHOTO)]),
     Net(Fusion, t.FUSE, 500, "photo wanted", [File("fusion", "classifier", truth=PHOTO, note="a photo and a vector")]),
     Net(Signal, t.SIGNAL, 150, "x", [File("signal", "signal")]),
     Net(
-        lambda: Recurrent(nn.LSTM), t.SIGNAL, 300, "x",
+        lambda: Recurrent(nn.LSTM), t.SIGNAL, 500, "x",
         [
             File("lstm", "signal", note="32 steps of 4 samples"),
             File(
@@ -189,7 +191,7 @@ NETS = [
     Net(
         lambda: Causal(len(blobs.WORDS), 12), t.NEXT, 100, "input_ids",
         [
-            File("causal", "text", exporters="legacy", truth={"words": blobs.WORDS}),
+            File("causal", "text", exporters="legacy", part=spelled, truth={"words": blobs.WORDS}),
             File("causal_attention", "text", exporters="dynamo", opset=23, truth={"words": blobs.WORDS}),
         ],
     ),

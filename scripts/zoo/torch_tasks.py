@@ -19,17 +19,17 @@ SIZE, LARGE = (48, 80), (64, 96)
 
 @dataclass(frozen=True)
 class Task:
-    """``data(seed, count)`` gives inputs and targets, of which the first ``inputs`` go into the network."""
+    """``data(seed, count)`` gives inputs and targets: to measure with, and to learn from without ``lessons(count)``."""
 
     data: Callable[[int, int], Batch]
     loss: Callable[..., Tensor]
     measure: Callable[..., dict[str, Any]]
-    inputs: int = 1
+    lessons: Callable[[int], Batch] | None = None
 
 
 def fit(model: nn.Module, task: Task, steps: int, rate: float = 3e-3, count: int = 3000, size: int = 32) -> nn.Module:
     """Train by AdamW, the rate falling to nothing along a cosine; the network comes back ready to be run."""
-    data = task.data(0, count)
+    data = task.lessons(count) if task.lessons else task.data(0, count)
     rng = np.random.default_rng(0)
     optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
@@ -68,6 +68,29 @@ def scenes(seed: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
     for i, p in enumerate(photos):
         boxes[i, : len(p.boxes)], labels[i, : len(p.labels)] = p.boxes, p.labels
     return torch.from_numpy(blobs.floats(photos)), torch.from_numpy(boxes), torch.from_numpy(labels)
+
+
+def lessons(count: int) -> tuple[Tensor, Tensor]:
+    """Photos and how likely each class is: all the same where there is no blob, so none is known by what is missing.
+
+    A rectangle of the background is flat, so that what occlusion does is nothing new.
+    """
+    x, labels, masks = pictures(0, count)
+    x, share = x.clone(), functional.one_hot(labels, 4).float()
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        background = masks[i] == 0
+        grey = x[i][:, background].median(1).values[:, None]
+        if i % 6 == 0:
+            noise = 0.04 * rng.standard_normal((3, int((~background).sum())))
+            x[i][:, ~background] = grey + torch.from_numpy(noise.astype(np.float32))
+            share[i] = 0.25
+        top, left = rng.integers(0, 40), rng.integers(0, 72)
+        height, width = rng.integers(8, 25, 2)
+        flat = torch.zeros_like(background)
+        flat[top : top + height, left : left + width] = True
+        x[i][:, flat & background] = grey
+    return x, share
 
 
 def right(scores: Tensor, labels: Tensor) -> dict[str, float]:
@@ -127,6 +150,7 @@ CLASSIFY = Task(
     lambda seed, n: pictures(seed, n)[:2],
     lambda m, x, y: functional.cross_entropy(m(x), y),
     lambda m, x, y: right(m(x), y),
+    lessons,
 )
 SEGMENT = Task(
     lambda seed, n: pictures(seed, n)[::2],
@@ -137,12 +161,10 @@ EMBED = Task(CLASSIFY.data, alike, nearest)
 REGRESS = Task(
     areas, lambda m, x, y: functional.mse_loss(m(x), y), lambda m, x, y: {"mean_error": (m(x) - y).abs().mean().item()}
 )
-FUSE = Task(
-    wished, lambda m, x, w, y: functional.cross_entropy(m(x, w), y), lambda m, x, w, y: right(m(x, w), y), inputs=2
-)
+FUSE = Task(wished, lambda m, x, w, y: functional.cross_entropy(m(x, w), y), lambda m, x, w, y: right(m(x, w), y))
 SIGNAL = Task(lambda seed, n: tuple(map(torch.from_numpy, blobs.signals(seed, n)[:2])), CLASSIFY.loss, CLASSIFY.measure)
 TABLE = Task(table, CLASSIFY.loss, CLASSIFY.measure)
-TEXT = Task(read, FUSE.loss, FUSE.measure, inputs=2)
+TEXT = Task(read, FUSE.loss, FUSE.measure)
 NEXT = Task(words, following, lambda m, x: {"loss": following(m, x).item()})
 
 

@@ -107,9 +107,9 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    def __init__(self, dim: int, grid: tuple[int, int], shift: int) -> None:
+    def __init__(self, dim: int, grid: tuple[int, int], window: int, shift: int) -> None:
         super().__init__()
-        self.norm1, self.attn = nn.LayerNorm(dim), WindowAttention(dim, 2, grid, 4, shift)
+        self.norm1, self.attn = nn.LayerNorm(dim), WindowAttention(dim, 2, grid, window, shift)
         self.norm2, self.mlp = nn.LayerNorm(dim), mlp(dim, 2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,15 +130,15 @@ class Merge(nn.Module):
 
 
 class Swin(nn.Module):
-    """Two stages of a window and a shifted-window block each; the grids are H / 2 by W / 2, then a quarter."""
+    """Two stages of a window and a shifted-window block each; grids of H / 4 by W / 4 and half, windows of 4 and 2."""
 
-    def __init__(self, size: tuple[int, int] = (48, 80), dim: int = 12) -> None:
+    def __init__(self, size: tuple[int, int] = (48, 80), dim: int = 16) -> None:
         super().__init__()
-        fine, coarse = (size[0] // 2, size[1] // 2), (size[0] // 4, size[1] // 4)
-        self.patch, self.norm0 = nn.Conv2d(3, dim, 2, 2), nn.LayerNorm(dim)
-        self.stage1 = nn.Sequential(SwinBlock(dim, fine, 0), SwinBlock(dim, fine, 2))
+        fine, coarse = (size[0] // 4, size[1] // 4), (size[0] // 8, size[1] // 8)
+        self.patch, self.norm0 = nn.Conv2d(3, dim, 4, 4), nn.LayerNorm(dim)
+        self.stage1 = nn.Sequential(SwinBlock(dim, fine, 4, 0), SwinBlock(dim, fine, 4, 2))
         self.merge = Merge(dim)
-        self.stage2 = nn.Sequential(SwinBlock(2 * dim, coarse, 0), SwinBlock(2 * dim, coarse, 2))
+        self.stage2 = nn.Sequential(SwinBlock(2 * dim, coarse, 2, 0), SwinBlock(2 * dim, coarse, 2, 1))
         self.norm, self.head = nn.LayerNorm(2 * dim), nn.Linear(2 * dim, 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -217,6 +217,17 @@ class Text(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         return self.head(torch.tanh(self.norm(x)[:, 0]))
+
+
+class RmsNorm(nn.Module):
+    """nn.RMSNorm in operators that the older exporter knows."""
+
+    def __init__(self, norm: nn.RMSNorm) -> None:
+        super().__init__()
+        self.weight = norm.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1.2e-7)
 
 
 class Causal(nn.Module):

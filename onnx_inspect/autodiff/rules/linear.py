@@ -23,7 +23,7 @@ def matmul(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
         dy = op.Unsqueeze(dy, [-2])
     da = db = None
     if op.wants(a):
-        da = op.MatMul(dy, op.Unsqueeze(b, [0])) if column else cleared(op, op.MatMul(dy, _transposed(op, b)), b, -1)
+        da = op.MatMul(dy, op.Unsqueeze(b, [0])) if column else cleared(op, _back(op, dy, a, b), b, -1)
         da = _sum_batch(op, da, node, a)
     if op.wants(b):
         db = op.MatMul(op.Unsqueeze(a, [1]), dy) if row else cleared(op, op.MatMul(_transposed(op, a), dy), a, -2)
@@ -38,6 +38,13 @@ def cleared(op: Op, y: ir.Value, summed: ir.Value, axis: int) -> ir.Value:
     convolutions.
     """
     return y if op.dim(summed, axis) else op.Where(op.Equal(op.size(summed, axis), 0), 0, y)
+
+
+def _back(op: Op, dy: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+    """dY Bᵀ. Weights that are transposed onnxruntime holds twice, once each way; Gemm reads them as they are."""
+    if any(x.shape is None or len(x.shape) != 2 for x in (a, b)):
+        return op.MatMul(dy, _transposed(op, b))  # type: ignore[no-any-return]
+    return op.Gemm(dy, b, transB=1)  # type: ignore[no-any-return]
 
 
 def _transposed(op: Op, matrix: ir.Value) -> ir.Value:

@@ -1,0 +1,505 @@
+"""Detectors: reading raw heads, detections against literal decoding, and targets that are boxes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import onnx_inspect as oi
+from onnx_inspect import detection
+from onnx_inspect.cli import cli
+from onnx_inspect.detection import formats
+from onnx_inspect.detection.lineage import Lineage
+from onnx_inspect.engine import Engine
+from onnx_inspect.errors import TargetError
+from onnx_inspect.labels import Labels
+from onnx_inspect.methods.detect import detect
+from onnx_inspect.methods.job import Job
+from onnx_inspect.target import detections as targets
+
+from . import blobs, detectors
+from .detectors import CELLS, HEIGHT, WIDTH, Graph
+from .differences import in_double
+from .shared import ASSETS, ZOO, needs_assets, needs_zoo
+
+ENGINE = Engine("cpu", threads=1)
+X = detectors.photos()
+NAMES = ("cat", "stop sign", "dog")
+OWN = Path(__file__).parent / "zoo"
+COCO = ASSETS / "labels/coco80.txt"
+YOLOX = oi.Preprocessing((416, 416), "letterbox", color="BGR")
+ULTRAFACE = oi.Preprocessing((240, 320), "squash", mean=(127.0,), std=(128.0,))
+
+
+def outputs(proto: onnx.ModelProto, x: np.ndarray = X) -> list[np.ndarray]:
+    return in_double(oi.load(proto)).run(None, {"x": x.astype(np.float64)})
+
+
+# Literal decoding, candidate by candidate: (corners in pixels, probabilities of the classes that mean something).
+
+
+def of_yolox(y: np.ndarray) -> list[tuple[list[float], list[float]]]:
+    found = []
+    for (row, column, s), (a, b, c, d, thing, *p) in zip(CELLS, y, strict=True):
+        cx, cy, w, h = (column + a) * s, (row + b) * s, np.exp(c) * s, np.exp(d) * s
+        found.append(([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], [thing * q for q in p]))
+    return found
+
+
+def of_yolov8(y: np.ndarray) -> list[tuple[list[float], list[float]]]:
+    return [([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], list(p)) for cx, cy, w, h, *p in y.T]
+
+
+def of_ssd(scores: np.ndarray, boxes: np.ndarray) -> list[tuple[list[float], list[float]]]:
+    return [
+        ([a * WIDTH, b * HEIGHT, c * WIDTH, d * HEIGHT], [0.0, *p[1:]])
+        for p, (a, b, c, d) in zip(scores, boxes, strict=True)
+    ]
+
+
+def of_detr(logits: np.ndarray, boxes: np.ndarray) -> list[tuple[list[float], list[float]]]:
+    found = []
+    for z, (cx, cy, w, h) in zip(logits, boxes, strict=True):
+        p = np.exp(z) / np.exp(z).sum()
+        corners = [(cx - w / 2) * WIDTH, (cy - h / 2) * HEIGHT, (cx + w / 2) * WIDTH, (cy + h / 2) * HEIGHT]
+        found.append((corners, [*p[:-1], 0.0]))
+    return found
+
+
+DETECTORS: dict[str, tuple[onnx.ModelProto, Any]] = {
+    "yolox": (detectors.yolox(), of_yolox),
+    "yolov8": (detectors.yolov8(), of_yolov8),
+    "ssd": (detectors.ssd(), of_ssd),
+    "detr": (detectors.detr(), of_detr),
+}
+
+
+def literal_iou(a: list[float], b: list[float]) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(w, 0) * max(h, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def literal_detections(candidates: list[tuple[list[float], list[float]]], threshold: float, iou: float) -> list[Any]:
+    rows = [(max(p), int(np.argmax(p)), box, a) for a, (box, p) in enumerate(candidates) if max(p) >= threshold]
+    kept: list[Any] = []
+    for row in sorted(rows, key=lambda r: -r[0]):
+        if all(k[1] != row[1] or literal_iou(k[2], row[2]) <= iou for k in kept):
+            kept.append(row)
+    return kept
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(("threshold", "iou"), [(0.25, 0.45), (0.1, 0.2)])
+def test_detections_are_those_of_literal_decoding(name: str, threshold: float, iou: float) -> None:
+    proto, decode = DETECTORS[name]
+    got = detect(proto.SerializeToString(), X, head=f"threshold={threshold},iou={iou}", engine=ENGINE)
+    values = outputs(proto)
+    wanted = [literal_detections(decode(*(v[i] for v in values)), threshold, iou) for i in range(len(X))]
+    assert sum(map(len, wanted)) >= 3
+    for found, expected in zip(got, wanted, strict=True):
+        assert [d.number for d in found] == list(range(1, len(expected) + 1))
+        assert [(d.index, d.candidate) for d in found] == [(k[1], k[3]) for k in expected]
+        np.testing.assert_allclose([d.score for d in found], [k[0] for k in expected], rtol=1e-4)
+        clipped = [np.clip(k[2], 0, [WIDTH, HEIGHT] * 2) for k in expected]
+        np.testing.assert_allclose([d.box for d in found], clipped, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_batch_finds_what_single_photos_do(name: str) -> None:
+    model = oi.load(DETECTORS[name][0])
+    singly = [detect(model, x[None], engine=ENGINE, head="threshold=0.1")[0] for x in X]
+    for one, other in zip(detect(model, X, engine=ENGINE, head="threshold=0.1"), singly, strict=True):
+        assert [(d.candidate, d.index) for d in one] == [(d.candidate, d.index) for d in other]
+
+
+def test_the_graph_is_cut_before_suppression() -> None:
+    plain = detect(detectors.yolov8().SerializeToString(), X, engine=ENGINE, head="threshold=0.1")
+    model = oi.load(detectors.yolov8(nms=True))
+    assert detect(model, X, engine=ENGINE, head="threshold=0.1") == plain
+    job = Job(model, X[:1], "box:1", engine=ENGINE)
+    assert any("conv" in tensor for tensor in job.target.reads(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "stated"),
+    [
+        ("yolox", "format=yolox", "objectness=yes"),
+        ("yolov8", "format=cxcywh", "objectness=no"),
+        ("ssd", "format=xyxy", "background=first"),
+        ("detr", "format=cxcywh", "background=last"),
+    ],
+)
+def test_what_was_inferred_is_said_with_how_to_say_otherwise(name: str, said: str, stated: str) -> None:
+    job = Job(oi.load(DETECTORS[name][0]), X, targets.Everything(), engine=ENGINE)
+    note = next(n for n in job.notes if n.startswith("detector:"))
+    assert said in note
+    assert stated in note
+    assert "--target 'box:1@" in note
+
+
+def test_what_is_stated_wins() -> None:
+    proto = DETECTORS["yolov8"][0]
+    (values,) = outputs(proto, X[:1])
+    found = detect(proto.SerializeToString(), X[:1], head="format=xywh,threshold=0.1,iou=1", engine=ENGINE)[0]
+    for d in found:
+        x, y, w, h = values[0, :4, d.candidate]
+        np.testing.assert_allclose(d.box, np.clip([x, y, x + w, y + h], 0, [WIDTH, HEIGHT] * 2), atol=1e-3)
+
+
+def test_four_classes_are_told_from_four_coordinates() -> None:
+    model = oi.load(detectors.ssd(3))  # nothing and three classes: both tables have four columns
+    assert detection.find(Job(model, X, targets.Everything(), engine=ENGINE))[0].raw.boxes.name == "boxes"
+
+
+# Formats.
+
+
+@given(
+    boxes=st.lists(st.tuples(*[st.floats(2, 90)] * 2, *[st.floats(3, 40)] * 2), min_size=12, max_size=12),
+    form=st.sampled_from(["xyxy", "yxyx", "cxcywh", "xywh", "yolox"]),
+    share=st.booleans(),
+)
+def test_the_format_is_told_from_where_boxes_lie(boxes: list[Any], form: str, share: bool) -> None:
+    # Boxes of things, each found in the cell that its middle is in, as detectors are trained to.
+    size, stride = (64, 96), 8.0
+    centre = np.array(boxes)[:, :2] * [1, 0.6]
+    wh = np.array(boxes)[:, 2:]
+    cell = np.floor(centre / stride)
+    cells = np.hstack([(cell + 0.5) * stride, np.full((12, 2), stride), np.zeros((12, 2))])
+    every = np.array([[x, y] for y in range(4, 64, 8) for x in range(4, 96, 8)], float)
+    low, high = (centre - wh / 2).clip(0), (centre + wh / 2).clip(0, [96, 64])
+    centre, wh = (low + high) / 2, high - low
+    t = {
+        "xyxy": np.hstack([low, high]),
+        "yxyx": np.hstack([low[:, ::-1], high[:, ::-1]]),
+        "cxcywh": np.hstack([centre, wh]),
+        "xywh": np.hstack([low, wh]),
+        "yolox": np.hstack([centre / stride - cell, np.log(wh / stride)]),
+    }[form]
+    assume(np.abs(centre[:, 0] - centre[:, 1]).mean() > 12)  # on the diagonal x is y
+    if share and form != "yolox":
+        t = t / (size * 2 if form == "yxyx" else size[::-1] * 2)
+    unit = "share" if share and form != "yolox" else "pixel"
+    assert formats.likely(t, np.ones(12), cells, every, size, "", "") == (form, unit)
+
+
+def test_raw_boxes_in_anchors_need_the_anchors() -> None:
+    g = Graph(5)
+    heads = [g("Sigmoid", g.conv(m, 6, 2 * 7)) for m in g.maps()]
+    two = [g("Reshape", h, g.const([0, 2, 7, -1])) for h in heads]
+    rows = [g("Reshape", g("Transpose", t, perm=[0, 1, 3, 2]), g.const([0, -1, 7])) for t in two]
+    offset, size, rest = g("Split", g("Concat", *rows, axis=1), g.const([2, 2, 3]), axis=2, outputs=3)
+    offset = g("Sub", g("Mul", offset, g.const(2, np.float32)), g.const(0.5, np.float32))
+    size = g("Pow", g("Mul", size, g.const(2, np.float32)), g.const(2, np.float32))
+    proto = g.model(output=g("Concat", offset, size, rest, axis=2))
+    with pytest.raises(TargetError, match=r"anchors.*format=yolov5"):
+        detect(proto.SerializeToString(), X, engine=ENGINE)
+    head = "format=yolov5,anchors=3x4 6x5 8x7 9x12,threshold=0.05,iou=1"
+    found = detect(proto.SerializeToString(), X[:1], head=head, engine=ENGINE)[0]
+    (values,) = outputs(proto, X[:1])
+    anchors, fine = [(3, 4), (6, 5), (8, 7), (9, 12)], 24
+    for d in found:
+        level, within = (0, d.candidate) if d.candidate < 2 * fine else (1, d.candidate - 2 * fine)
+        cells = [c for c in CELLS if c[2] == (4, 8)[level]]
+        which, (row, column, s) = within // len(cells), cells[within % len(cells)]
+        a, b, c, e, thing, *p = values[0, d.candidate]
+        (aw, ah), cx, cy = anchors[2 * level + which], (column + a) * s, (row + b) * s
+        box = [cx - c * aw / 2, cy - e * ah / 2, cx + c * aw / 2, cy + e * ah / 2]
+        np.testing.assert_allclose(d.box, np.clip(box, 0, [WIDTH, HEIGHT] * 2), atol=1e-3)
+        assert d.score == pytest.approx(thing * max(p), rel=1e-4)
+    assert found
+
+
+@pytest.mark.parametrize("text", ["format=circle", "size=3", "threshold=2", "objectness=maybe", "threshold=many", "xyxy"])
+def test_nonsense_about_a_detector_is_refused(text: str) -> None:
+    with pytest.raises(TargetError):
+        formats.parse(text)
+
+
+@given(
+    form=st.sampled_from(["", "xyxy", "dfl"]),
+    own=st.sampled_from(["", "yes", "no"]),
+    threshold=st.sampled_from([0.25, 0.5, 0.125]),
+)
+def test_what_is_stated_can_be_written_and_read(form: str, own: str, threshold: float) -> None:
+    stated = formats.Stated(format=form, objectness=own, threshold=threshold)
+    assert formats.parse(str(stated)) == stated
+
+
+# Lineage.
+
+
+@given(data=st.data())
+def test_elements_are_followed_back_through_what_moves_them(data: st.DataObject) -> None:
+    g, shape = Graph(), [1, 3, HEIGHT, WIDTH]
+    x = leaf = g("Abs", "x")
+    for _ in range(data.draw(st.integers(1, 5))):
+        kind = data.draw(st.sampled_from(["Transpose", "Reshape", "Slice", "Concat", "Split", "Gather", "Unsqueeze"]))
+        axis = data.draw(st.integers(1, len(shape) - 1))
+        if kind == "Transpose":
+            perm = [0, *data.draw(st.permutations(range(1, len(shape))))]
+            x, shape = g("Transpose", x, perm=perm), [shape[p] for p in perm]
+        elif kind == "Reshape":
+            x, shape = g("Reshape", x, g.const([0, -1])), [1, int(np.prod(shape))]
+        elif kind == "Slice":
+            step = data.draw(st.sampled_from([1, 2, -1]))
+            start, end = (-1, -(2**31)) if step < 0 else (shape[axis] // 3, 2**31)
+            x = g("Slice", x, g.const([start]), g.const([end]), g.const([axis]), g.const([step]))
+            shape[axis] = len(range(shape[axis])[:: -1] if step < 0 else range(shape[axis])[start::step])
+        elif kind == "Concat":
+            x, shape[axis] = g("Concat", x, g("Identity", x), axis=axis), 2 * shape[axis]
+        elif kind == "Split" and shape[axis] > 1:
+            parts = [shape[axis] // 2, shape[axis] - shape[axis] // 2]
+            x, shape[axis] = g("Split", x, g.const(parts), axis=axis, outputs=2)[1], parts[1]
+        elif kind == "Gather":
+            which = data.draw(st.lists(st.integers(0, shape[axis] - 1), min_size=1, max_size=4))
+            x, shape[axis] = g("Gather", x, g.const(which), axis=axis), len(which)
+        elif kind == "Unsqueeze" and len(shape) < 5:
+            x = g("Unsqueeze", x, g.const([axis]))
+            shape.insert(axis, 1)
+    model = oi.load(g.model(y=g("Sigmoid", x), leaf=leaf))
+    values = ENGINE.run(model, {"x": X})
+    lineage = Lineage(model, {"x": (1, 3, HEIGHT, WIDTH)})
+    (elements,) = lineage.of(model.value("y"), steps_over=True)
+    assert [(e.tensor, e.activation) for e in elements.leaves] == [(leaf, "sigmoid")]
+    assert elements.numbers.shape == tuple(shape)
+    followed = 1 / (1 + np.exp(-elements.values({leaf: values["leaf"]})[:, 0]))
+    np.testing.assert_allclose(followed, values["y"], rtol=1e-5)
+
+
+# Targets.
+
+
+def scores_of(name: str, values: list[np.ndarray], i: int, candidate: int, index: int) -> float:
+    """The documented score, from the model's outputs: logits, added up."""
+    if name == "yolox":
+        thing, p = values[0][i, candidate, 4], values[0][i, candidate, 5 + index]
+        return float(np.log(thing / (1 - thing)) + np.log(p / (1 - p)))
+    if name == "yolov8":
+        p = values[0][i, 4 + index, candidate]
+        return float(np.log(p / (1 - p)))
+    return float(values[0][i, candidate, index])
+
+
+@pytest.mark.parametrize("name", ["yolox", "yolov8", "detr"])
+@pytest.mark.parametrize("text", ["box:1", "box:2", "class:1", "box:(2, 1, 14, 12)"])
+def test_scores_are_sums_of_logits(name: str, text: str) -> None:
+    model = oi.load(DETECTORS[name][0])
+    job = Job(model, X, text + "@threshold=0.05", engine=ENGINE)
+    values = outputs(DETECTORS[name][0])
+    for i, found in enumerate(job.target.found):
+        d = found.detection
+        assert job.clean["inspect/score"][i] == pytest.approx(scores_of(name, values, i, d.candidate, d.index), abs=1e-4)
+
+
+@pytest.mark.parametrize("part", ["x0", "y0", "x1", "y1", "w", "h", "area"])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_coordinates_are_those_of_the_box(name: str, part: str) -> None:
+    proto, decode = DETECTORS[name]
+    job = Job(oi.load(proto), X, f"box:1.{part}@threshold=0.05", engine=ENGINE)
+    values = outputs(proto)
+    for i, found in enumerate(job.target.found):
+        x0, y0, x1, y1 = decode(*(v[i] for v in values))[found.detection.candidate][0]
+        wanted = {"x0": x0, "y0": y0, "x1": x1, "y1": y1, "w": x1 - x0, "h": y1 - y0, "area": (x1 - x0) * (y1 - y0)}
+        assert job.clean["inspect/score"][i] == pytest.approx(wanted[part], rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("text", ["box:1", "box:1.x0", "box:2.area", "class:1", "box:1.objectness", "box:1 - box:2"])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_gradients_are_those_of_finite_differences(name: str, text: str) -> None:
+    if "objectness" in text and name != "yolox":
+        return
+    proto, decode = DETECTORS[name]
+    text = " - ".join(f"{part}@threshold=0.05" for part in text.split(" - "))
+    job = Job(oi.load(proto), X, text, engine=ENGINE)
+    gradient = job.gradients(["x"])["gradient.x"]
+    reference = in_double(with_logits(oi.load(proto)) if name == "ssd" else oi.load(proto))
+    direction = np.random.default_rng(3).normal(size=X.shape)
+    rows = []
+    for step in (1e-5, -1e-5):
+        values = reference.run(None, {"x": X.astype(np.float64) + step * direction})
+        rows.append([literal_score(job.target, name, decode, values, i) for i in range(len(X))])
+    slope = (np.array(rows[0]) - rows[1]) / 2e-5
+    np.testing.assert_allclose((gradient * direction).sum((1, 2, 3)), slope, rtol=2e-3, atol=1e-3)
+
+
+def literal_score(target: Any, name: str, decode: Any, values: list[np.ndarray], i: int) -> float:
+    if hasattr(target, "terms"):
+        return sum(k * literal_score(t, name, decode, values, i) for k, t in target.terms)
+    d = target.found[i].detection
+    if target.part == "objectness":
+        thing = values[0][i, d.candidate, 4]
+        return float(np.log(thing / (1 - thing)))
+    if target.part:
+        x0, y0, x1, y1 = decode(*(v[i] for v in values[:2]))[d.candidate][0]
+        return float({"x0": x0, "area": (x1 - x0) * (y1 - y0)}[target.part])
+    return float(values[2][i, d.candidate, d.index]) if name == "ssd" else scores_of(name, values, i, d.candidate, d.index)
+
+
+def with_logits(model: oi.Model) -> oi.Model:
+    """A model that ends in a softmax, with the logits as one more output."""
+    (softmax,) = (n for n in model.ir.graph if n.op_type == "Softmax")
+    return oi.expose(model, [softmax.inputs[0].name])
+
+
+def test_the_output_itself_is_the_product_of_probabilities() -> None:
+    job = Job(oi.load(DETECTORS["yolox"][0]), X, "box:1@threshold=0.05", score="output", engine=ENGINE)
+    np.testing.assert_allclose(job.clean["inspect/score"], [f.detection.score for f in job.target.found], rtol=1e-5)
+
+
+def test_one_compiled_model_serves_all_boxes_and_classes() -> None:
+    model = oi.load(DETECTORS["yolox"][0])
+    keys = {
+        Job(model, X, text, engine=ENGINE).target.key() for text in ("box:1@threshold=0.05", "class:2", "box@2,1,14,12")
+    }
+    assert len(keys) == 1
+
+
+def test_the_score_is_read_from_the_level_that_the_candidate_is_on() -> None:
+    model = oi.load(DETECTORS["yolox"][0])
+    shapes = set()
+    for box in ("box@1,1,4,4", "box@2,1,22,15"):
+        job = Job(model, X[:1], box, engine=ENGINE)
+        row, column, stride = CELLS[job.target.found[0].detection.candidate]
+        maps = [model.spec(model.values[t]).shape[-2:] for t in job.target.reads(model)]
+        assert set(maps) == {(HEIGHT // stride, WIDTH // stride)}
+        shapes |= set(maps)
+        assert job.layer("auto").shape[-2:] == maps[0]
+    assert len(shapes) >= 1
+
+
+@given(
+    which=st.one_of(
+        st.integers(1, 99).map(lambda n: f"box:{n}"),
+        st.sampled_from(["class:dog", "class:stop sign", "class:17", "class:T-shirt"]),
+        st.tuples(*[st.integers(0, 50)] * 2, *[st.integers(51, 999)] * 2).map(lambda b: f"box:{b}"),
+    ),
+    part=st.sampled_from(["", *targets.PARTS]),
+    options=st.sampled_from(["", "@format=xyxy", "@objectness=no,threshold=0.5"]),
+)
+def test_targets_can_be_written_and_read(which: str, part: str, options: str) -> None:
+    text = f"{which}{'.' if part else ''}{part}{options}"
+    target = targets.parse(text, None, Labels())  # type: ignore[arg-type]
+    assert str(target) == text
+    assert targets.parse(str(target), None, Labels()) == target  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["box:0", "box:", "box:(3, 4, 1, 9)", "box:1.size", "class:", "box@1,2,3", "box:x", "class:@iou=0.5"])
+def test_texts_that_are_no_targets_are_refused(text: str) -> None:
+    with pytest.raises(TargetError):
+        targets.parse(text, None, Labels())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("box:99", "There is no box:99"),
+        ("class:horse", "No class is called 'horse'"),
+        ("class:7", "There is no class 7"),
+        ("box@1000,1000,1010,1010", "no candidate"),
+        ("box:1.objectness", "no objectness"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_a_sentence(text: str, said: str) -> None:
+    with pytest.raises(TargetError, match=said):
+        Job(oi.load(DETECTORS["yolov8"][0]), X[:1], text, labels=list(NAMES), engine=ENGINE)
+
+
+def test_a_box_needs_a_photo() -> None:
+    with pytest.raises(TargetError, match="found in a photo"):
+        oi.gradient(oi.load(DETECTORS["yolov8"][0]), "box:1", ["x"])
+
+
+def test_models_that_are_no_detectors_are_refused() -> None:
+    g = Graph()
+    proto = g.model(logits=g("Flatten", g("GlobalAveragePool", g.conv("x", 3, 5))))
+    with pytest.raises(TargetError, match="No boxes and class scores"):
+        Job(oi.load(proto), X, "box:1", engine=ENGINE)
+
+
+def test_a_class_that_is_not_found_is_explained_at_its_likeliest_candidate() -> None:
+    proto, decode = DETECTORS["yolox"]
+    job = Job(oi.load(proto), X[:1], "class:stop sign@threshold=0.999", labels=list(NAMES), engine=ENGINE)
+    best = int(np.argmax([p[1] for _, p in decode(outputs(proto, X[:1])[0][0])]))
+    assert job.target.found[0].detection.candidate == best
+    assert any("nothing is found to be one" in n for n in job.notes)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "layercam", "saliency", "rise", "occlusion", "ablationcam"])
+def test_methods_take_boxes(method: str) -> None:
+    how: dict[str, Any] = {"samples": 20} if method == "rise" else {}
+    result = getattr(oi, method)(
+        oi.load(DETECTORS["yolox"][0]), X, target="box:1@threshold=0.05", engine=ENGINE, **how
+    )
+    assert len(result) == 2
+    assert np.ptp(result.values) > 0
+    assert result.target == "box:1@threshold=0.05"
+
+
+# Trained detectors of our own: blobs whose places are known.
+
+TRAINED = sorted(p.name for p in OWN.glob("*.onnx") if any(k in p.name for k in ("yolo", "ssd", "detr", "twostage")))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trained_detectors_find_the_blobs(name: str) -> None:
+    model = oi.load(OWN / name)
+    right = total = 0
+    for photo in blobs.photos(seed=7, count=6, size=(64, 96), blobs=(1, 3)):
+        (found,) = detect(model, blobs.floats([photo]), engine=ENGINE)
+        for box, label in zip(photo.boxes, photo.labels, strict=True):
+            total += 1
+            named = [d for d in found if literal_iou(list(d.box), list(map(float, box))) > 0.5]
+            right += any(d.index - (d.index > 0 and "ssd" in name) * 1 == label or d.index == label for d in named)
+    assert right >= 0.7 * total, f"{right} of {total}"
+
+
+# Real files.
+
+
+@needs_zoo
+@pytest.mark.parametrize("name", ["torch_dynamo_det.onnx", "torch_legacy_det.onnx"])
+def test_a_head_in_units_of_anchors_says_what_it_lacks(name: str) -> None:
+    x = np.random.default_rng(0).uniform(size=(1, 3, 32, 32)).astype(np.float32)
+    model = oi.load(ZOO / name)
+    with pytest.raises(TargetError, match="anchors"):
+        detect(model, x, engine=ENGINE)
+    found = detect(model, x, engine=ENGINE, head="format=yolov5,anchors=4x4 8x8,threshold=0.01")[0]
+    (y,) = ENGINE.run(model, {"x": x}).values()
+    assert all(d.score == pytest.approx(y[0, d.candidate, 4] * y[0, d.candidate, 5:].max(), rel=1e-4) for d in found)
+
+
+@needs_assets
+def test_yolox_finds_the_cat(tmp_path: Path) -> None:
+    photo = ASSETS / "images/coco/000000000443.jpg"
+    args = ["boxes", ASSETS / "models/yolox_nano.onnx", photo, "--labels", COCO, "--preset", "raw", "--color", "BGR"]
+    done = CliRunner().invoke(cli, [*map(str, args), "--resize", "letterbox", "--json", "-q", "-o", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    (entry,) = json.loads(done.stdout)
+    first = entry["boxes"][0]
+    assert (first["number"], first["label"]) == (1, "cat")
+    assert literal_iou(first["box"], [198.6, 53.3, 571.0, 434.0]) > 0.5
+    assert Path(entry["picture"]).exists()
+
+
+@needs_assets
+def test_ultraface_finds_the_astronaut() -> None:
+    ((face,),) = detect(
+        ASSETS / "models/ultraface_version-RFB-320.onnx",
+        ASSETS / "images/misc/astronaut.png",
+        preprocessing=ULTRAFACE,
+        labels=["background", "face"],
+        engine=ENGINE,
+    )
+    assert face.label == "face"
+    assert face.score > 0.99
+    assert literal_iou(list(face.box), [177, 62, 270, 174]) > 0.8
