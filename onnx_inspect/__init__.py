@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .autodiff.gradient import vjp
     from .autodiff.table import RULES, rule
     from .comparison import explain
+    from .detection import Detection
     from .doctor import examine
     from .engine import Engine
     from .errors import InspectError
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from .methods.cam_masks import ablationcam, reciprocam, scorecam
     from .methods.cam_plusplus import gradcam_plusplus, smooth_gradcam_plusplus
     from .methods.deeplift import deep_shap, deeplift
+    from .methods.detect import detect
+    from .methods.drise import drise
     from .methods.features import feature_ablation, permutation, shapley_value_sampling
     from .methods.gradients import input_x_gradient, saliency
     from .methods.localize import localize
@@ -77,6 +80,7 @@ if TYPE_CHECKING:
 # Where each public name lives: importing the package imports none of them (a command line must start quickly).
 _HOMES = {
     "Attribution": "attribution",
+    "Detection": "detection",
     "Engine": "engine",
     "Finding": "finding",
     "InspectError": "errors",
@@ -99,7 +103,9 @@ _HOMES = {
     "deep_shap": "methods.deeplift",
     "deeplift": "methods.deeplift",
     "deletion": "trust.faithfulness",
+    "detect": "methods.detect",
     "dream": "studies.dream",
+    "drise": "methods.drise",
     "eigen_gradcam": "methods.cam_eigen",
     "eigencam": "methods.cam_eigen",
     "elementwise_gradcam": "methods.cam_gradients",
@@ -167,6 +173,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "Attribution",
+    "Detection",
     "Engine",
     "Finding",
     "InspectError",
@@ -189,7 +196,9 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "deep_shap",
     "deeplift",
     "deletion",
+    "detect",
     "dream",
+    "drise",
     "eigen_gradcam",
     "eigencam",
     "elementwise_gradcam",

@@ -57,7 +57,7 @@ class Grid:
     def first(self, values: Array) -> Array:
         """The tensor's values as maps (N, C, *sizes), without the tokens that are no cell."""
         rows = self._rows(values)
-        return rows[..., self.cells].reshape(len(rows), -1, *self.sizes)
+        return rows[..., self.cells].reshape(*rows.shape[:-1], *self.sizes)
 
     def back(self, maps: Array, like: Array) -> Array:
         """Maps (n, C, *sizes) as values of the tensor; tokens that are no cell are those of `like`, of one sample.
@@ -83,5 +83,5 @@ class Grid:
         else:
             axes = list(self.axes)
         last = np.moveaxis(values, axes, range(values.ndim - len(axes), values.ndim))
-        tokens = math.prod(self.shape[a] for a in self.axes)
-        return last.reshape(len(last), -1, tokens)
+        cells = len(self.axes)
+        return last.reshape(len(last), math.prod(last.shape[1:-cells]), math.prod(last.shape[-cells:]))

@@ -2,7 +2,7 @@
 
 A pair says how it was found:
 
-- "weights": the operators compute the same, by their `fingerprints`: a batch normalisation on one side is the
+- "weights": the operators hold the same numbers, by their `fingerprints`: a batch normalisation on one side is the
   convolution that it was folded into on the other. Weights that several layers share tell nothing.
 - "rounded weights": the same, but for what quantising changes.
 - "name": the modules are called the same, once what exporters add is taken off ("functional_1/", "_1"), and hold as
@@ -10,7 +10,8 @@ A pair says how it was found:
 - "neighbours": the only operators of this kind that read what is already paired, of the same shapes.
 
 "other weights" warns of a pair by name or neighbours whose weights differ: the network was trained on, or one side
-folded what the other did not, so that the values differ.
+folded what the other did not, so that the values differ. A pair stands at the same place in both networks; pads,
+strides and what comes before are not compared, so a faulty export has pairs whose values differ.
 """
 
 from __future__ import annotations
@@ -139,10 +140,10 @@ def _by_weights(left: list[_Spot], right: list[_Spot], limit: float, how: str, f
     near: dict[_Spot, list[_Spot]] = {}
     back: Counter[_Spot] = Counter()
     for spot in left:
-        others = forms.get(spot.print.form) if spot.print is not None else None
-        if spot.print is not None and others:
-            far = distances(spot.print, [seen for _, seen in others])
-            near[spot] = [other for (other, _), d in zip(others, far, strict=True) if d <= limit]
+        alike = forms.get(spot.print.form) if spot.print is not None else None
+        if spot.print is not None and alike:
+            far = distances(spot.print, [seen for _, seen in alike])
+            near[spot] = [other for (other, _), d in zip(alike, far, strict=True) if d <= limit]
             back.update(near[spot])
     for spot, others in near.items():
         if len(others) == 1 == back[others[0]]:

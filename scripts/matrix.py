@@ -33,9 +33,9 @@ Every model file at hand, and what it can be asked: those of nine exporters and 
 (assets), and the fixtures of the tests. `scripts/matrix.py` writes this page.
 
 - **input, layer**: the gradient at the input, and at the automatic layer or one half way, against central differences
-  along {DIRECTIONS} random directions: how far off, as a share; at most {AGREES:g}, {HALF:g} where the model computes in
-  half precision. Differences are taken in float64, on onnx's own implementation; those of quantised models with the
-  rounding of the sample frozen, which is what the straight-through estimator differentiates (`scripts/straight.py`).
+  along {DIRECTIONS} random directions: how far off, as a share; at most {AGREES:g}, or {HALF:g} in half precision.
+  Differences are taken in float64, on onnx's own implementation; those of quantised models with the rounding of the
+  sample frozen, which is what the straight-through estimator differentiates (`scripts/straight.py`).
 - **methods**, one per family. *ok*: a map that is finite, not zero and not the same everywhere. *blank*: it is zero or
   the same everywhere, and the result says so in a note. A letter: refused, with the sentence below.
 - **doctor**: what `onnx-inspect doctor` says on a made-up picture: fine, or with what reservations.

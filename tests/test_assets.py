@@ -11,7 +11,8 @@ import pytest
 
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
-from onnx_inspect.methods.inputs import channels_first, guess_preprocessing
+from onnx_inspect.maps import channels_first
+from onnx_inspect.methods.inputs import guess_preprocessing
 from onnx_inspect.scores import scores
 from onnx_inspect.target import Index
 

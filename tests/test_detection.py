@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import onnx_inspect as oi
@@ -24,6 +24,7 @@ from onnx_inspect.labels import Labels
 from onnx_inspect.methods.detect import detect
 from onnx_inspect.methods.job import Job
 from onnx_inspect.target import detections as targets
+from onnx_inspect.target.detected import PARTS, Everything
 
 from . import blobs, detectors
 from .detectors import CELLS, HEIGHT, WIDTH, Graph
@@ -139,7 +140,7 @@ def test_the_graph_is_cut_before_suppression() -> None:
     ],
 )
 def test_what_was_inferred_is_said_with_how_to_say_otherwise(name: str, said: str, stated: str) -> None:
-    job = Job(oi.load(DETECTORS[name][0]), X, targets.Everything(), engine=ENGINE)
+    job = Job(oi.load(DETECTORS[name][0]), X, Everything(), engine=ENGINE)
     note = next(n for n in job.notes if n.startswith("detector:"))
     assert said in note
     assert stated in note
@@ -157,12 +158,13 @@ def test_what_is_stated_wins() -> None:
 
 def test_four_classes_are_told_from_four_coordinates() -> None:
     model = oi.load(detectors.ssd(3))  # nothing and three classes: both tables have four columns
-    assert detection.find(Job(model, X, targets.Everything(), engine=ENGINE))[0].raw.boxes.name == "boxes"
+    assert detection.find(Job(model, X, Everything(), engine=ENGINE))[0].raw.boxes.name == "boxes"
 
 
 # Formats.
 
 
+@settings(deadline=None, max_examples=30)
 @given(
     boxes=st.lists(st.tuples(*[st.floats(2, 90)] * 2, *[st.floats(3, 40)] * 2), min_size=12, max_size=12),
     form=st.sampled_from(["xyxy", "yxyx", "cxcywh", "xywh", "yolox"]),
@@ -219,12 +221,15 @@ def test_raw_boxes_in_anchors_need_the_anchors() -> None:
     assert found
 
 
-@pytest.mark.parametrize("text", ["format=circle", "size=3", "threshold=2", "objectness=maybe", "threshold=many", "xyxy"])
+@pytest.mark.parametrize(
+    "text", ["format=circle", "size=3", "threshold=2", "objectness=maybe", "threshold=many", "xyxy"]
+)
 def test_nonsense_about_a_detector_is_refused(text: str) -> None:
     with pytest.raises(TargetError):
         formats.parse(text)
 
 
+@settings(deadline=None, max_examples=30)
 @given(
     form=st.sampled_from(["", "xyxy", "dfl"]),
     own=st.sampled_from(["", "yes", "no"]),
@@ -238,6 +243,7 @@ def test_what_is_stated_can_be_written_and_read(form: str, own: str, threshold: 
 # Lineage.
 
 
+@settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_elements_are_followed_back_through_what_moves_them(data: st.DataObject) -> None:
     g, shape = Graph(), [1, 3, HEIGHT, WIDTH]
@@ -254,7 +260,7 @@ def test_elements_are_followed_back_through_what_moves_them(data: st.DataObject)
             step = data.draw(st.sampled_from([1, 2, -1]))
             start, end = (-1, -(2**31)) if step < 0 else (shape[axis] // 3, 2**31)
             x = g("Slice", x, g.const([start]), g.const([end]), g.const([axis]), g.const([step]))
-            shape[axis] = len(range(shape[axis])[:: -1] if step < 0 else range(shape[axis])[start::step])
+            shape[axis] = len(range(shape[axis])[::-1] if step < 0 else range(shape[axis])[start::step])
         elif kind == "Concat":
             x, shape[axis] = g("Concat", x, g("Identity", x), axis=axis), 2 * shape[axis]
         elif kind == "Split" and shape[axis] > 1:
@@ -271,8 +277,8 @@ def test_elements_are_followed_back_through_what_moves_them(data: st.DataObject)
     lineage = Lineage(model, {"x": (1, 3, HEIGHT, WIDTH)})
     (elements,) = lineage.of(model.value("y"), steps_over=True)
     assert [(e.tensor, e.activation) for e in elements.leaves] == [(leaf, "sigmoid")]
-    assert elements.numbers.shape == tuple(shape)
-    followed = 1 / (1 + np.exp(-elements.values({leaf: values["leaf"]})[:, 0]))
+    assert elements.numbers.shape == tuple(shape[1:])
+    followed = 1 / (1 + np.exp(-elements.values({leaf: values["leaf"]})))
     np.testing.assert_allclose(followed, values["y"], rtol=1e-5)
 
 
@@ -298,7 +304,9 @@ def test_scores_are_sums_of_logits(name: str, text: str) -> None:
     values = outputs(DETECTORS[name][0])
     for i, found in enumerate(job.target.found):
         d = found.detection
-        assert job.clean["inspect/score"][i] == pytest.approx(scores_of(name, values, i, d.candidate, d.index), abs=1e-4)
+        assert job.clean["inspect/score"][i] == pytest.approx(
+            scores_of(name, values, i, d.candidate, d.index), abs=1e-4
+        )
 
 
 @pytest.mark.parametrize("part", ["x0", "y0", "x1", "y1", "w", "h", "area"])
@@ -342,7 +350,9 @@ def literal_score(target: Any, name: str, decode: Any, values: list[np.ndarray],
     if target.part:
         x0, y0, x1, y1 = decode(*(v[i] for v in values[:2]))[d.candidate][0]
         return float({"x0": x0, "area": (x1 - x0) * (y1 - y0)}[target.part])
-    return float(values[2][i, d.candidate, d.index]) if name == "ssd" else scores_of(name, values, i, d.candidate, d.index)
+    return (
+        float(values[2][i, d.candidate, d.index]) if name == "ssd" else scores_of(name, values, i, d.candidate, d.index)
+    )
 
 
 def with_logits(model: oi.Model) -> oi.Model:
@@ -369,7 +379,7 @@ def test_the_score_is_read_from_the_level_that_the_candidate_is_on() -> None:
     shapes = set()
     for box in ("box@1,1,4,4", "box@2,1,22,15"):
         job = Job(model, X[:1], box, engine=ENGINE)
-        row, column, stride = CELLS[job.target.found[0].detection.candidate]
+        *_, stride = CELLS[job.target.found[0].detection.candidate]
         maps = [model.spec(model.values[t]).shape[-2:] for t in job.target.reads(model)]
         assert set(maps) == {(HEIGHT // stride, WIDTH // stride)}
         shapes |= set(maps)
@@ -377,13 +387,14 @@ def test_the_score_is_read_from_the_level_that_the_candidate_is_on() -> None:
     assert len(shapes) >= 1
 
 
+@settings(deadline=None, max_examples=30)
 @given(
     which=st.one_of(
         st.integers(1, 99).map(lambda n: f"box:{n}"),
         st.sampled_from(["class:dog", "class:stop sign", "class:17", "class:T-shirt"]),
         st.tuples(*[st.integers(0, 50)] * 2, *[st.integers(51, 999)] * 2).map(lambda b: f"box:{b}"),
     ),
-    part=st.sampled_from(["", *targets.PARTS]),
+    part=st.sampled_from(["", *PARTS]),
     options=st.sampled_from(["", "@format=xyxy", "@objectness=no,threshold=0.5"]),
 )
 def test_targets_can_be_written_and_read(which: str, part: str, options: str) -> None:
@@ -393,7 +404,9 @@ def test_targets_can_be_written_and_read(which: str, part: str, options: str) ->
     assert targets.parse(str(target), None, Labels()) == target  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["box:0", "box:", "box:(3, 4, 1, 9)", "box:1.size", "class:", "box@1,2,3", "box:x", "class:@iou=0.5"])
+@pytest.mark.parametrize(
+    "text", ["box:0", "box:", "box:(3, 4, 1, 9)", "box:1.size", "class:", "box@1,2,3", "box:x", "class:@iou=0.5"]
+)
 def test_texts_that_are_no_targets_are_refused(text: str) -> None:
     with pytest.raises(TargetError):
         targets.parse(text, None, Labels())  # type: ignore[arg-type]
@@ -437,9 +450,7 @@ def test_a_class_that_is_not_found_is_explained_at_its_likeliest_candidate() -> 
 @pytest.mark.parametrize("method", ["gradcam", "layercam", "saliency", "rise", "occlusion", "ablationcam"])
 def test_methods_take_boxes(method: str) -> None:
     how: dict[str, Any] = {"samples": 20} if method == "rise" else {}
-    result = getattr(oi, method)(
-        oi.load(DETECTORS["yolox"][0]), X, target="box:1@threshold=0.05", engine=ENGINE, **how
-    )
+    result = getattr(oi, method)(oi.load(DETECTORS["yolox"][0]), X, target="box:1@threshold=0.05", engine=ENGINE, **how)
     assert len(result) == 2
     assert np.ptp(result.values) > 0
     assert result.target == "box:1@threshold=0.05"

@@ -194,7 +194,7 @@ def test_no_metadata_crash(metadata):
         (
             Spec(("batch", 4)),
             {},
-            r"'input' \(batch, 4\) takes no photos, .* take an array from Python: oi\.saliency\(model, x\)",
+            r"'input' \(batch, 4\) takes no photos, .* take arrays and tables instead \(x\.npy, rows\.csv",
         ),
         (Spec(()), {}, "takes no photos"),
         (Spec((1, 3, 0, 8)), {}, "size"),

@@ -125,6 +125,9 @@ def test_numbers_that_only_count_are_no_tokens() -> None:
         tiny.build(nodes, {"x": ("f", ["N", 3]), "k": ("i", [1])}, {"y": ("f", ["N", 1])}, one=np.array([1]))
     )
     assert stand(model, model.ir.graph.inputs[1]) is None
+    chosen = [onnx.helper.make_node("Gather", ["bank", "k"], ["y"])]  # rows of what is given are no embedding either
+    picked = oi.load(tiny.build(chosen, {"bank": ("f", [5, 3]), "k": ("i", ["N"])}, {"y": ("f", ["N", 3])}))
+    assert stand(picked, picked.ir.graph.inputs[1]) is None
 
 
 # Values and their types.

@@ -47,7 +47,7 @@ STOREYS = [
     {"guess", "labels"},
     {"target"},
     {"layout"},
-    {"render", "signals"},
+    {"render", "signals", "saving"},
     {"attribution", "finding"},
     {"trust.boxes"},
     {"methods"},

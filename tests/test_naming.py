@@ -10,7 +10,7 @@ import pytest
 from onnx_inspect.errors import LayerError
 from onnx_inspect.globs import matcher
 from onnx_inspect.model import Model
-from onnx_inspect.scopes import scopes
+from onnx_inspect.scopes import scopes as scopes_of
 
 from .graphs import f, i, r
 
@@ -203,7 +203,7 @@ def test_weights_that_are_shared_or_misnamed_name_nothing() -> None:
     for node, module in zip(shared.graph.node, "pqr", strict=True):
         node.name = f"/{module}/{node.op_type}"
         node.input[:] = ["a.weight" if x == "W" else x for x in node.input]
-    assert not any(module.held for module in scopes(Model.load(shared).ir.graph).values())
+    assert not any(module.held for module in scopes_of(Model.load(shared).ir.graph).values())
 
 
 def test_tensor_names_where_nodes_have_none() -> None:

@@ -268,3 +268,34 @@ def test_fused_attention_has_the_relevance_of_its_parts() -> None:
 def test_methods_take_the_branch_that_is_asked_for(condition: str) -> None:
     feeds = {"image": X, **GIVEN[condition]}
     same(oi.load(within_an_if(condition)), feeds)
+
+
+# Defaults that fit.
+
+
+def test_the_usual_relevance_of_dense_layers_tells_inputs_apart() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(6, 5)), "v": rng.normal(size=(5, 2))}
+    graph = helper.make_graph(
+        [node("MatMul", ["x", "w"], ["m"]), node("Relu", ["m"], ["r"]), node("MatMul", ["r", "v"], ["y"])],
+        "mlp",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()],
+    )
+    model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    x = rng.normal(size=(3, 6)).astype(np.float32)
+    found = oi.lrp(model, x, target=1, engine=ENGINE)
+    gate = (x @ weights["w"] > 0) * weights["v"][:, 1]
+    np.testing.assert_allclose(found.values, x * (gate @ weights["w"].T), rtol=1e-3, atol=1e-5)
+    assert any("--composite" in note for note in found.notes)
+    flat = oi.lrp(model, x, target=1, engine=ENGINE, preset="zennit").values
+    assert np.ptp(flat, axis=1).max() < 1e-6
+
+
+def test_a_picture_of_one_superpixel_is_divided_all_the_same() -> None:
+    model = oi.load(nets.classifier(metadata={"preprocessing": "raw"}))
+    grey = np.full((1, 3, 12, 12), 100, np.float32)
+    found = oi.lime(model, grey, target=1, samples=80, baseline="0", engine=ENGINE)
+    assert found.extra["features"].max() + 1 == 64
+    assert any("grid:8" in note for note in found.notes)

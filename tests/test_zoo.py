@@ -7,7 +7,7 @@ import pytest
 
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
-from onnx_inspect.methods.inputs import channels_first
+from onnx_inspect.maps import channels_first
 from onnx_inspect.scores import scores
 
 from .shared import ZOO, needs_zoo

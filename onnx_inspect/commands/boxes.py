@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--head",
     default="",
     metavar="TEXT",
-    help="What the file does not tell, as format=cxcywh,unit=share,objectness=no,background=last,boxes=NAME,scores=NAME.",
+    help="What the file does not tell, as format=cxcywh,unit=share,objectness=no,background=last,boxes=NAME.",
 )
 @click.option("-o", "--out", default=".", show_default=True, metavar="OUT", help="A picture's name, or a folder.")
 @options.preprocessing
@@ -67,7 +67,8 @@ def command(
     values.pop("debug")
     found = files.photos(photos)
     targets, _ = outputs(out, found, "boxes")
-    files.spare({model: "the model", labels or "": "the labels file"} | dict.fromkeys(found, "the photo"), targets.values())
+    read = {model: "the model", labels or "": "the labels file"}
+    files.spare(read | dict.fromkeys(found, "the photo"), list(targets.values()))
     stated = parse(",".join(filter(None, [head, f"threshold={threshold},iou={iou}"])))
     loaded, engine = load(model), options.make_engine(values)
     preprocessing, notes = options.make_preprocessing(loaded, values)
@@ -85,9 +86,8 @@ def command(
         image.write(targets[photo], drawn(pixels.pixels, boxes))
         options.say([n for n in [*notes, *job.notes] if n not in said], quiet)
         said.update([*notes, *job.notes])
-        record.append(
-            {"photo": str(photo), "picture": str(targets[photo]), "boxes": [b.to_json() for b in boxes], "notes": job.notes}
-        )
+        entry: dict[str, Any] = {"photo": str(photo), "picture": str(targets[photo])}
+        record.append(entry | {"boxes": [b.to_json() for b in boxes], "notes": job.notes})
         if not as_json:
             _print(photo, targets[photo], boxes)
     if as_json:
@@ -103,7 +103,8 @@ def drawn(photo: NDArray[np.uint8], boxes: list[Detection]) -> NDArray[np.uint8]
     from .. import image, layout, render
 
     size = max(12, min(18, photo.shape[0] // 28))
-    hues = [tuple(map(int, image.colormap(np.array([[b.index * 0.618034 % 1]]), "turbo")[0, 0])) for b in boxes]
+    colours = image.colormap(np.array([[b.index * 0.618034 % 1 for b in boxes]]), "turbo")[0]
+    hues = [(int(r), int(g), int(b)) for r, g, b in colours]
     for one, hue in reversed([*zip(boxes, hues, strict=True)]):  # the surest on top
         photo = render.box(photo, one.box, hue, str(one.number))
     lines = [f"{one.number}  {one.label}  {100 * one.score:.0f} %" for one in boxes]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("layers")
 @click.argument("model", metavar="MODEL")
 @click.argument("glob", required=False)
-@click.option("--spatial", is_flag=True, help="Only maps with more than one position.")
+@click.option("--spatial", is_flag=True, help="Only maps, and grids of tokens.")
 @click.option("--tree", "as_tree", is_flag=True, help="The modules as the author nested them, with their weights.")
 @click.option(
     "--depth", type=click.IntRange(0), metavar="N", help="Levels of modules that --tree shows [default: all]."
@@ -39,12 +39,14 @@ def command(
     GLOB is a readable name, an exact tensor name, or a pattern over levels: 'layer3.*.conv2' has one level in between,
     'features.**' means all that is within, '*conv2' any name that ends so. A module's name means its output. The
     receptive field is written as size/stride@offset in pixels of the input; the offset is where the first unit's field
-    has its centre.
+    has its centre. Tokens that lie on the picture are written as their grid, 6×10 + 5 with five others (class and
+    register tokens); where an input's height and width are free, for 224×224.
 
     --tree shows modules, classes where the exporter wrote them down, shapes, weights and their share. --match lists
     which layer of another file is which of these, and what tells: see `onnx_inspect.matching`.
     """
     from ..errors import InputError
+    from ..methods.setting import Setting
     from ..model import load
 
     if as_tree and other:
@@ -52,8 +54,9 @@ def command(
     if depth is not None and not as_tree:
         raise InputError("--depth counts the levels of a tree: add --tree.")
     loaded = load(model)
-    found = loaded.find_layers(glob) if glob else loaded.layers
-    found = [layer for layer in found if not spatial or layer.role == "spatial"]
+    places = Setting(loaded).places
+    found = [places.seen(layer) for layer in (loaded.find_layers(glob) if glob else loaded.layers)]
+    found = [layer for layer in found if not spatial or layer.role != "vector"]
     if other:
         _match(loaded, load(other), found if glob or spatial else None, as_json)
     elif as_tree:
@@ -61,7 +64,7 @@ def command(
     elif as_json:
         options.print_json([_record(layer) for layer in found])
     else:
-        rows = [(c.name, c.tensor, c.op_type, _shape(c), c.layout or "", _field(c)) for c in found]
+        rows = [(c.name, c.tensor, c.op_type, _shape(c), _arranged(c), _field(c)) for c in found]
         _table([("name", "tensor", "op", "shape", "layout", "sees"), *rows])
     if not as_json:
         options.say(list(loaded.notes), quiet)
@@ -106,7 +109,13 @@ def _match(model: Model, other: Model, layers: list[Layer] | None, as_json: bool
 
 def _record(layer: Layer) -> dict[str, Any]:
     field = layer.receptive_field
-    return {**vars(layer), "receptive_field": vars(field) if field is not None else None}
+    grid = {"sizes": layer.grid.sizes, "other_tokens": layer.grid.extra} if layer.grid is not None else None
+    return {**vars(layer), "receptive_field": vars(field) if field is not None else None, "grid": grid}
+
+
+def _arranged(layer: Layer) -> str:
+    """The letters of its axes, or the grid that its tokens are, "6×10 + 5" with 5 others."""
+    return str(layer.grid) if layer.grid is not None else layer.layout or ""
 
 
 def _shape(layer: Layer) -> str:

@@ -117,7 +117,7 @@ def _arguments(method: Callable[..., Any]) -> dict[str, str]:
 
 def _run(method: Method, values: dict[str, Any]) -> None:
     from .. import files
-    from ..attribution import HEADER
+    from ..saving import HEADER
     from ..model import load
 
     as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
@@ -222,7 +222,7 @@ def outputs(text: str, photos: Sequence[Path], method: str) -> tuple[dict[Path, 
 
 def places(text: str, names: Sequence[str], method: str) -> tuple[list[Path], dict[str, Path]]:
     """Where the pictures with these names go, and what is written of all of them: "manifest" and "csv"."""
-    from ..attribution import PICTURES
+    from ..saving import PICTURES
     from ..errors import OutputError
     from ..files import in_the_way
 

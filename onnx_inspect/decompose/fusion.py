@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..emit import Op, inputs
-from .attention import heads, joined
+from .attention import heads, joined, lowest
 from .table import decompose
 
 FLOAT, HALF, INT64 = ir.DataType.FLOAT, (ir.DataType.FLOAT16, ir.DataType.BFLOAT16), ir.DataType.INT64
@@ -83,7 +83,8 @@ def written_out(op: Op, node: ir.Node) -> list[ir.Value]:
     seen, q = weighed(op, node), inputs(node, 1)[0]
     y = op.MatMul(seen.weights, seen.v)
     y = op.Cast(joined(op, y) if op.rank(q) == 3 else y, to=q.dtype)
-    shown = (seen.product, seen.capped, seen.biased, seen.weights)[node.attributes.get_int("qk_matmul_output_mode", 0)]
+    masked = seen.biased if seen.allowed is None else op.Where(seen.allowed, seen.biased, lowest(seen.q))
+    shown = (seen.product, seen.capped, masked, seen.weights)[node.attributes.get_int("qk_matmul_output_mode", 0)]
     return [y, op.Identity(seen.key), op.Identity(seen.value), op.Cast(shown, to=q.dtype)][: len(node.outputs)]
 
 

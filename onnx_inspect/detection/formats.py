@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -87,7 +87,7 @@ def parse(text: str) -> Stated:
     return Stated(**found)
 
 
-def corners(form: str, t: Sequence[Any], cell: Sequence[Any], exp: Callable[[Any], Any] = np.exp) -> list[Any]:
+def corners(form: str, t: Iterable[Any], cell: Iterable[Any], exp: Callable[[Any], Any] = np.exp) -> list[Any]:
     """x0, y0, x1, y1 of boxes, from the four numbers of each and its cell; on arrays, and on values in a graph.
 
     Args:
@@ -124,7 +124,7 @@ def overlap(one: Array, others: Array) -> Array:
     low, high = np.maximum(one[..., :2], others[..., :2]), np.minimum(one[..., 2:], others[..., 2:])
     both = (high - low).clip(0).prod(axis=-1)
     whole = sum((box[..., 2:] - box[..., :2]).clip(0).prod(axis=-1) for box in (one, others)) - both
-    return np.divide(both, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+    return np.asarray(np.divide(both, whole, out=np.zeros(np.shape(whole)), where=whole > 0))
 
 
 def kept(boxes: Array, scores: Array, classes: Array, iou: float) -> list[int]:
@@ -167,13 +167,14 @@ def likely(
     best, least = ("yolox", "pixel"), np.inf if form else _CHANCE
     for one in forms.get(form, [form]):
         for scale in [unit] if unit else ["pixel", "share"]:
-            factor = np.array(size * 2 if one == "yxyx" else size[::-1] * 2) if scale == "share" else 1.0
+            sides = size if one == "yxyx" else size[::-1]
+            factor = np.array(sides * 2 if scale == "share" else (1, 1) * 2)
             x0, y0, x1, y1 = corners(one, (t * factor).T, cells.T)
             middle = np.stack([x0 + x1, y0 + y1], axis=1) / 2
             off = np.average(np.linalg.norm(middle - cells[:, :2], axis=1), weights=sure + 1e-9)
-            chance = np.average(np.linalg.norm(middle[:, None] - every[:, :2], axis=2).mean(axis=1), weights=sure + 1e-9)
+            anywhere = np.linalg.norm(middle[:, None] - every[:, :2], axis=2).mean(axis=1)
             real = (x1 - x0 > 1) & (y1 - y0 > 1) & (x1 - x0 < 2 * size[1]) & (y1 - y0 < 2 * size[0])
-            cost = off / chance + np.average(~real, weights=sure + 1e-9)
+            cost = off / np.average(anywhere, weights=sure + 1e-9) + np.average(~real, weights=sure + 1e-9)
             if cost < least:
                 best, least = (one, scale), cost
     if best[0] == "yolox" and _between(t[:, :2], -0.5, 1.5) and _between(t[:, 2:], 0, 4):

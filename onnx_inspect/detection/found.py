@@ -118,12 +118,14 @@ def find(samples: Samples, stated: Stated | None = None) -> tuple[Head, dict[str
         TargetError: the model ends in no candidates that can be read.
     """
     stated = stated or Stated()
-    one = {name: value.shape for name, value in samples.copies(0, 1).items()}
+    batch = samples.input.shape[0] if samples.input.shape else 1
+    batch = batch if isinstance(batch, int) else 1  # as many as the file insists on
+    one = {name: value.shape for name, value in samples.copies(0, batch).items()}
     letters = samples.input.layout or ""
     if not {"H", "W"} <= set(letters):
         raise TargetError("Boxes are found in pictures, and this model takes none: name elements (--target OUTPUT[3]).")
     height, width = (one[samples.input.name][letters.index(k)] for k in "HW")
-    head = read(samples.model, one, (height, width), stated, samples.labels)
+    head = read(samples.model, one, (height, width), stated, samples.labels, batch)
     found = samples.forward(head.tensors)
     return settle(head, found, samples), found
 
@@ -147,8 +149,8 @@ def settle(head: Head, found: Mapping[str, Array], samples: Samples) -> Head:
         raise TargetError(f"Boxes of the format {form} need the cells of a map, and the scores come from none.")
     if form == "yolov5" and not head.stated.anchors:
         raise TargetError(
-            f"The boxes of '{head.raw.boxes.name}' look like those of YOLOv5's raw head, in units of anchors, which are "
-            "not in the file: state them (--target 'box:1@format=yolov5,anchors=10x13 16x30 33x23'), or name the "
+            f"The boxes of '{head.raw.boxes.name}' look like those of YOLOv5's raw head, in units of anchors, which "
+            "are not in the file: state them (--target 'box:1@format=yolov5,anchors=10x13 16x30 33x23'), or name the "
             f"elements to explain (--target \"'{head.raw.scores.name}'[0, 4]\")."
         )
     head = replace(head, stated=replace(head.stated, format=form, unit=unit))

@@ -38,7 +38,7 @@ class Raw:
         """How many candidates there are by the four numbers of each box; None where scores lie in the same tensor."""
         if self.boxes is self.scores:
             return None
-        one, other = sides(lineage.shape(self.boxes)) or (0, 4)
+        one, other = sides(lineage.sample(self.boxes)) or (0, 4)
         return other if one == 4 else one
 
 
@@ -60,7 +60,7 @@ def raw(model: Model, lineage: Lineage, stated: Stated) -> Raw:
         if node.op_type == "NonMaxSuppression" and all(x is not None and x in floats for x in node.inputs[:2]):
             kind = "center" if node.attributes.get_int("center_point_box", 0) else "corners"
             return Raw(node.inputs[0], node.inputs[1], kind)  # type: ignore[arg-type]
-    ends = [v for v in floats if v.is_graph_output() or any(_leaves(use, chosen, after) for use in v.uses())]
+    ends = [v for v in floats if v.is_graph_output() or any(_leaves(n, chosen, after) for n, _ in v.uses())]
     for tensors in (ends, _behind(ends, lineage)):
         if (found := _pair(tensors, lineage) or _both(tensors, lineage)) is not None:
             return found
@@ -83,7 +83,7 @@ def selections(graph: ir.Graph) -> list[ir.Node]:
 
 
 def rows(shape: tuple[int, ...], count: int | None = None) -> tuple[int, int, bool] | None:
-    """Candidates, numbers of each, and whether the candidates come first, of a tensor (1, A, K) or (1, K, A).
+    """Candidates, numbers of each, and whether the candidates come first, of a sample (A, K) or (K, A).
 
     Of two axes the longer one counts candidates, unless `count` says how many there are; None for other shapes.
     """
@@ -96,13 +96,12 @@ def rows(shape: tuple[int, ...], count: int | None = None) -> tuple[int, int, bo
 
 
 def sides(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The two axes of a table per sample, (1, A, K), or with more axes that are 1; None for other shapes."""
-    found = shape[1:] if len(shape) == 3 else [s for s in shape[1:] if s != 1]
-    return (found[0], found[1]) if shape[:1] == (1,) and len(found) == 2 else None
+    """The two axes of a table, (A, K), or with more axes that are 1; None for other shapes."""
+    found = shape if len(shape) == 2 else [s for s in shape if s != 1]
+    return (found[0], found[1]) if len(found) == 2 else None
 
 
-def _leaves(use: tuple[ir.Node, int] | ir.Usage, chosen: list[ir.Node], after: set[ir.Value]) -> bool:
-    node = use[0]
+def _leaves(node: ir.Node, chosen: list[ir.Node], after: set[ir.Value]) -> bool:
     return node in chosen or any(y in after for y in node.outputs)
 
 
@@ -124,12 +123,12 @@ def _pair(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:
     """A tensor with four numbers per candidate, and one with the scores of as many candidates."""
     pairs = []
     for i, box in enumerate(tensors):
-        both = sides(lineage.shape(box))
+        both = sides(lineage.sample(box))
         if both is None or 4 not in both:
             continue
         count = both[1] if both[0] == 4 else both[0]
         for j, score in enumerate(tensors):
-            if score is not box and (shape := rows(lineage.shape(score), count)) is not None:
+            if score is not box and (shape := rows(lineage.sample(score), count)) is not None:
                 pairs.append((_likeness(box, score, shape[1]), shape[1], i + j, box, score))
     if not pairs:
         return None
@@ -138,15 +137,18 @@ def _pair(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:
 
 
 def _likeness(box: ir.Value, score: ir.Value, classes: int) -> int:
-    """How much two tensors look like boxes and scores by their names; four classes are told from boxes by that alone."""
+    """How much two tensors are named like boxes and scores: four classes are told from boxes by that alone."""
     named = bool(_BOXES.search(box.name or "")) - bool(_BOXES.search(score.name or ""))
     return named if classes == 4 else 0
 
 
 def _both(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:
     """A tensor that holds both."""
-    found = [(s[0], i, v) for i, v in enumerate(tensors) if (s := rows(lineage.shape(v))) is not None and s[1] >= 5]
-    return Raw(*[max(found, key=lambda f: f[:2])[2]] * 2) if found else None
+    found = [(s[0], i, v) for i, v in enumerate(tensors) if (s := rows(lineage.sample(v))) is not None and s[1] >= 5]
+    if not found:
+        return None
+    largest = max(found, key=lambda f: f[:2])[2]
+    return Raw(largest, largest)
 
 
 def activation_behind(model: Model, value: ir.Value) -> str:

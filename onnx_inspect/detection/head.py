@@ -60,6 +60,8 @@ class Head:
 
     def factors(self, found: Mapping[str, Array]) -> list[Array]:
         """The probabilities that a score is the product of, (N, A, C) each, the class first."""
+        if len(self.plain) == len(self.scores) and self.scores[0].leaves[0].activation:
+            return [e.values(found) for e in self.plain]
         return [self._probability(i, e.values(found)) for i, e in enumerate(self.scores)]
 
     def _probability(self, i: int, values: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Where the elements of a tensor were computed: back through what only moves them, to the last tensor that made them."""
+"""Where the elements of a tensor were computed: back through what only moves them, to what made them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ POINTWISE = frozenset("Add Sub Mul Div Pow Exp Clip Relu LeakyRelu Sqrt Neg Max 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A tensor that elements were found in, and the activation that was stepped over on the way, None for none."""
+    """A tensor that elements were found in, and the activation that was stepped over on the way, None for none.
+
+    Attributes:
+        tensor: its name.
+        activation: "sigmoid", "softmax" or None.
+        shape: of one sample.
+    """
 
     tensor: str
     activation: str | None
@@ -47,7 +53,7 @@ class Elements:
     @property
     def starts(self) -> NDArray[np.int64]:
         """The number of the first element of every leaf."""
-        return np.cumsum([0, *(int(np.prod(leaf.shape[1:])) for leaf in self.leaves)])[:-1]
+        return np.cumsum([0, *(int(np.prod(leaf.shape)) for leaf in self.leaves)])[:-1]
 
     def leaf(self, numbers: NDArray[np.int64]) -> NDArray[np.intp]:
         """Which leaf elements are in."""
@@ -81,23 +87,29 @@ class Elements:
 
 
 class Lineage:
-    """Follows elements back, for one sample of given sizes.
+    """Follows elements back, for samples of given sizes.
 
     Args:
         model: the model.
-        sizes: of its inputs, with one sample.
+        sizes: of its inputs.
+        batch: how many samples that are.
     """
 
-    def __init__(self, model: Model, sizes: Mapping[str, tuple[int, ...]]) -> None:
-        self.model = model
+    def __init__(self, model: Model, sizes: Mapping[str, tuple[int, ...]], batch: int = 1) -> None:
+        self.model, self.batch = model, batch
         self.sized = Sized(model.ir.graph, sizes, set(), all_shapes=True)
 
     def shape(self, value: ir.Value) -> tuple[int, ...]:
-        """The shape for one sample, () where it cannot be told."""
+        """The shape, () where it cannot be told."""
         return self.sized.shape(value) or ()
 
+    def sample(self, value: ir.Value) -> tuple[int, ...]:
+        """The shape of one sample, () where samples do not lie on the first axis."""
+        shape = self.shape(value)
+        return shape[1:] if shape[:1] == (self.batch,) else ()
+
     def of(self, value: ir.Value, *, steps_over: bool = False, deep: bool = False) -> list[Elements]:
-        """Where each element of a tensor comes from: arrays of the shape of the tensor, one per factor.
+        """Where each element of a sample of a tensor comes from: arrays of the shape of a sample, one per factor.
 
         Args:
             value: the tensor.
@@ -108,7 +120,7 @@ class Lineage:
             TargetError: its shape cannot be told.
         """
         walk = _Walk(self, steps_over, deep)
-        return [walk.elements(numbers) for numbers in walk.back(value, None)]
+        return [walk.elements(numbers[0]) for numbers in walk.back(value, None)]
 
 
 class _Walk:
@@ -132,7 +144,7 @@ class _Walk:
         return self._known[key]
 
     def _leaf(self, value: ir.Value, activation: str | None) -> NDArray[np.int64]:
-        shape = self.lineage.shape(value)
+        shape = self.lineage.sample(value)
         if not shape or 0 in shape:
             raise TargetError(
                 f"The shape of '{value.name}' is not known before the model runs: name the elements to explain "
@@ -142,7 +154,8 @@ class _Walk:
         if leaf not in self._leaves:
             self._leaves[leaf] = self._count
             self._count += int(np.prod(shape))
-        return np.arange(np.prod(shape)).reshape(shape) + self._leaves[leaf]
+        numbers = np.arange(np.prod(shape)).reshape(shape) + self._leaves[leaf]
+        return np.broadcast_to(numbers, self.lineage.shape(value))
 
     def _step(self, value: ir.Value, activation: str | None) -> list[NDArray[np.int64]]:
         """The numbers by those of what the value is made of; [] where the walk ends."""
@@ -173,7 +186,8 @@ class _Walk:
         if len({len(p) for p in parts}) != 1:
             return []
         moved = [move(node, [p[i] for p in parts], self.lineage.sized, value) for i in range(len(parts[0]))]
-        return [m for m in moved if m is not None and m.shape == shape] if None not in map(type, moved) else []
+        found = [m for m in moved if m is not None and m.shape == shape]
+        return found if len(found) == len(moved) else []
 
 
 Move = Callable[[ir.Node, Sequence[Array], Sized, ir.Value], Array | None]
@@ -229,4 +243,8 @@ MOVES: dict[str, Move] = {
     "Slice": _slice,
     "Split": _split,
     "Gather": _gather,
-} | dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape)
+    "Reshape": _reshape,
+    "Flatten": _reshape,
+    "Squeeze": _reshape,
+    "Unsqueeze": _reshape,
+}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import TargetError
 from ..labels import Labels
 from ..model import Model
+from ..structure import sizes
 from .formats import Stated
 from .frontier import Raw, raw, rows
 from .head import Head
@@ -21,21 +22,22 @@ Array = NDArray[Any]
 
 
 def read(
-    model: Model, sizes: Mapping[str, tuple[int, ...]], size: tuple[int, int], stated: Stated, labels: Labels
+    model: Model, given: Mapping[str, tuple[int, ...]], size: tuple[int, int], stated: Stated, labels: Labels, batch: int
 ) -> Head:
     """The head as far as the graph tells; what values tell is settled by `settle`.
 
     Args:
         model: the model.
-        sizes: of its inputs, with one sample.
+        given: the sizes of its inputs.
         size: height and width of its picture.
         stated: what a user says.
         labels: class names.
+        batch: how many samples the inputs hold.
 
     Raises:
         TargetError: there is no head that can be read.
     """
-    lineage = Lineage(model, sizes)
+    lineage = Lineage(model, given, batch)
     found = raw(model, lineage, stated)
     cells = _cells(lineage, found, size, stated)
     plain, scores = (_oriented(lineage, found, how) for how in ("plain", "logits"))
@@ -43,8 +45,9 @@ def read(
         end, at, own = _columns(lineage, found, stated, labels)
         boxes = _part(plain[0], slice(0, end))
         objectness = None if at is None else _part(scores[0], slice(at, at + 1))
-        plain, scores = (_factors(e[0], end, at) for e in (plain, scores))
-        return Head(found, boxes, scores, plain, objectness, cells, size, own)
+        return Head(
+            found, boxes, _factors(scores[0], end, at), _factors(plain[0], end, at), objectness, cells, size, own
+        )
     boxes = _oriented(lineage, found, "boxes")[0]
     same = [bool((e.numbers == e.numbers[:, :1]).all()) for e in scores]  # as objectness is for all classes
     scores = [e for _, e in sorted(zip(same, scores, strict=True), key=lambda pair: pair[0])]
@@ -55,10 +58,10 @@ def read(
 def _oriented(lineage: Lineage, found: Raw, what: str) -> list[Elements]:
     """Elements of the boxes or scores as (A, K)."""
     value = found.boxes if what == "boxes" else found.scores
-    shape = rows(lineage.shape(value), found.count(lineage))
+    shape = rows(lineage.sample(value), found.count(lineage))
     if shape is None:
         raise TargetError(
-            f"'{value.name}' has shape {lineage.shape(value)}, which is no list of candidates: name the elements to "
+            f"'{value.name}' has shape {sizes(lineage.shape(value))}, which is no list of candidates: name the elements to "
             "explain (--target OUTPUT[row, column])."
         )
     return [_table(e, shape) for e in lineage.of(value, steps_over=what == "logits", deep=what == "deep")]
@@ -102,7 +105,7 @@ def _columns(lineage: Lineage, found: Raw, stated: Stated, labels: Labels) -> tu
     elif 5 in changes or 4 in changes:
         own = 5 in changes
     else:
-        own = bool((rows(lineage.shape(found.scores)) or (0, 0, True))[2])
+        own = bool((rows(lineage.sample(found.scores)) or (0, 0, True))[2])
     return 4, 4 if own else None, replace(stated, objectness="yes" if own else "no")
 
 
@@ -116,11 +119,11 @@ def _cells(lineage: Lineage, found: Raw, size: tuple[int, int], stated: Stated) 
         if not (mine := which == i).any():
             continue
         letters = lineage.model.layouts.get(lineage.model.values[leaf.tensor], "")
-        if "H" not in letters or "W" not in letters or len(letters) != len(leaf.shape):
+        if "H" not in letters or "W" not in letters or len(letters) != len(leaf.shape) + 1:
             return None
-        index = np.unravel_index(numbers[mine] - e.starts[i], leaf.shape[1:])
+        index = np.unravel_index(numbers[mine] - e.starts[i], leaf.shape)
         place = {k: index[letters.index(k) - 1] for k in "HW"}
-        down, across = (size[j] / leaf.shape[letters.index(k)] for j, k in enumerate("HW"))
+        down, across = (size[j] / leaf.shape[letters.index(k) - 1] for j, k in enumerate("HW"))
         cells[mine, 0], cells[mine, 1] = (place["W"] + 0.5) * across, (place["H"] + 0.5) * down
         cells[mine, 2], cells[mine, 3] = across, down
     if stated.anchors:
@@ -144,7 +147,7 @@ def _anchors(text: str, cells: Array) -> Array:
         seen = np.zeros(len(places), int)
         for row, place in zip(mine, np.ravel(turn), strict=True):  # the k-th candidate of a cell has the k-th anchor
             if seen[place] >= len(own):
-                raise TargetError(f"A cell has more candidates than the {len(own)} anchors that are stated for its map.")
+                raise TargetError(f"A cell has more candidates than the {len(own)} anchors stated for its map.")
             found[row] = own[seen[place]]
             seen[place] += 1
     return found

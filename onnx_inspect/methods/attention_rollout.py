@@ -9,6 +9,7 @@ import numpy as np
 
 from ..attentions import Attention
 from ..attribution import Attribution
+from ..dtypes import is_float
 from ..errors import InputError
 from ..relevance import rules as _  # noqa: F401  (fills the table)
 from ..relevance.table import How as Rules
@@ -164,7 +165,7 @@ def transformer_attribution(
     def relevance(layers: list[Attention], job: Job, i: int) -> Array:
         tensors, feeds, one = [at.tensor for at in layers], job.copies(i, 1), job.fixed[i]
         slopes = job.gradients(tensors, feeds=feeds, target=one)
-        shares = job.gradients(tensors, Relevance(_RULES), feeds=feeds, target=one)
+        shares = job.gradients([*tensors, *_origins(job)], Relevance(_RULES), feeds=feeds, target=one)
         total = np.eye(layers[0].size[0])
         for at in layers:
             g, R = (weights(at, found[f"gradient.{at.tensor}"]) for found in (slopes, shares))
@@ -172,3 +173,9 @@ def transformer_attribution(
         return total
 
     return rolled("transformer_attribution", job, start, query, relevance, {})
+
+
+def _origins(job: Job) -> list[str]:
+    """Where all begins: the walk takes for constant what follows from none of its tensors, and values are not."""
+    floats = [v.name or "" for v in job.model.ir.graph.inputs if is_float(v) and v.name in job.reached]
+    return floats + [v.name or "" for one in job.stands.values() for v in one.tensors]

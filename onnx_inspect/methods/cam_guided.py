@@ -12,6 +12,7 @@ from ..attribution import Attribution
 from ..dtypes import is_float
 from ..errors import InputError
 from ..maps import channels_back, channels_first, positions
+from ..naming import Layer
 from ..target import TargetLike
 from .backprop import guided_rules
 from .cam import gradcam_formula
@@ -102,10 +103,10 @@ def fullgrad(
         raise InputError(f"fullgrad needs a picture as input, with channels and positions: '{name}' has none.")
     size = channels_first(job.feeds[name], layout).shape[2:]
     values, sums = np.zeros((job.n, *size), np.float32), np.zeros(job.n)
-    for i, letters, term in full_gradients(job):
+    for i, at, term in full_gradients(job):
         sums[i] += term.sum(dtype=np.float64)
-        if letters is not None and positions(letters) == positions(layout):
-            strength = _rescaled(np.abs(channels_first(term[None], letters)[0]), rescale).sum(axis=0)
+        if at.axes == positions(layout):
+            strength = _rescaled(np.abs(at.maps(term)[0]), rescale).sum(axis=0)
             values[i] += resized(strength, size)
     scores = np.asarray(job.clean[SCORE], np.float64)
     if (np.abs(scores - sums) > 1e-2 * np.abs(scores)).any():
@@ -117,18 +118,24 @@ def fullgrad(
     )
 
 
-def full_gradients(job: Job) -> Iterator[tuple[int, str | None, Array]]:
-    """Sample, layout, and what a tensor adds to the score: x dS/dx of inputs x, b dS/dy where b was added to y."""
+def full_gradients(job: Job) -> Iterator[tuple[int, Layer, Array]]:
+    """Sample, tensor, and what it adds to the score: x dS/dx of inputs x, b dS/dy where b was added to y."""
     inputs, biases = job.attributed(), _biases(job)
     tensors = [*inputs, *biases]
-    sweep = job.sweep(
-        "fullgrad", 1, lambda i, which: {}, lambda feeds, target: job.gradients(tensors, feeds=feeds, target=target)
-    )
-    for i, _, found in sweep:
+    layers = {c.tensor: job.places.seen(c) for c in job.model.layers if c.tensor in tensors}
+    layers |= {name: _as_layer(job, name) for name in tensors if name not in layers}
+    advance = job.progress("fullgrad", job.n) if job.progress is not None else lambda n: None
+    for i, target in enumerate(job.fixed):
+        found = job.gradients(tensors, feeds=job.copies(i, 1), target=target)
         for tensor in tensors:
             factor = found[tensor] if tensor in inputs else biases[tensor]
-            letters = job.layout(tensor)
-            yield i, letters, (factor * found[f"gradient.{tensor}"])[0]
+            yield i, layers[tensor], factor * found[f"gradient.{tensor}"]
+        advance(1)
+
+
+def _as_layer(job: Job, name: str) -> Layer:
+    """A tensor that no node computes."""
+    return Layer(name, name, "", job.feeds[name].shape, job.layout(name), "vector", None)
 
 
 def _rescaled(strength: Array, rescale: Rescale) -> Array:

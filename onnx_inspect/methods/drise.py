@@ -11,7 +11,7 @@ from ..attribution import Attribution
 from ..detection import Candidates, candidates, overlap
 from ..errors import InputError, TargetError
 from ..target import Target, TargetLike
-from ..target.detections import Detected
+from ..target.detected import Detected
 from .baselines import Baseline, absent, cast, told
 from .features import positive
 from .inputs import Feeds, Input, ModelLike

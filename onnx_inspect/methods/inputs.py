@@ -106,7 +106,7 @@ def is_photo(given: Any) -> bool:
 def _of_photos(model: Model, paths: Sequence[Path], preprocessing: Preprocessing | None) -> Taken:
     from .. import image
 
-    notes = []
+    notes = list[str]()
     if preprocessing is None:
         preprocessing, notes = guess_preprocessing(model)
     pixels = [image.read(p) for p in paths]

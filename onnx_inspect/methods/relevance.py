@@ -74,7 +74,8 @@ def lrp(
 
     Args:
         composite: which rule where, by zennit's names. epsilon_plus_flat, the usual one and the default: flat in the
-            first layer, plus in other convolutions, epsilon in dense layers; epsilon_plus: without flat;
+            first layer, plus in other convolutions, epsilon in dense layers; epsilon_plus: without flat, the default
+            where there are no convolutions, since flat makes all inputs of a dense layer equal;
             epsilon_plus_wsquare: wsquare first; epsilon_gamma_box: box first, gamma in convolutions;
             epsilon_alpha2_beta1 and epsilon_alpha2_beta1_flat: alpha2_beta1 in convolutions. One rule in every layer:
             epsilon (captum's), zplus, gamma, alpha_beta (2 and 1).
@@ -96,7 +97,7 @@ def lrp(
         >>> lrp("model.onnx", "cat.jpg", composite="epsilon_gamma_box").measures["conservation"]
     """
     job = Job(model, x, target, **how)
-    name = composite or ("epsilon" if preset == "captum" else "epsilon_plus_flat")
+    name = composite or _usual(job, preset)
     if name not in COMPOSITES:
         raise InputError(f"There is no composite '{name}': choose from {', '.join(COMPOSITES)} (--composite).")
     if min(gamma, epsilon or 0) < 0:
@@ -112,6 +113,16 @@ def lrp(
         box={job.input.name: _box(job, low, high)} if "box" in COMPOSITES[name].values() else None,
     )
     return _propagate(job, "lrp", rules, wrt, merge=preset != "captum", unit=preset == "zennit")
+
+
+def _usual(job: Job, preset: str) -> str:
+    """The composite where nobody names one."""
+    if preset:
+        return "epsilon" if preset == "captum" else "epsilon_plus_flat"
+    if any("Conv" in n.op_type for n in job.model.ir.graph.all_nodes()):
+        return "epsilon_plus_flat"
+    job.notes.append("composite: epsilon_plus, since there are no convolutions (--composite)")
+    return "epsilon_plus"
 
 
 @method("gradient")

@@ -137,7 +137,11 @@ def segmented(job: Job, features: Segmentation, default: str = f"superpixels:{SU
         own = _made(job, name, kind)
         ids[name] = own + before.reshape(-1, *[1] * (own.ndim - 1))
         before = 1 + ids[name].reshape(job.n, -1).max(axis=1)
-    return _numbered(kind, ids)
+    found = _numbered(kind, ids)
+    if not features and min(found.counts) == 1 < job.feeds[names[0]][0].size and kind != "grid:8":
+        job.notes.append(f"features: {kind} makes one piece of a picture this small, so grid:8 (--features)")
+        return segmented(job, "grid:8")
+    return found
 
 
 def _numbered(name: str, ids: dict[str, NDArray[np.intp]]) -> Features:

@@ -113,7 +113,9 @@ def _of(model: Model, value: ir.Value, kind: ScoreKind) -> ScoreMap | None:
         floats = as_floats(value)
         if floats is None or value not in model.varying:
             return None
-        at = floats
+        node = floats.producer()
+        channel = node.inputs[0] if node is not None and node.op_type == "Squeeze" else None
+        at = channel if channel is not None and rank(channel) == 4 else floats  # a lone channel is an axis again
     scores, own, activation, order = _inactive(at)
     axes, guessed = rank(scores) or 0, False
     if axis is not None:

@@ -99,15 +99,14 @@ class Embedder(nn.Module):
 
 
 class Fusion(nn.Module):
-    """A photo and a vector: the class scores of the photo, of which the vector switches some on."""
+    """A photo and a vector: the vector says which classes are wanted, and opens gates for what the photo shows."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.photo, self.vector = Cnn(16), nn.Sequential(nn.Linear(4, 16), nn.ReLU())
-        self.head = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+        self.photo, self.vector, self.head = Cnn(16), nn.Linear(4, 16), nn.Linear(16, 2)
 
     def forward(self, photo: Tensor, wanted: Tensor) -> Tensor:
-        return self.head(torch.cat([functional.relu(self.photo(photo)), self.vector(wanted)], 1))
+        return self.head(functional.relu(self.photo(photo)) * torch.sigmoid(self.vector(wanted)))
 
 
 class Signal(nn.Module):

@@ -98,20 +98,20 @@ NETS = [
         [File("deit", "classifier", truth=PATCHES | {"tokens": ["class", "distillation", "60 patches"]})],
     ),
     Net(
-        lambda: Vit(pool="mean"), t.CLASSIFY, 300, "x",
+        lambda: Vit(pool="mean"), t.CLASSIFY, 400, "x",
         [File("vit_mean", "classifier", truth=PATCHES | {"tokens": ["60 patches"]})],
     ),
     Net(
-        Swin, t.CLASSIFY, 200, "x",
+        Swin, t.CLASSIFY, 500, "x",
         [File("swin", "classifier", truth=BLOBS | {"grids": [[12, 20], [6, 10]], "patch": 4, "windows": [4, 2]})],
     ),
     Net(
-        MobileVit, t.CLASSIFY, 250, "x",
+        MobileVit, t.CLASSIFY, 350, "x",
         [File("mobilevit", "classifier", truth=BLOBS | {"grid": [12, 20], "unfolded": [2, 2]})],
     ),
-    Net(Mixer, t.CLASSIFY, 400, "x", [File("mixer", "classifier", truth=PATCHES | {"tokens": ["60 patches"]})]),
+    Net(Mixer, t.CLASSIFY, 600, "x", [File("mixer", "classifier", truth=PATCHES | {"tokens": ["60 patches"]})]),
     Net(
-        Unet, t.SEGMENT, 150, "x",
+        Unet, t.SEGMENT, 220, "x",
         [
             File("unet", "segmenter", truth=MASK),
             File("unet_argmax", "segmenter", "classes", part=changed(ends_in_argmax=True), truth=MASK),
@@ -170,7 +170,7 @@ NETS = [
     ),
     Net(Embedder, t.EMBED, 150, "x", [File("embedder", "embedding", "embedding", truth=PHOTO)]),
     Net(lambda: Cnn(1), t.REGRESS, 250, "x", [File("area", "regression", "percent", truth=PHOTO)]),
-    Net(Fusion, t.FUSE, 500, "photo wanted", [File("fusion", "classifier", truth=PHOTO, note="a photo and a vector")]),
+    Net(Fusion, t.FUSE, 400, "photo wanted", [File("fusion", "classifier", truth=PHOTO, note="a photo and a vector")]),
     Net(Signal, t.SIGNAL, 150, "x", [File("signal", "signal")]),
     Net(
         lambda: Recurrent(nn.LSTM), t.SIGNAL, 500, "x",
