@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from .autodiff.gradient import vjp
     from .autodiff.table import RULES, rule
     from .comparison import explain
+    from .conversion import Drift, drift
     from .detection import Detection
     from .doctor import examine
     from .engine import Engine
     from .errors import InspectError
+    from .evidence import LayerRanking, best_layer
     from .finding import Finding
     from .methods.activations import activations
     from .methods.adversarial import fgsm, minimal_perturbation, pgd
@@ -81,9 +83,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "attribution",
     "Detection": "detection",
+    "Drift": "conversion",
     "Engine": "engine",
     "Finding": "finding",
     "InspectError": "errors",
+    "LayerRanking": "evidence",
     "Model": "model",
     "Prediction": "attribution",
     "Preprocessing": "preprocess",
@@ -95,6 +99,7 @@ _HOMES = {
     "attention": "methods.attention",
     "attention_rollout": "methods.attention_rollout",
     "average_drop": "trust.faithfulness",
+    "best_layer": "evidence",
     "blur_ig": "methods.paths_image",
     "cam": "methods.cam",
     "correspondence": "studies.correspondence",
@@ -105,6 +110,7 @@ _HOMES = {
     "deletion": "trust.faithfulness",
     "detect": "methods.detect",
     "dream": "studies.dream",
+    "drift": "conversion",
     "drise": "methods.drise",
     "eigen_gradcam": "methods.cam_eigen",
     "eigencam": "methods.cam_eigen",
@@ -174,9 +180,11 @@ _HOMES = {
 __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "Attribution",
     "Detection",
+    "Drift",
     "Engine",
     "Finding",
     "InspectError",
+    "LayerRanking",
     "Model",
     "Prediction",
     "Preprocessing",
@@ -188,6 +196,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "attention",
     "attention_rollout",
     "average_drop",
+    "best_layer",
     "blur_ig",
     "cam",
     "correspondence",
@@ -198,6 +207,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOMES)
     "deletion",
     "detect",
     "dream",
+    "drift",
     "drise",
     "eigen_gradcam",
     "eigencam",

@@ -46,6 +46,50 @@ def relax(model: ir.Model) -> int | None:
     return size
 
 
+def lead(graph: ir.Graph) -> list[str]:
+    """Give inputs the axis for samples that the graph gives them first thing; says which.
+
+    That is the case for an input that goes into nothing but Unsqueeze, which puts an axis before all of its own. Where
+    its first size is open, or 1, that may be the samples already. Outputs that have lost the axis again keep it.
+    """
+    images = _images(graph)
+    if not images or not all(_is_led(v) for v in images):
+        return []
+    for value in images:
+        value.shape = ir.Shape([1, *list(value.shape or ())])
+    for output in graph.outputs:
+        output.shape = None
+    ends = [v.producer() for v in graph.outputs]
+    for node in [*(user for v in images for user in v.consumers()), *filter(None, ends)]:
+        if 0 in (axes := _axes(node)):
+            _keep(graph, node, [a for a in axes if a != 0])
+    return [v.name or "" for v in images]
+
+
+def _is_led(value: ir.Value) -> bool:
+    users, shape = value.consumers(), list(value.shape or ())
+    first = shape[0] if shape else None
+    added = all(node.op_type == "Unsqueeze" and 0 in _axes(node) for node in users)
+    return bool(users) and added and isinstance(first, int) and first > 1
+
+
+def _keep(graph: ir.Graph, node: ir.Node, axes: list[int]) -> None:
+    """Let an Unsqueeze or Squeeze add, or drop, these axes only."""
+    if axes:
+        name = f"{node.outputs[0].name}.axes"
+        graph.register_initializer(new := ir.val(name, const_value=ir.tensor(axes, name=name)))
+        node.replace_input_with(1, new)
+    else:
+        node.op_type = "Identity"
+        node.resize_inputs(1)
+
+
+def _axes(node: ir.Node) -> list[int]:
+    """Which axes an Unsqueeze or Squeeze adds or drops, none for other nodes."""
+    axes = node.inputs[1] if node.op_type in ("Unsqueeze", "Squeeze") and len(node.inputs) > 1 else None
+    return axes.const_value.numpy().reshape(-1).tolist() if axes is not None and axes.const_value is not None else []
+
+
 def _images(graph: ir.Graph) -> list[ir.Value]:
     """The inputs with a batch: all but scalars."""
     return [v for v in graph.inputs if v.shape is None or len(v.shape) > 0]

@@ -64,6 +64,9 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     model.graph.sort()
     infer_shapes(model)
     branches.take_all(model, infer_shapes)
+    if led := batch.lead(model.graph):
+        notes.append(f"{', '.join(map(repr, led))} had no axis for samples: there is one now, before the others")
+        infer_shapes(model)
     pads.explicit(model.graph)
     relaxed = batch.relax(model) is not None
     if relaxed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from .dtypes import is_float
 from .layer import POOLING, RESHAPING, Choice
 from .model import Model
 from .naming import Layer
+from .places import Places
 
 _DECIDES = frozenset("Gemm MatMul Conv MatMulInteger ConvInteger QLinearConv QLinearMatMul".split())
 _AFTER = (
@@ -71,21 +73,35 @@ def along(model: Model, score: str, most: int = 8) -> list[Layer]:
     order = {c.tensor: i for i, c in enumerate(model.layers)}
     named = {c.tensor: c for c in model.layers}
     ends = list(dict.fromkeys(c for c in (features(model, score).layer, named.get(score)) if c is not None))
-    weighted = structure.varying(
-        model.ir.graph,
-        [y for n in model.ir.graph if n.op_type in _DECIDES and n.outputs[0] in model.varying for y in n.outputs],
-    )
-    maps = [
-        c
-        for c in layer.separators(model, score)
-        if model.values[c.tensor] in weighted and order[c.tensor] <= order[ends[0].tensor]
-    ]
-    maps = [c for c in maps if c.op_type not in ("Conv", "BatchNormalization")] or maps
+    maps = activated([c for c in stages(model, score) if order[c.tensor] <= order[ends[0].tensor]])
     maps = [c for c in maps if c not in ends]
-    room = max(1, most - len(ends))
-    if len(maps) > room:
-        maps = [maps[i] for i in np.linspace(0, len(maps) - 1, room).round().astype(int)]
-    return [*maps, *ends]
+    return [*spread(maps, max(1, most - len(ends))), *ends]
+
+
+def stages(model: Model, *scores: str, places: Places | None = None) -> list[Layer]:
+    """Maps that every path to the scores runs through, behind the first weights.
+
+    Args:
+        model: the model.
+        scores: the tensors where the paths end.
+        places: where tensors lie on the picture, for grids of tokens; None for maps alone.
+    """
+    graph = model.ir.graph
+    deciding = [y for n in graph if n.op_type in _DECIDES and n.outputs[0] in model.varying for y in n.outputs]
+    weighted = structure.varying(graph, deciding)
+    return [c for c in layer.separators(model, *scores, places=places) if model.values[c.tensor] in weighted]
+
+
+def activated(maps: Sequence[Layer]) -> list[Layer]:
+    """Maps without those that an activation mostly follows, where others remain."""
+    return [c for c in maps if c.op_type not in ("Conv", "BatchNormalization")] or list(maps)
+
+
+def spread(layers: Sequence[Layer], most: int) -> list[Layer]:
+    """At most so many of the layers, evenly, the first and the last among them."""
+    if len(layers) <= most:
+        return list(layers)
+    return [layers[i] for i in np.linspace(0, len(layers) - 1, most).round().astype(int)]
 
 
 def pooled(values: NDArray[Any], layout: str | None) -> NDArray[np.float32]:

@@ -140,10 +140,16 @@ def separators(model: Model, *scores: str, places: Places | None = None) -> list
     passed = _passed_by_all(graph, path, targets, order)
     if places is not None:
         by_value |= {v: places.seen(by_value[v]) for v in passed}
+    pooled = [y for n in graph if n.op_type in ("RoiAlign", "MaxRoiPool") for y in n.outputs]
+    pieces = structure.varying(graph, pooled) if pooled else set()  # maps of proposals, not of the picture
     maps = [
         v
         for v in order
-        if v in passed and by_value[v].role != "vector" and len(by_value[v].axes) in axes and v not in targets
+        if v in passed
+        and v not in pieces
+        and by_value[v].role != "vector"
+        and len(by_value[v].axes) in axes
+        and v not in targets
     ]
     known = set(maps)
     return [by_value[v] for v in maps if not _copies(v, known)]

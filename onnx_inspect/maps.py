@@ -54,6 +54,11 @@ class Grid:
         cells = "×".join(map(str, self.sizes))
         return f"{cells} + {self.extra}" if self.extra else cells
 
+    @property
+    def plain(self) -> bool:
+        """True if all tokens are cells, in order."""
+        return not self.extra and bool((self.cells[1:] > self.cells[:-1]).all())
+
     def first(self, values: Array) -> Array:
         """The tensor's values as maps (N, C, *sizes), without the tokens that are no cell."""
         rows = self._rows(values)

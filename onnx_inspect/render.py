@@ -76,9 +76,12 @@ def overlay(
     colormap: Colormap | None = None,
     signed: bool = False,
     percentile: float | None = None,
+    reach: float | None = None,
     seen: NDArray[np.bool_] | None = None,
 ) -> Picture:
     """A heat map (H, W) in the photo's coordinates over the photo, normalised; small ones come out enlarged.
+
+    With ``reach``, values up to it are drawn on a scale that is the same for all maps, instead of their own.
 
     ``colormap`` is "jet". When signed it is "coolwarm", over the photo in grey so that its own colours are not
     taken for the map's, and the more opaque the further from zero. Outside ``seen``, bool (H, W), the photo
@@ -88,7 +91,7 @@ def overlay(
         raise InputError(
             f"The map is {values.shape}, the photo {photo.shape[:2]}: bring it there by Geometry.to_photo."
         )
-    heat = normalise(values, signed, percentile, seen)
+    heat = normalise(values, signed, percentile, seen) if reach is None else (values / reach).clip(-1 if signed else 0, 1)
     photo = layout.enlarge(photo)
     size = photo.shape[:2]
     heat = image.resize(heat, size, "linear")

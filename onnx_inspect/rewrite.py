@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from . import branches
 from .canonical import infer_shapes
+from .emit import Op
 from .errors import LayerError
 from .model import Model, prune
 
@@ -96,6 +97,31 @@ def settled(model: Model, feeds: Mapping[str, NDArray[Any]], axes: Callable[[], 
     prune(new.ir)
     infer_shapes(new.ir)
     return model.memo(("settled", *taken), lambda: new.derived("settled", *taken))
+
+
+def rowed(model: Model, tensor: str, shape: Sequence[int]) -> tuple[Model, str]:
+    """The model with another tensor for one that holds several rows per sample, windows, say: samples first.
+
+    Args:
+        model: the model; unchanged.
+        tensor: its exact name.
+        shape: of the tensor for one sample, (rows, ...).
+
+    Returns:
+        The model, and the name of the tensor (N, rows, ...), on which all depends that depended on the other.
+    """
+    new = model.clone()
+    value, name = new.values[tensor], f"{tensor}.by_sample"
+    op = Op(new.ir.graph)
+    with op:
+        split = op.Reshape(value, [-1, *shape])
+        whole = op.Reshape(split, [-1, *shape[1:]])
+    split.name, split.shape, whole.shape = name, ir.Shape([None, *shape]), value.shape
+    for user, i in list(value.uses()):
+        if user is not split.producer():
+            user.replace_input_with(i, whole)
+    new.ir.graph.sort()
+    return new.derived("rowed", tensor), name
 
 
 def _detach(graph: ir.Graph, value: ir.Value) -> None:

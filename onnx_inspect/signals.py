@@ -225,7 +225,8 @@ def _strip(part: Part, signed: bool) -> Picture:
         room -= cell.shape[1] + 4
     lines = [layout.pad(layout.row(row, 4), row[0].shape[0], WIDTH) for row in rows if row]
     if count < len(texts):
-        lines.append(layout.line(f"and {len(texts) - count} more, from {texts[count]!r} on", WIDTH, 13))
+        rest = "more" if len(set(texts[count:])) > 1 else f"times {texts[count]}"
+        lines.append(layout.line(f"and {len(texts) - count} {rest}", WIDTH, 13))
     meaning = "red speaks for the target, blue against it" if signed else "the redder, the more it counts"
     return layout.column([layout.line(f"{part.name}: {meaning}", WIDTH, 13), *lines], 8)
 

@@ -62,12 +62,14 @@ STEPS: dict[str, list[tuple[str, str]]] = {
 
 
 def environment(name: str) -> Path:
-    """The Python of a framework's environment, made if it is not there."""
+    """The Python of a framework's environment, which is made, or brought to these versions, if it is not so already."""
     folder = ROOT / "build" / "zoo" / name
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.exists():
+    holds, wanted = folder / "pins.txt", "\n".join(PINS[name])
+    if not holds.exists() or holds.read_text(encoding="utf-8") != wanted:
         venv.create(folder, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-cache-dir", *PINS[name]], check=True)
+        holds.write_text(wanted, encoding="utf-8")
     return python
 
 

@@ -458,20 +458,60 @@ def test_methods_take_boxes(method: str) -> None:
 
 # Trained detectors of our own: blobs whose places are known.
 
-TRAINED = sorted(p.name for p in OWN.glob("*.onnx") if any(k in p.name for k in ("yolo", "ssd", "detr", "twostage")))
+BAKED = {"torch_legacy_ssd.onnx"}  # its reshapes hold the batch of 2 that it was traced with
+TRAINED = sorted({p.name for k in ("yolo", "ssd", "detr", "twostage") for p in OWN.glob(f"*_{k}*.onnx")} - BAKED)
+BLOB = blobs.photos(seed=11, count=1, size=(64, 96))[0]
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_trained_detectors_find_the_blobs(name: str) -> None:
     model = oi.load(OWN / name)
+    first = 1 if "ssd" in name else 0  # class 0 of SSD is nothing
     right = total = 0
     for photo in blobs.photos(seed=7, count=6, size=(64, 96), blobs=(1, 3)):
         (found,) = detect(model, blobs.floats([photo]), engine=ENGINE)
-        for box, label in zip(photo.boxes, photo.labels, strict=True):
+        for box, label in zip(photo.boxes.tolist(), photo.labels, strict=True):
             total += 1
-            named = [d for d in found if literal_iou(list(d.box), list(map(float, box))) > 0.5]
-            right += any(d.index - (d.index > 0 and "ssd" in name) * 1 == label or d.index == label for d in named)
-    assert right >= 0.7 * total, f"{right} of {total}"
+            right += any(d.index == label + first and literal_iou(list(d.box), box) > 0.5 for d in found)
+    assert right >= 0.75 * total, f"{right} of {total}"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_maps_lie_on_the_blob(name: str) -> None:
+    model, x = oi.load(OWN / name), blobs.floats([BLOB])
+    result = oi.hirescam(model, x, target="box:1", engine=ENGINE)
+    energy = float(oi.energy_in_box(result, [[tuple(BLOB.boxes[0].tolist())]])[0])
+    share = float(np.prod(BLOB.boxes[0][2:] - BLOB.boxes[0][:2])) / (64 * 96)
+    assert energy > 4 * share, f"{energy:.2f}, by chance {share:.2f}"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("text", ["box:1", "box:1.y1"])
+def test_gradients_of_trained_detectors_are_finite_differences(name: str, text: str) -> None:
+    model, x = oi.load(OWN / name), blobs.floats([BLOB])
+    job = Job(model, x, text, engine=ENGINE)
+    gradient = job.gradients(["x"])["gradient.x"]
+    direction = np.sign(gradient) * np.random.default_rng(0).uniform(0.5, 1, x.shape).astype(np.float32)
+    step = 2e-4
+    ends = [
+        job.forward([], job.target, {"x": x + s * step * direction} | job.target.feeds(1))["inspect/score"][0]
+        for s in (1, -1)
+    ]
+    assert (gradient * direction).sum() == pytest.approx(float(ends[0] - ends[1]) / (2 * step), rel=0.05)
+
+
+def test_proposals_stay_those_of_the_untouched_photo() -> None:
+    model, x = oi.load(OWN / "torch_legacy_twostage.onnx"), blobs.floats([BLOB])
+    job = Job(model, x, "box:1.x0", engine=ENGINE)
+    head, d = job.target.head, job.target.found[0].detection
+    dark = x * 0.6
+    (score,) = job.forward([], job.target, {"x": dark} | job.target.feeds(1))["inspect/score"]
+    rois = detection.proposals.tensor(model)
+    held = oi.cut(model, inputs=[rois], outputs=head.tensors)
+    own = ENGINE.run(held, {"x": dark, rois: job.target.proposals[0]}, head.tensors)
+    assert score == pytest.approx(head.corners(own)[0, d.candidate, 0], abs=1e-3)
+    free = job.forward([rois], feeds={"x": dark})[rois]
+    assert free.shape != job.target.proposals[0].shape or np.abs(free - job.target.proposals[0]).max() > 0.1
 
 
 # Real files.

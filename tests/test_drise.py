@@ -13,9 +13,9 @@ from onnx_inspect.errors import InputError, TargetError
 from onnx_inspect.methods.drise import drise
 from onnx_inspect.methods.surrogates import grid_masks
 
-from . import detectors
+from . import blobs, detectors
 from .shared import ASSETS, needs_assets
-from .test_detection import COCO, DETECTORS, YOLOX, literal_iou, outputs
+from .test_detection import COCO, DETECTORS, OWN, TRAINED, YOLOX, literal_iou, outputs
 
 ENGINE = Engine("cpu", threads=1)
 X = detectors.photos()
@@ -86,6 +86,15 @@ def test_drise_explains_detections_only(target: str) -> None:
 def test_impossible_masks_are_refused(how: dict[str, float]) -> None:
     with pytest.raises(InputError):
         drise(oi.load(DETECTORS["yolox"][0]), X, "box:1@threshold=0.05", samples=2, engine=ENGINE, **how)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_drise_points_at_a_blob(name: str) -> None:
+    photo = blobs.photos(seed=11, count=1, size=(64, 96))[0]
+    result = drise(OWN / name, blobs.floats([photo]), "box:1", samples=120, cells=6, engine=ENGINE)
+    x0, y0, x1, y1 = photo.boxes[0].astype(int)
+    heat = result.values[0]
+    assert heat[y0:y1, x0:x1].mean() > np.quantile(heat, 0.75)
 
 
 @needs_assets

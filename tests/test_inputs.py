@@ -112,8 +112,20 @@ def test_masks_and_what_nobody_gave_get_no_attribution() -> None:
     assert half.values[0, :3].all()
 
 
+def test_words_may_be_looked_up_as_single_numbers() -> None:
+    """A bag of words: each has a weight of its own."""
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "ids"], ["weights"]),
+        onnx.helper.make_node("ReduceSum", ["weights", "one"], ["y"], keepdims=1),
+    ]
+    sizes = ({"ids": ("i", ["N", "L"])}, {"y": ("f", ["N", 1])})
+    model = tiny.build(nodes, *sizes, table=tiny.TABLE[:, 0], one=np.array([1]))
+    result = oi.input_x_gradient(model, {"ids": IDS}, "'y'[0]", engine=ENGINE)
+    np.testing.assert_allclose(result.values, tiny.TABLE[IDS, 0], atol=1e-6)
+
+
 def test_numbers_that_only_count_are_no_tokens() -> None:
-    """A Gather from what an input's own shape is made of looks up no words."""
+    """A Gather from what is computed looks up no words."""
     nodes = [
         onnx.helper.make_node("Shape", ["x"], ["shape"]),
         onnx.helper.make_node("Gather", ["shape", "k"], ["size"], axis=0),
@@ -383,6 +395,28 @@ def test_columns_are_matched_by_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(result.scores, [126, 149])
     with pytest.raises(InputError, match=r"Column 'rooms' of '.*' holds 2.5 in line 2"):
         tabulate(rows.read(table(tmp_path, text.replace("9,2,", "9,2.5,"))), model.inputs)
+
+
+def test_columns_are_given_to_inputs(tmp_path: Path) -> None:
+    nodes = [
+        onnx.helper.make_node("Concat", ["p", "q"], ["c"], axis=1),
+        onnx.helper.make_node("MatMul", ["c", "w"], ["y"]),
+    ]
+    weight = np.array([[1], [10], [100]], np.float32)
+    proto = tiny.build(nodes, {"p": ("f", ["N", 2]), "q": ("f", ["N", 1])}, {"y": ("f", ["N", 1])}, w=weight)
+    read, specs = rows.read(table(tmp_path, "a,b,c\n1,2,3\n")), oi.load(proto).inputs
+    found, _ = tabulate(read, specs, said={"p": ["c", "a"]})
+    assert {k: v.tolist() for k, v in found.items()} == {"p": [[3, 1]], "q": [[2]]}
+    assert found.columns == {"p": ["c", "a"], "q": ["b"]}
+    with pytest.raises(InputError, match=r"do not fit the inputs 'p' .* \(--input p=COLUMN,COLUMN\)"):
+        tabulate(read, specs)
+    with pytest.raises(InputError, match="takes 2 columns, not 1"):
+        tabulate(read, specs, said={"p": ["c"]})
+    onnx.save(proto, tmp_path / "two.onnx")
+    result = call(
+        "saliency", tmp_path / "two.onnx", read.path, "--input", "p=c,a", "-t", "y[0]", "-o", tmp_path / "o.png"
+    )
+    assert result.exit_code == 0, result.output
 
 
 def test_columns_of_numbers_and_of_words(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ STOREYS = [
     {"trust.boxes"},
     {"methods"},
     {"trust"},
-    {"comparison", "ascent", "surveys", "kernels"},
+    {"comparison", "conversion", "evidence", "ascent", "surveys", "kernels"},
     {"responses", "features", "changes"},
     {"studies"},
     {"doctor"},

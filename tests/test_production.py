@@ -273,21 +273,26 @@ def test_methods_take_the_branch_that_is_asked_for(condition: str) -> None:
 # Defaults that fit.
 
 
-def test_the_usual_relevance_of_dense_layers_tells_inputs_apart() -> None:
-    rng = np.random.default_rng(0)
-    weights = {"w": rng.normal(size=(6, 5)), "v": rng.normal(size=(5, 2))}
+WEIGHTS = {k: np.random.default_rng(0).normal(size=s).astype(np.float32) for k, s in (("w", (6, 5)), ("v", (5, 2)))}
+
+
+def mlp() -> oi.Model:
     graph = helper.make_graph(
         [node("MatMul", ["x", "w"], ["m"]), node("Relu", ["m"], ["r"]), node("MatMul", ["r", "v"], ["y"])],
         "mlp",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 6])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
-        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()],
+        [numpy_helper.from_array(v, k) for k, v in WEIGHTS.items()],
     )
-    model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
-    x = rng.normal(size=(3, 6)).astype(np.float32)
+    return oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+
+def test_the_usual_relevance_of_dense_layers_tells_inputs_apart() -> None:
+    model = mlp()
+    x = np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
     found = oi.lrp(model, x, target=1, engine=ENGINE)
-    gate = (x @ weights["w"] > 0) * weights["v"][:, 1]
-    np.testing.assert_allclose(found.values, x * (gate @ weights["w"].T), rtol=1e-3, atol=1e-5)
+    gate = (x @ WEIGHTS["w"] > 0) * WEIGHTS["v"][:, 1]
+    np.testing.assert_allclose(found.values, x * (gate @ WEIGHTS["w"].T), rtol=1e-3, atol=1e-5)
     assert any("--composite" in note for note in found.notes)
     flat = oi.lrp(model, x, target=1, engine=ENGINE, preset="zennit").values
     assert np.ptp(flat, axis=1).max() < 1e-6
@@ -299,3 +304,59 @@ def test_a_picture_of_one_superpixel_is_divided_all_the_same() -> None:
     found = oi.lime(model, grey, target=1, samples=80, baseline="0", engine=ENGINE)
     assert found.extra["features"].max() + 1 == 64
     assert any("grid:8" in note for note in found.notes)
+
+
+# Inputs without samples.
+
+
+@pytest.mark.parametrize("axes", [[0], [0, 1]])
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_an_input_without_samples_gets_them(axes: list[int], squeezed: bool) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [64] if axes == [0, 1] else [2, 64]
+    weights = {"w": rng.normal(size=(6, 3 - len(axes), 5)), "v": rng.normal(size=(6, 3))}
+    nodes = [
+        node("Unsqueeze", ["x", "axes"], ["u"]),
+        node("Conv", ["u", "w"], ["c"]),
+        node("Relu", ["c"], ["r"]),
+        node("GlobalAveragePool", ["r"], ["g"]),
+        node("Flatten", ["g"], ["f"]),
+        node("MatMul", ["f", "v"], ["scores"]),
+        *([node("Squeeze", ["scores", "first"], ["y"])] if squeezed else []),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "unbatched",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes)],
+        [helper.make_tensor_value_info("y" if squeezed else "scores", TensorProto.FLOAT, None)],
+        [
+            *(numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()),
+            numpy_helper.from_array(np.array(axes), "axes"),
+            numpy_helper.from_array(np.array([0]), "first"),
+        ],
+    )
+    model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    x = rng.normal(size=sizes).astype(np.float32)
+    assert any("no axis for samples" in note for note in model.notes)
+    assert model.batch_relaxed
+    whole = oi.input_x_gradient(model, x, target=1, engine=ENGINE)
+    assert whole.values.shape == (1, *sizes)
+    np.testing.assert_allclose(whole.values.sum(), whole.scores[0], rtol=1e-5)  # no biases
+    assert oi.occlusion(model, x, target=1, engine=ENGINE).values.any()
+    if axes == [0]:
+        assert oi.gradcam(model, x, target=1, engine=ENGINE).values.shape == (1, 60)
+
+
+def test_heavy_weights_are_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a size weights are not packed for each product, and gradients read them as they are."""
+    from onnx_inspect import engine
+
+    model, x = mlp(), np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
+    light = oi.saliency(model, x, target=1, engine=Engine("cpu", threads=1)).values
+    monkeypatch.setattr(engine, "_HEAVY", 0)
+    heavy = oi.saliency(model, x, target=1, engine=Engine("cpu", threads=1)).values
+    np.testing.assert_allclose(heavy, light, atol=1e-6)
+    gradient = oi.gradient(model, 1, ["x"])
+    weights = {v for v in gradient.ir.graph.initializers.values() if v.name in WEIGHTS}
+    assert len(weights) == 2
+    assert not any(n.op_type == "Transpose" and n.inputs[0] in weights for n in gradient.ir.graph)

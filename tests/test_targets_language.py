@@ -26,7 +26,7 @@ X = nets.images(4)
 FOUND = nets.forward(X)
 LOGITS, A = FOUND["logits"], FOUND["a"]
 RANKED = -np.sort(-LOGITS, axis=1)
-LABELS = Labels(("black-and-tan coonhound", "T-shirt, tee", "cat - dog", "dog"), "tests")
+LABELS = Labels(("black-and-tan coonhound", "T-shirt, tee", "cat - dog, dog-tag, layer: cake", "dog"), "tests")
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,8 @@ def norm(values: np.ndarray) -> np.ndarray:
         ("black-and-tan coonhound", LOGITS[:, 0]),
         ("cat - dog", LOGITS[:, 2]),  # a class as a whole is that class
         ("cat - dog - dog", LOGITS[:, 2] - LOGITS[:, 3]),
+        ("dog-tag - dog", LOGITS[:, 2] - LOGITS[:, 3]),  # a name reaches as far as a known one
+        ("layer: cake", LOGITS[:, 2]),
         ("'T-shirt' - 'dog'", LOGITS[:, 1] - LOGITS[:, 3]),
         ("scores", LOGITS.sum(axis=1)),
         ("scores . mean", LOGITS.mean(axis=1)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +94,13 @@ def test_what_is_no_reference(model: oi.Model, photo: Path, tmp_path: Path) -> N
     np.save(tmp_path / "words.npy", np.array(["a", "b", "c", "d"]))
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY no")
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps([1.0, 2.0, 3.0, 4.0]))
     assert "holds 5 numbers, and an embedding of 'scores' 4" in said(f"embedding:similarity={tmp_path / 'long.npy'}")
     assert "no direction" in said(f"embedding:similarity={tmp_path / 'zero.npy'}")
     assert "holds no numbers" in said(f"embedding:similarity={tmp_path / 'words.npy'}")
     assert "no array of numbers" in said(f"embedding:similarity={tmp_path / 'pickled.npy'}")
     assert "no array of numbers" in said(f"embedding:similarity={tmp_path / 'bad.npy'}")
+    assert "no array of numbers" in said(f"embedding:similarity={tmp_path / 'pickle.npy'}")
     assert "cannot be" in said(f"embedding:similarity={tmp_path / 'missing.npy'}")
     assert "cannot be taken" in said(f"embedding:similarity={tmp_path / 'missing.jpg'}")
     said(f"embedding:similarity='{photo}'@nope", LayerError)

@@ -63,11 +63,12 @@ class Given:
         values: dict[str, Any] = {}
         found = Samples({})
         if self.file is not None and _is_table(str(self.file)):
-            if self.drop and set(self.drop) & set(others):
-                raise InputError(f"'{self.drop[0]}' is left out and given at once (--drop, --input).")
-            found, self.notes = tabular.samples(
-                rows.read(self.file), [s for s in model.inputs if s.name not in others], self.drop
-            )
+            table = rows.read(self.file)
+            cut = {name: [c.strip() for c in text.split(",")] for name, text in others.items()}
+            said = {name: names for name, names in cut.items() if set(names) <= set(table.columns)}
+            others = {name: text for name, text in others.items() if name not in said}
+            open_ = [s for s in model.inputs if s.name not in others]
+            found, self.notes = tabular.samples(table, open_, self.drop, said)
             values |= found.values
         elif self.drop:
             raise InputError("Columns are left out of tables: give a .csv file (--drop).")

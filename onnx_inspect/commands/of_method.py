@@ -117,8 +117,8 @@ def _arguments(method: Callable[..., Any]) -> dict[str, str]:
 
 def _run(method: Method, values: dict[str, Any]) -> None:
     from .. import files
-    from ..saving import HEADER
     from ..model import load
+    from ..saving import HEADER
 
     as_json, quiet, _ = values.pop("as_json"), values.pop("quiet"), values.pop("debug")
     kinds = {k: values.pop(k) for k in ("panel", "npz")}
@@ -222,9 +222,9 @@ def outputs(text: str, photos: Sequence[Path], method: str) -> tuple[dict[Path, 
 
 def places(text: str, names: Sequence[str], method: str) -> tuple[list[Path], dict[str, Path]]:
     """Where the pictures with these names go, and what is written of all of them: "manifest" and "csv"."""
-    from ..saving import PICTURES
     from ..errors import OutputError
     from ..files import in_the_way
+    from ..saving import PICTURES
 
     if not text:
         raise OutputError("-o is empty: is a variable of the shell unset? Name a file or a folder.")

@@ -65,7 +65,8 @@ INPUTS: list[Callable[[Any], Any]] = [
         "inputs",
         multiple=True,
         metavar="NAME=VALUE",
-        help="The value of another input: a .npy, .npz (also file.npz:key) or .json file, a number or a JSON list.",
+        help="The value of another input: a .npy, .npz (also file.npz:key) or .json file, a number or a JSON list; "
+        "where a table is given also COLUMN,COLUMN.",
     ),
     click.option(
         "--tokens",

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from ..errors import TargetError
 from ..geometry import Box
-from . import formats
+from . import formats, proposals
 from .formats import Stated
 from .frontier import activation_behind
 from .head import Head
+from .lineage import Lineage
 from .reading import read
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def find(samples: Samples, stated: Stated | None = None) -> tuple[Head, dict[str
     if not {"H", "W"} <= set(letters):
         raise TargetError("Boxes are found in pictures, and this model takes none: name elements (--target OUTPUT[3]).")
     height, width = (one[samples.input.name][letters.index(k)] for k in "HW")
-    head = read(samples.model, one, (height, width), stated, samples.labels, batch)
+    lineage = Lineage(samples.model, one, batch, proposals.seen(samples))
+    head = read(lineage, (height, width), stated, samples.labels)
     found = samples.forward(head.tensors)
     return settle(head, found, samples), found
 
@@ -171,7 +173,7 @@ def _classes(head: Head, found: Mapping[str, Array], samples: Samples) -> Head:
     count = values.shape[-1]
     if not own.background:
         p = head.factors(found)[0]
-        shared = count > 1 and (activation == "softmax" or bool(np.allclose(p.sum(axis=-1), 1, atol=1e-3)))
+        shared = count > 1 and bool(np.allclose(p.sum(axis=-1), 1, atol=1e-3))
         most = int(p.mean(axis=(0, 1)).argmax()) if shared else -1
         own = replace(head.stated, background={0: "first", count - 1: "last"}.get(most, "none"))
         head = replace(head, stated=own)

@@ -12,10 +12,12 @@ from ..dtypes import is_float
 from ..errors import TargetError
 from ..model import Model
 from .formats import Stated
-from .lineage import ACTIVATIONS, MOVES, POINTWISE, Lineage
+from .lineage import ACTIVATIONS, POINTWISE, Lineage
+from .moves import MOVES
 
 # What chooses among candidates, which no gradient passes.
 SELECTING = frozenset("NonMaxSuppression TopK ArgMax ArgMin NonZero Unique Compress Loop".split())
+POOLING = frozenset(("RoiAlign", "MaxRoiPool"))
 _THIN = POINTWISE | frozenset(MOVES) | frozenset(ACTIVATIONS) | frozenset("Identity Cast ReduceMax".split())
 _BOXES = re.compile(r"box|bbox|loc|reg|delta|rect", re.IGNORECASE)
 
@@ -73,7 +75,7 @@ def raw(model: Model, lineage: Lineage, stated: Stated) -> Raw:
 
 def selections(graph: ir.Graph) -> list[ir.Node]:
     """The nodes that choose among candidates; behind RoiAlign where the model has two stages."""
-    pooled = [y for node in graph if node.op_type in ("RoiAlign", "MaxRoiPool") for y in node.outputs]
+    pooled = [y for node in graph if node.op_type in POOLING for y in node.outputs]
     second = structure.varying(graph, pooled) if pooled else None
     return [
         node

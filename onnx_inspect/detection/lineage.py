@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..dtypes import is_float
-from ..emit import Op, inputs
+from ..emit import Op
 from ..errors import TargetError
 from ..model import Model
 from ..sizes import Sized
+from .moves import MOVES, keeps_samples
 
 Array = NDArray[Any]
 ACTIVATIONS = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
@@ -31,11 +32,13 @@ class Leaf:
         tensor: its name.
         activation: "sigmoid", "softmax" or None.
         shape: of one sample.
+        alone: the tensor is that of one sample, and no axis counts them.
     """
 
     tensor: str
     activation: str | None
     shape: tuple[int, ...]
+    alone: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +77,13 @@ class Elements:
 
     def values(self, found: Mapping[str, Array]) -> Array:
         """The elements of every sample, (N, *numbers.shape), float64, from the values of the leaves."""
-        rows = [np.asarray(found[leaf.tensor], np.float64) for leaf in self.leaves]
-        return np.concatenate([r.reshape(len(r), -1) for r in rows], axis=1)[:, self.numbers]
+        arrays = [(np.asarray(found[leaf.tensor], np.float64), leaf.alone) for leaf in self.leaves]
+        return np.concatenate([a.reshape(1 if alone else len(a), -1) for a, alone in arrays], axis=1)[:, self.numbers]
 
     def gather(self, op: Op, model: Model, numbers: ir.Value) -> ir.Value:
         """Chosen elements in the graph: numbers (N, k) to values (N, k)."""
-        rows = [op.Flatten(op.Cast(model.value(leaf.tensor), to=ir.DataType.FLOAT), axis=1) for leaf in self.leaves]
+        floats = [(op.Cast(model.value(leaf.tensor), to=ir.DataType.FLOAT), leaf.alone) for leaf in self.leaves]
+        rows = [op.Reshape(v, [1, -1]) if alone else op.Flatten(v, axis=1) for v, alone in floats]
         row = op.Concat(*rows, axis=1) if len(rows) > 1 else rows[0]
         found: ir.Value = op.GatherElements(row, numbers, axis=1)
         found.shape = ir.Shape([None, None])
@@ -93,19 +97,29 @@ class Lineage:
         model: the model.
         sizes: of its inputs.
         batch: how many samples that are.
+        seen: shapes that tensors of one sample had in a run, where they depend on what is in the photo.
     """
 
-    def __init__(self, model: Model, sizes: Mapping[str, tuple[int, ...]], batch: int = 1) -> None:
-        self.model, self.batch = model, batch
+    def __init__(
+        self,
+        model: Model,
+        sizes: Mapping[str, tuple[int, ...]],
+        batch: int = 1,
+        seen: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        self.model, self.batch, self._seen = model, batch, seen or {}
+        self.alone = bool(seen)
         self.sized = Sized(model.ir.graph, sizes, set(), all_shapes=True)
 
     def shape(self, value: ir.Value) -> tuple[int, ...]:
         """The shape, () where it cannot be told."""
-        return self.sized.shape(value) or ()
+        return self._seen.get(value.name or "") or self.sized.shape(value) or ()
 
     def sample(self, value: ir.Value) -> tuple[int, ...]:
         """The shape of one sample, () where samples do not lie on the first axis."""
         shape = self.shape(value)
+        if self.alone:
+            return shape[1:] if len(shape) > 2 and shape[0] == 1 else shape
         return shape[1:] if shape[:1] == (self.batch,) else ()
 
     def of(self, value: ir.Value, *, steps_over: bool = False, deep: bool = False) -> list[Elements]:
@@ -120,7 +134,8 @@ class Lineage:
             TargetError: its shape cannot be told.
         """
         walk = _Walk(self, steps_over, deep)
-        return [walk.elements(numbers[0]) for numbers in walk.back(value, None)]
+        found = [numbers if self.alone else numbers[0] for numbers in walk.back(value, None)]
+        return [walk.elements(numbers.reshape(self.sample(value))) for numbers in found]
 
 
 class _Walk:
@@ -150,12 +165,13 @@ class _Walk:
                 f"The shape of '{value.name}' is not known before the model runs: name the elements to explain "
                 "(--target OUTPUT[row, column])."
             )
-        leaf = Leaf(value.name or "", activation, shape)
+        leaf = Leaf(value.name or "", activation, shape, self.lineage.alone)
         if leaf not in self._leaves:
             self._leaves[leaf] = self._count
             self._count += int(np.prod(shape))
         numbers = np.arange(np.prod(shape)).reshape(shape) + self._leaves[leaf]
-        return np.broadcast_to(numbers, self.lineage.shape(value))
+        whole = self.lineage.shape(value)
+        return numbers.reshape(whole) if self.lineage.alone else np.broadcast_to(numbers, whole)
 
     def _step(self, value: ir.Value, activation: str | None) -> list[NDArray[np.int64]]:
         """The numbers by those of what the value is made of; [] where the walk ends."""
@@ -167,7 +183,8 @@ class _Walk:
             before = quantised.producer()
             xs = [x for x in before.inputs[:1] if x] if before and before.op_type == "QuantizeLinear" else []
         shape = self.lineage.shape(value)
-        if not xs or not shape or any(self.lineage.shape(x)[:1] != shape[:1] for x in xs):
+        apart = self.lineage.alone or all(self.lineage.shape(x)[:1] == shape[:1] for x in xs)
+        if not xs or not shape or not apart:
             return []  # samples on the first axis stay there
         if self.steps_over and node.op_type in ACTIVATIONS and activation is None:
             return self.back(xs[0], ACTIVATIONS[node.op_type])
@@ -180,71 +197,11 @@ class _Walk:
             leaves = [self.elements(n).leaves for part in parts for n in part]
             return [n for part in parts for n in part] if all(x.activation for one in leaves for x in one) else []
         move = MOVES.get(node.op_type)
-        if move is None:
+        if move is None or not (self.lineage.alone or keeps_samples(node, self.lineage)):
             return []
         parts = [self.back(x, activation) for x in xs]
         if len({len(p) for p in parts}) != 1:
             return []
-        moved = [move(node, [p[i] for p in parts], self.lineage.sized, value) for i in range(len(parts[0]))]
+        moved = [move(node, [p[i] for p in parts], self.lineage, value) for i in range(len(parts[0]))]
         found = [m for m in moved if m is not None and m.shape == shape]
         return found if len(found) == len(moved) else []
-
-
-Move = Callable[[ir.Node, Sequence[Array], Sized, ir.Value], Array | None]
-
-
-def _transpose(node: ir.Node, xs: Sequence[Array], sized: Sized, y: ir.Value) -> Array | None:
-    perm = list(node.attributes.get_ints("perm", ())) or list(range(xs[0].ndim))[::-1]
-    return xs[0].transpose(perm) if perm[0] == 0 else None
-
-
-def _reshape(node: ir.Node, xs: Sequence[Array], sized: Sized, y: ir.Value) -> Array | None:
-    return xs[0].reshape(sized.shape(y) or ())
-
-
-def _concat(node: ir.Node, xs: Sequence[Array], sized: Sized, y: ir.Value) -> Array | None:
-    axis = node.attributes.get_int("axis")
-    return np.concatenate(xs, axis=axis) if axis % xs[0].ndim and len(xs) == len(node.inputs) else None
-
-
-def _slice(node: ir.Node, xs: Sequence[Array], sized: Sized, y: ir.Value) -> Array | None:
-    given = [None if v is None else sized.numbers(v) for v in inputs(node, 5)[1:]]
-    starts, ends, axes, steps = given
-    if starts is None or ends is None:
-        return None
-    axes = np.arange(len(starts)) if axes is None else axes
-    steps = np.ones(len(starts), np.int64) if steps is None else steps
-    which = [slice(None)] * xs[0].ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        last = None if step < 0 and end < -xs[0].shape[axis] else int(end)
-        which[int(axis)] = slice(int(start), last, int(step))
-    return xs[0][tuple(which)] if which[0] == slice(None) else None
-
-
-def _split(node: ir.Node, xs: Sequence[Array], sized: Sized, y: ir.Value) -> Array | None:
-    axis = node.attributes.get_int("axis", 0) % xs[0].ndim
-    sizes = [(sized.shape(v) or ())[axis : axis + 1] for v in node.outputs]
-    if axis == 0 or () in sizes:
-        return None
-    place = list(node.outputs).index(y)
-    start = sum(s[0] for s in sizes[:place])
-    return xs[0].take(range(start, start + sizes[place][0]), axis=axis)
-
-
-def _gather(node: ir.Node, xs: Sequence[Array], sized: Sized, y: ir.Value) -> Array | None:
-    index, axis = inputs(node, 2)[1], node.attributes.get_int("axis", 0)
-    numbers = sized.numbers(index) if index is not None else None
-    return xs[0].take(numbers, axis=axis) if numbers is not None and axis % xs[0].ndim else None
-
-
-MOVES: dict[str, Move] = {
-    "Transpose": _transpose,
-    "Concat": _concat,
-    "Slice": _slice,
-    "Split": _split,
-    "Gather": _gather,
-    "Reshape": _reshape,
-    "Flatten": _reshape,
-    "Squeeze": _reshape,
-    "Unsqueeze": _reshape,
-}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from ..errors import TargetError
 from ..labels import Labels
-from ..model import Model
 from ..structure import sizes
 from .formats import Stated
 from .frontier import Raw, raw, rows
@@ -21,24 +19,19 @@ from .lineage import Elements, Lineage
 Array = NDArray[Any]
 
 
-def read(
-    model: Model, given: Mapping[str, tuple[int, ...]], size: tuple[int, int], stated: Stated, labels: Labels, batch: int
-) -> Head:
+def read(lineage: Lineage, size: tuple[int, int], stated: Stated, labels: Labels) -> Head:
     """The head as far as the graph tells; what values tell is settled by `settle`.
 
     Args:
-        model: the model.
-        given: the sizes of its inputs.
+        lineage: of the model.
         size: height and width of its picture.
         stated: what a user says.
         labels: class names.
-        batch: how many samples the inputs hold.
 
     Raises:
         TargetError: there is no head that can be read.
     """
-    lineage = Lineage(model, given, batch)
-    found = raw(model, lineage, stated)
+    found = raw(lineage.model, lineage, stated)
     cells = _cells(lineage, found, size, stated)
     plain, scores = (_oriented(lineage, found, how) for how in ("plain", "logits"))
     if found.boxes is found.scores:

@@ -86,12 +86,18 @@ def drise(
         return {name: cast(x * m + there[i] * (1 - m), x.dtype)}
 
     def run(feeds: Feeds, _: Target) -> dict[str, Array]:
-        return job.forward(head.tensors, feeds=feeds)
+        if not head.boxes.leaves[0].alone:
+            return job.forward(head.tensors, feeds=feeds)
+        rows = ({k: v[j : j + 1] for k, v in feeds.items()} for j in range(len(feeds[name])))  # of one photo each
+        return {SCORE: np.array([like(0, job.forward(head.tensors, feeds=row))[0] for row in rows])}
+
+    def like(i: int, found: dict[str, Array]) -> list[float]:
+        return [similarity(clean[i], wanted[i], one) for one in candidates(head, found)]
 
     weighted, total = (np.zeros((job.n, *shape)) for _ in range(2))
     for i, which, found in job.sweep("drise", samples, vary, run):
         m = masks(which)
-        alike = [similarity(clean[i], wanted[i], one) for one in candidates(head, found)]
+        alike = found[SCORE] if SCORE in found else like(i, found)
         weighted[i] += np.tensordot(np.array(alike), m, 1)
         total[i] += m.sum(axis=0)
     values = np.divide(weighted, total, out=np.zeros_like(total), where=total > 0).astype(np.float32)

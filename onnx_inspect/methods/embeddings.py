@@ -25,7 +25,7 @@ class Stand:
 
     Attributes:
         tensors: through them goes what its numbers say.
-        rows: each holds, for every number, the row of a table that it was looked up in, along one axis more.
+        rows: each holds, for every number, what it was looked up as: the row of a table, along one axis more.
         order: else, which axis of the input lies where: the permutation of the Transposes between.
     """
 
@@ -36,7 +36,7 @@ class Stand:
     def gathered(self, values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
         """What was attributed to one of the tensors, as numbers of the input: rows are summed."""
         if self.rows:
-            return np.asarray(values.sum(axis=-1)).reshape(shape)
+            return values.reshape(*shape, -1).sum(axis=-1)  # type: ignore[no-any-return]
         return values.transpose(np.argsort(self.order)) if self.order else values
 
 
@@ -55,7 +55,7 @@ def _rows(model: Model, given: ir.Value) -> tuple[ir.Value, ...]:
         x = list(node.inputs)
         if node.op_type == "Gather" and x[1] in at and x[0] not in model.varying:
             rows = _floats(node.outputs[0])
-            if node.attributes.get_int("axis", 0) == 0 and rows is not None and _longer(rows, given):
+            if node.attributes.get_int("axis", 0) == 0 and rows is not None:
                 found.append(rows)
         elif node.op_type in ("MatMul", "Gemm") and x[0] in hot and x[1] not in model.varying:
             found.append(node.outputs[0])
@@ -74,11 +74,6 @@ def _floats(value: ir.Value) -> ir.Value | None:
             return None
         value = users[0].outputs[0]
     return value
-
-
-def _longer(rows: ir.Value, given: ir.Value) -> bool:
-    """A table of vectors adds an axis; one of numbers does not."""
-    return rows.shape is None or given.shape is None or len(rows.shape) == len(given.shape) + 1
 
 
 def _plain(given: ir.Value) -> Stand | None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack, get_type_hints
 
 from .. import engine as engines
-from .. import labels, layer
+from .. import labels, layer, rewrite
 from ..autodiff.gradient import Precision
 from ..engine import Engine
-from ..errors import TargetError
+from ..errors import LayerError, TargetError
 from ..labels import Labels
 from ..model import Model, load
 from ..naming import Layer
@@ -117,14 +118,31 @@ class Setting(Runs):
         return self.explained_tensors[0]
 
     def layer(self, name: str) -> Layer:
-        """The layer with this name; "auto" chooses and notes why."""
+        """The layer with this name; "auto" chooses and notes why.
+
+        Raises:
+            LayerError: no such layer; "best" takes a measurement, which is not made here.
+        """
+        if name == "best":
+            raise LayerError(
+                "The best layer has to be measured first, which only methods on the command line do by themselves: give "
+                "its name, from Python that of oi.best_layer(model, photos).best."
+            )
         if name != "auto":
-            return self.places.seen(self.model.layer(name))
+            return self._rowed(self.places.seen(self.model.layer(name)))
         tensors = self.explained_tensors
         key = ("layer", *tensors, id(self.places))
         choice = self.model.memo(key, lambda: layer.auto(self.model, *tensors, places=self.places))
         self.notes.append(choice.reason)
-        return choice.layer
+        return self._rowed(choice.layer)
+
+    def _rowed(self, at: Layer) -> Layer:
+        """A layer whose first axis holds samples and nothing else: windows get an axis of their own."""
+        if at.grid is None or 0 not in at.grid.axes:
+            return at
+        whole, tensor, shape = self.model, at.tensor, at.grid.shape
+        self.model, name = whole.memo(("rowed", tensor, *shape), lambda: rewrite.rowed(whole, tensor, shape))
+        return replace(at, tensor=name, grid=self.places.grid(name))
 
     @property
     def places(self) -> Places:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..rows import Rows
@@ -13,12 +16,15 @@ from .samples import Samples
 
 # What columns are called that describe a row, and are no features of it.
 _ASIDE = frozenset("id index row name label labels target class category y split fold weight".split())
+_NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
-def samples(table: Rows, inputs: Sequence[Spec], drop: Collection[str] = ()) -> tuple[Samples, list[str]]:
+def samples(
+    table: Rows, inputs: Sequence[Spec], drop: Collection[str] = (), said: Mapping[str, Sequence[str]] = _NONE
+) -> tuple[Samples, list[str]]:
     """The rows of a table as samples, with notes on what was left out.
 
-    Columns that are called like inputs go there, one to each; else columns of numbers are the one input of floats in
+    Columns that are called like inputs go there, one to each; else columns of numbers are the one input of numbers in
     their order, and columns of words the one input of text. What is too much is left out where its name or its cells
     say that it is no feature.
 
@@ -26,45 +32,43 @@ def samples(table: Rows, inputs: Sequence[Spec], drop: Collection[str] = ()) -> 
         table: the table.
         inputs: what the model takes.
         drop: columns to leave out.
+        said: the columns of some inputs.
 
     Raises:
         InputError: there is no such column, or there are too many or too few; a cell is missing, or is no number.
     """
     if unknown := [name for name in drop if name not in table.columns]:
         raise InputError(f"'{table.path}' has no column {unknown[0]!r}: there are {', '.join(table.columns)} (--drop).")
-    columns = [name for name in table.columns if name not in drop]
-    called = [table.path.stem + f"-{i}" for i in range(1, len(table.lines) + 1)]
-    named = [s for s in inputs if s.name in columns and _width(s) in (1, None)]
-    if named:
-        values = {s.name: _column(table, s).reshape(len(called), *[1] * (len(s.shape) > 1)) for s in named}
-        rest = [c for c in columns if c not in values]
-        return Samples(values, called, {s.name: [s.name] for s in named if len(s.shape) > 1}), _note(rest)
-    return _by_order(table, inputs, columns, called)
+    kept = {s.name: list(said[s.name]) for s in inputs if s.name in said}
+    taken = {name for names in kept.values() for name in names}
+    columns = [name for name in table.columns if name not in drop and name not in taken]
+    others = [s for s in inputs if s.name not in said]
+    named = {s.name: [s.name] for s in others if s.name in columns and _width(s) in (1, None)}
+    kept |= named or (_by_order(table, others, columns) if others else {})
+    values = {s.name: _cells(table, s, kept[s.name]) for s in inputs if s.name in kept}
+    called = [f"{table.path.stem}-{i}" for i in range(1, len(table.lines) + 1)]
+    left = [repr(c) for c in columns if not any(c in names for names in kept.values())]
+    notes = [f"left out: {', '.join(left)}, which the model has no input for (--drop)"] if left else []
+    return Samples(values, called, {k: names for k, names in kept.items() if values[k].ndim > 1}), notes
 
 
-def _by_order(table: Rows, inputs: Sequence[Spec], columns: list[str], called: list[str]) -> tuple[Samples, list[str]]:
+def _by_order(table: Rows, inputs: Sequence[Spec], columns: list[str]) -> dict[str, list[str]]:
     """Columns of numbers to the one input of numbers, columns of words to the one of text."""
     wide = [s for s in inputs if len(s.shape) == 2]
     texts, numbers = [[s for s in wide if (s.dtype == "unknown") is text] for text in (True, False)]
     if len(numbers) > 1 or len(texts) > 1 or not wide:
         told = ", ".join(f"'{s.name}' ({s.sizes()} {s.dtype})" for s in inputs)
         raise InputError(
-            f"'{table.path}' has the columns {', '.join(columns)}, but rows do not fit the inputs {told}: call columns "
-            "as inputs are called, or give arrays (--input NAME=FILE.npy)."
+            f"'{table.path}' has the columns {', '.join(columns)}, which do not fit the inputs {told}: call columns as "
+            f"inputs are called, or say which go where (--input {inputs[0].name}=COLUMN,COLUMN)."
         )
     numeric = [c for c in columns if table.numeric(c)]
-    split = {False: numeric, True: [c for c in columns if c not in numeric]}
-    values, kept = {}, dict[str, list[str]]()
-    for text, specs in ((False, numbers), (True, texts)):
-        for spec in specs:
-            kept[spec.name] = _fitting(table, spec, split[text], columns if not texts else split[text])
-            cells = [table.words(c) if text else table.numbers(c) for c in kept[spec.name]]
-            values[spec.name] = np.stack(cells, axis=1)
-    used = {c for names in kept.values() for c in names}
-    return Samples(values, called, kept), _note([c for c in columns if c not in used])
+    words = [c for c in columns if c not in numeric]
+    found = {s.name: _fitting(table, s, numeric, [] if texts else words) for s in numbers}
+    return found | {s.name: _fitting(table, s, words, []) for s in texts}
 
 
-def _fitting(table: Rows, spec: Spec, candidates: list[str], columns: list[str]) -> list[str]:
+def _fitting(table: Rows, spec: Spec, candidates: list[str], words: list[str]) -> list[str]:
     """As many columns as an input takes: of too many those whose names say that they are no features are left out."""
     width = _width(spec)
     if width is None or len(candidates) == width:
@@ -72,15 +76,13 @@ def _fitting(table: Rows, spec: Spec, candidates: list[str], columns: list[str])
     features = [c for c in candidates if c.lower() not in _ASIDE and not c.lower().endswith("_id")]
     if len(features) == width:
         return features
+    found = f"'{table.path}' has {len(candidates)} columns that fit"
     if len(candidates) < width:
-        words = [c for c in columns if c not in candidates]
         what = f"; {', '.join(words)} hold no numbers" if words else ""
-        raise InputError(
-            f"'{table.path}' has {len(candidates)} columns that fit, the input '{spec.name}' takes {width}{what}."
-        )
+        raise InputError(f"{found}, the input '{spec.name}' takes {width}{what}.")
+    shown = ", ".join(candidates[:6]) + (", ..." if len(candidates) > 6 else "")
     raise InputError(
-        f"'{table.path}' has {len(candidates)} columns that fit ({', '.join(candidates[:6])}, ...), the input "
-        f"'{spec.name}' takes {width}: name those to leave out (--drop NAME)."
+        f"{found} ({shown}), the input '{spec.name}' takes {width}: name those to leave out (--drop NAME)."
     )
 
 
@@ -91,20 +93,23 @@ def _width(spec: Spec) -> int | None:
     return spec.shape[1] if isinstance(spec.shape[1], int) else None
 
 
-def _column(table: Rows, spec: Spec) -> np.ndarray:
+def _cells(table: Rows, spec: Spec, columns: Sequence[str]) -> NDArray[Any]:
+    """The value of an input: its columns side by side."""
+    if (width := _width(spec)) not in (len(columns), None):
+        raise InputError(f"The input '{spec.name}' takes {width} columns, not {len(columns)}: {', '.join(columns)}.")
+    cells = np.stack([_column(table, spec, name) for name in columns], axis=1)
+    return cells if len(spec.shape) > 1 else cells[:, 0]
+
+
+def _column(table: Rows, spec: Spec, name: str) -> NDArray[Any]:
     if spec.dtype == "unknown":
-        return table.words(spec.name)
-    values = table.numbers(spec.name)
-    if np.dtype(spec.dtype).kind in "iu":
-        if (broken := values % 1 != 0).any():
-            line = table.lines[int(broken.argmax())]
-            raise InputError(
-                f"Column '{spec.name}' of '{table.path}' holds {values[broken][0]:g} in line {line}, the input takes "
-                "whole numbers."
-            )
-        return values.astype(np.int64)
-    return values
-
-
-def _note(left: Sequence[str]) -> list[str]:
-    return [f"left out: {', '.join(map(repr, left))}, which the model has no input for (--drop)"] if left else []
+        return table.words(name)
+    values = table.numbers(name)
+    if np.dtype(spec.dtype).kind not in "iu":
+        return values
+    if (broken := values % 1 != 0).any():
+        line, value = table.lines[int(broken.argmax())], values[broken][0]
+        raise InputError(
+            f"Column '{name}' of '{table.path}' holds {value:g} in line {line}, the input takes whole numbers."
+        )
+    return values.astype(np.int64)

@@ -109,7 +109,7 @@ def tiled(at: At) -> Place:
 
 @rule("Pad")
 def padded(at: At) -> Place:
-    """What is added lies beyond the edge, or where that lies which it copies."""
+    """What is added lies beyond the edge, if there is one order; or where that lies which it copies."""
     amounts, axes, place = at.numbers(1), at.numbers(3), at.place
     assert amounts is not None
     copied = _COPIED.get(at.node.attributes.get_string("mode", "constant"))
@@ -119,5 +119,8 @@ def padded(at: At) -> Place:
         index: NDArray[Any] = np.arange(-before, n + after)
         if copied and min(before, after) >= 0:
             index = np.pad(np.arange(n), (before, after), mode=copied)  # type: ignore[call-overload]
+        even = np.allclose(np.diff(place, n=2, axis=axis), 0)
         place = between(place, axis, index)
+        if not even and not copied:
+            place[(slice(None),) * axis + (np.flatnonzero((index < 0) | (index >= n)),)] = np.nan
     return place

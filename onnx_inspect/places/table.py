@@ -144,5 +144,7 @@ def between(place: Place, axis: int, index: NDArray[Any]) -> Place:
         return place
     low = np.floor(index).astype(int).clip(0, n - 2)
     share = (index - low).reshape(-1, *[1] * (place.ndim - 1 - axis))
-    found: Place = place.take(low, axis) * (1 - share) + place.take(low + 1, axis) * share
+    first, second = place.take(low, axis), place.take(low + 1, axis)
+    # Not by the formula at the ends: a neighbour that lies nowhere would count.
+    found: Place = np.where(share == 0, first, np.where(share == 1, second, first + (second - first) * share))
     return found

@@ -78,7 +78,7 @@ class Places:
     def seen(self, layer: Layer) -> Layer:
         """A layer with its grid, where its letters do not say as much already."""
         found = self.grid(layer.tensor)
-        if found is None or (layer.layout and not found.extra and found.axes == _letters(layer.layout)):
+        if found is None or (layer.layout and found.axes == _letters(layer.layout) and found.plain):
             return layer
         return replace(layer, grid=found, role="tokens")
 
@@ -95,12 +95,15 @@ class Places:
             if all(x is None for x in xs):
                 continue
             for o, y in enumerate(node.outputs):
+                at = At(node, xs, o, self._sized)
                 try:
-                    found = _where(At(node, xs, o, self._sized), others)
-                except Unknown:
+                    found = _where(at, others)
+                except (Unknown, ValueError, IndexError):  # sizes that onnx infers wrongly, too
                     continue
+                shape = at.y
                 for known, place in zip((self._places, self._others), found, strict=False):
-                    if place.size <= MOST:
+                    fits = place.ndim == len(shape) + 1 and all(n in (1, m) for n, m in zip(place.shape, shape, strict=False))
+                    if fits and place.size <= MOST:
                         known[y.name or ""] = place
 
 

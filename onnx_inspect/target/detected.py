@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .. import detection
-from ..detection import Candidates, Detection, Head, Stated, formats
+from ..detection import Candidates, Detection, Head, Stated, formats, proposals
 from ..detection.lineage import Elements
 from ..emit import Op
 from ..errors import TargetError
@@ -23,7 +23,8 @@ from ..scores import ScoreKind, Scores
 from .base import Asks, Photographed, Target, per_sample, rows_for, summed
 
 PARTS = ("x0", "y0", "x1", "y1", "w", "h", "area", "objectness", "class")
-ELEMENTS, FRAME = "target.element", "target.frame"  # the graph inputs that say which candidate, and where it lies
+# The graph inputs that say which candidate, where it lies, and what the first of two stages proposes.
+ELEMENTS, FRAME, PROPOSALS = "target.element", "target.frame", "target.proposals"
 AS_IS = Stated()
 
 
@@ -50,6 +51,7 @@ class Detected(Target):
         kind: logits, or the output as it is.
         head: the detector's, once it is settled.
         found: the candidate of each sample, once it is settled.
+        proposals: those of a detector of two stages, (1, P, 4).
     """
 
     which: int | str | Box
@@ -58,6 +60,7 @@ class Detected(Target):
     kind: ScoreKind = "logits"
     head: Head | None = field(default=None, compare=False)
     found: tuple[Found, ...] = ()
+    proposals: NDArray[Any] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         which = self.which
@@ -91,7 +94,7 @@ class Detected(Target):
             )
         if self.part == "objectness" and head.objectness is None:
             raise TargetError(f"{self}: this detector has no objectness, only scores of classes.")
-        return replace(self, head=head, found=tuple(chosen))
+        return replace(self, head=head, found=tuple(chosen), proposals=proposals.of(runs))
 
     def _choose(
         self,
@@ -147,6 +150,8 @@ class Detected(Target):
         fed = {ELEMENTS: rows_for(np.stack([np.concatenate(self._numbers(f)) for f in self.found]), n, self)}
         if self._is_box:
             fed[FRAME] = rows_for(np.array([f.frame for f in self.found], np.float32), n, self)
+        if self.proposals is not None:
+            fed[PROPOSALS] = rows_for(self.proposals, n, self)
         return fed
 
     def reads(self, model: Model) -> list[str]:
@@ -159,9 +164,12 @@ class Detected(Target):
     def emit(self, op: Op, model: Model) -> ir.Value:
         """The score, or the coordinate."""
         like = model.value(self._elements[0].leaves[0].tensor)
+        if self.proposals is not None:
+            like = next(n.inputs[0] for n in model.ir.graph if n.op_type == "RoiAlign" and n.inputs[0] is not None)
+            proposals.fixed(op, model, per_sample(op, PROPOSALS, ir.DataType.FLOAT, like, rank=3))
         numbers = per_sample(op, ELEMENTS, ir.DataType.INT64, like, rank=2)
         if self._is_box:
-            return summed(op, self._coordinate(op, model, numbers))
+            return summed(op, self._coordinate(op, model, numbers, like))
         factors = [
             elements.gather(op, model, op.Gather(numbers, [i], axis=1)) for i, elements in enumerate(self._elements)
         ]
@@ -170,10 +178,10 @@ class Detected(Target):
             total = total + factor if self._sums else total * factor
         return summed(op, total)
 
-    def _coordinate(self, op: Op, model: Model, numbers: ir.Value) -> ir.Value:
+    def _coordinate(self, op: Op, model: Model, numbers: ir.Value, like: ir.Value) -> ir.Value:
         head, count = self._head, self._head.boxes.numbers.shape[1]
         t = head.boxes.gather(op, model, numbers)
-        frame = per_sample(op, FRAME, ir.DataType.FLOAT, t, rank=2)
+        frame = per_sample(op, FRAME, ir.DataType.FLOAT, like, rank=2)
         if head.stated.format == "dfl":
             p = op.Softmax(op.Reshape(t, [0, 4, count // 4]), axis=2)
             t = op.ReduceSum(p * op.const(np.arange(count // 4, dtype=np.float32)), [2], keepdims=0)

@@ -240,7 +240,7 @@ class Reader:
         layer = self.model.layer(self.layer_name()).name if self.take(r"\s*@\s*") else ""
         return Similarity(reference, layer, self.kind)
 
-    def detected(self) -> detections.Detected:
+    def detected(self) -> Target:
         """box:3, class:NAME and their like, as far as a + or - between blanks"""
         found = self.take(r"(?:(?!\s+[+-]\s|\s*;).)+")
         assert found is not None

@@ -94,8 +94,8 @@ class Similarity(Target):
         if not np.isfinite(length) or length == 0:
             raise TargetError(f"The vector of '{self.reference}' has no direction: its length is {length:g}.")
         runs.notes.append(
-            f"target: the cosine of {own.size} numbers, '{self.layer or name}', to those of '{Path(self.reference).name}' "
-            "(--target embedding:similarity=PHOTO@LAYER)"
+            f"target: the cosine of {own.size} numbers, '{self.layer or name}', to those of "
+            f"'{Path(self.reference).name}' (--target embedding:similarity=PHOTO@LAYER)"
         )
         return replace(self, vector=(found.reshape(1, -1) / length).astype(np.float32))
 

@@ -99,14 +99,15 @@ class Embedder(nn.Module):
 
 
 class Fusion(nn.Module):
-    """A photo and a vector: the vector says which classes are wanted, and opens gates for what the photo shows."""
+    """A photo and a vector to one number."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.photo, self.vector, self.head = Cnn(16), nn.Linear(4, 16), nn.Linear(16, 2)
+        self.photo, self.vector = Cnn(16), nn.Sequential(nn.Linear(4, 16), nn.ReLU())
+        self.head = nn.Linear(32, 1)
 
-    def forward(self, photo: Tensor, wanted: Tensor) -> Tensor:
-        return self.head(functional.relu(self.photo(photo)) * torch.sigmoid(self.vector(wanted)))
+    def forward(self, photo: Tensor, vector: Tensor) -> Tensor:
+        return self.head(torch.cat([functional.relu(self.photo(photo)), self.vector(vector)], 1))
 
 
 class Signal(nn.Module):

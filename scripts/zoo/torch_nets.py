@@ -170,7 +170,10 @@ NETS = [
     ),
     Net(Embedder, t.EMBED, 150, "x", [File("embedder", "embedding", "embedding", truth=PHOTO)]),
     Net(lambda: Cnn(1), t.REGRESS, 250, "x", [File("area", "regression", "percent", truth=PHOTO)]),
-    Net(Fusion, t.FUSE, 400, "photo wanted", [File("fusion", "classifier", truth=PHOTO, note="a photo and a vector")]),
+    Net(
+        Fusion, t.FUSE, 250, "photo vector",
+        [File("fusion", "regression", "sum", truth=PHOTO | {"sum": "area in percent + 2 vector[0] - vector[1]"})],
+    ),
     Net(Signal, t.SIGNAL, 150, "x", [File("signal", "signal")]),
     Net(
         lambda: Recurrent(nn.LSTM), t.SIGNAL, 500, "x",

@@ -108,17 +108,17 @@ def table(seed: int, count: int) -> Batch:
     return tuple(map(torch.from_numpy, blobs.rows(seed, count)))
 
 
-def wished(seed: int, count: int) -> Batch:
-    """A photo, which classes are wanted, and whether the photo's is one of them."""
-    x, labels, _ = pictures(seed, count)
-    wanted = torch.from_numpy(np.random.default_rng(seed).integers(0, 2, (count, 4)).astype(np.float32))
-    return x, wanted, wanted[torch.arange(count), labels].long()
-
-
 def areas(seed: int, count: int) -> Batch:
     """A photo, and the share of it that its blob covers, in percent."""
     x, _, masks = pictures(seed, count)
     return x, 100 * (masks > 0).float().mean((1, 2))[:, None]
+
+
+def sums(seed: int, count: int) -> Batch:
+    """A photo, a vector v, and the area of the blob in percent + 2 v[0] - v[1]; the rest of the vector says nothing."""
+    x, area = areas(seed, count)
+    vector = torch.from_numpy(np.random.default_rng(seed).standard_normal((count, 4)).astype(np.float32))
+    return x, vector, area + 2 * vector[:, :1] - vector[:, 1:2]
 
 
 def alike(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
@@ -161,10 +161,18 @@ EMBED = Task(CLASSIFY.data, alike, nearest)
 REGRESS = Task(
     areas, lambda m, x, y: functional.mse_loss(m(x), y), lambda m, x, y: {"mean_error": (m(x) - y).abs().mean().item()}
 )
-FUSE = Task(wished, lambda m, x, w, y: functional.cross_entropy(m(x, w), y), lambda m, x, w, y: right(m(x, w), y))
+FUSE = Task(
+    sums,
+    lambda m, x, v, y: functional.mse_loss(m(x, v), y),
+    lambda m, x, v, y: {"mean_error": (m(x, v) - y).abs().mean().item()},
+)
 SIGNAL = Task(lambda seed, n: tuple(map(torch.from_numpy, blobs.signals(seed, n)[:2])), CLASSIFY.loss, CLASSIFY.measure)
 TABLE = Task(table, CLASSIFY.loss, CLASSIFY.measure)
-TEXT = Task(read, FUSE.loss, FUSE.measure)
+TEXT = Task(
+    read,
+    lambda m, x, mask, y: functional.cross_entropy(m(x, mask), y),
+    lambda m, x, mask, y: right(m(x, mask), y),
+)
 NEXT = Task(words, following, lambda m, x: {"loss": following(m, x).item()})
 
 
