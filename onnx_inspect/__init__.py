@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .autodiff.gradient import vjp
     from .autodiff.table import RULES, rule
     from .comparison import explain
-    from .conversion import Drift, drift
+    from .conversion import drift
     from .detection import Detection
     from .doctor import examine
     from .engine import Engine
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .methods.sanity import sanity
     from .methods.surrogates import kernel_shap, lime, rise
     from .model import Model, load
+    from .pairs import Drift
     from .preprocess import Preprocessing
     from .rewrite import cut, expose
     from .studies.ablate import ablate
@@ -83,7 +84,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "attribution",
     "Detection": "detection",
-    "Drift": "conversion",
+    "Drift": "pairs",
     "Engine": "engine",
     "Finding": "finding",
     "InspectError": "errors",

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .signals import Part
 
 
+NAME = 100  # letters of a sample's name, in those of files
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A class as the model sees it: index, name, score before and probability after the final activation."""
@@ -81,7 +84,7 @@ class Attribution(Saved):
         tensors: where inputs or tensors are attributed to, the values by their names, each shaped like its tensor.
         measures: a number per sample and name, as how far a method's promise was missed.
         shown: the inputs that are no pictures, by name, as far as they are attributed to.
-        names: what samples are called, "" for those that nobody named: files are named by it.
+        names: what samples are called, none if nobody named them: files are named by it.
     """
 
     method: str
@@ -119,9 +122,10 @@ class Attribution(Saved):
     def stems(self) -> list[str]:
         """A file name without suffix per sample, unique among them."""
         named = iter(files.stems([p.path for p in self.photos if p is not None and p.path is not None]))
+        others = files.short_names(self.names or [f"sample-{i}" for i in range(len(self))], NAME)
         return [
-            next(named) if p is not None and p.path is not None else name or f"sample-{i}"
-            for i, (p, name) in enumerate(zip(self.photos, self.names or [""] * len(self), strict=True))
+            next(named) if photo is not None and photo.path is not None else other
+            for photo, other in zip(self.photos, others, strict=True)
         ]
 
     def photo(self, i: int = 0) -> Photo:

@@ -225,12 +225,12 @@ def _maker(method: str) -> str:
 def _job(model: ModelLike, photos: Input, target: TargetLike, how: Any) -> tuple[Job, list[str]]:
     """What is measured on: the first samples, without photos that cannot be read or lack what is explained."""
     model = model if isinstance(model, Model) else load(model)
-    several = isinstance(photos, list | tuple) or (
-        isinstance(photos, np.ndarray) and photos.ndim == len(image_input(model).shape)
-    )
-    count: Any = len(photos) if several else 0
-    some: Any = photos[:PHOTOS] if several else photos
-    notes = [few(count)] if count > PHOTOS else []
+    some: Any = photos
+    notes = list[str]()
+    batch = isinstance(some, np.ndarray) and some.ndim == len(image_input(model).shape)
+    if (isinstance(some, list | tuple) or batch) and len(some) > PHOTOS:
+        notes.append(few(len(some)))
+        some = some[:PHOTOS]
     try:
         return Job(model, some, target, **how), notes
     except (AbsentError, PhotoError):
@@ -255,19 +255,15 @@ def _candidates(job: Job, names: Sequence[str] | None) -> dict[Layer, bool]:
 
     Behind the layer that it takes there are no maps, or their positions no longer count for the score.
     """
-    noted = len(job.notes)
-    chosen = job.layer("auto") if names is None or "auto" in names else None
-    del job.notes[noted:]
-    if names is None:
-        order = {c.tensor: i for i, c in enumerate(job.model.layers)}
-        maps = depth.activated(depth.stages(job.model, *job.explained_tensors, places=job.places))
-        earlier = [c for c in maps if order[c.tensor] < order[chosen.tensor]]
-        found = [*depth.spread(earlier, MOST), chosen]
-    else:
-        found = [job.layer(name) for name in names]
-    if not found:
-        raise LayerError("There is no layer to rank: name some, or none for those on the path (candidates).")
-    return {c: chosen is not None and c.tensor == chosen.tensor for c in found}
+    if names is not None:
+        if not names:
+            raise LayerError("There is no layer to rank: name some, or give None for those on the path (candidates).")
+        return {job.layer(name): name == "auto" for name in names}
+    chosen = job.layer("auto")
+    order = {c.tensor: i for i, c in enumerate(job.model.layers)}
+    maps = depth.activated(depth.stages(job.model, *job.explained_tensors, places=job.places))
+    earlier = [c for c in maps if order[c.tensor] < order[chosen.tensor]]
+    return {**dict.fromkeys(depth.spread(earlier, MOST), False), chosen: True}
 
 
 def _size(job: Job, place: Layer) -> str:

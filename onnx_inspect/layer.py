@@ -13,11 +13,10 @@ from . import structure
 from .dtypes import is_float
 from .emit import ints
 from .errors import InspectError, LayerError
-from .fields import Fields
 from .model import Model
 from .naming import Layer
 from .places import Places
-from .rewrite import cut
+from .reach import regions
 
 # Operators that hand a map on as it is, at most with its axes in another order or grouped otherwise.
 _SAME = frozenset("Identity Dropout Cast Transpose Reshape Flatten Squeeze Unsqueeze".split())
@@ -86,18 +85,12 @@ def _counts(model: Model, layer: Layer, scores: Sequence[str], places: Places) -
     """True if a score depends on a cell of a grid, and not on class tokens alone."""
     if layer.grid is None or not layer.grid.extra:
         return True
-    rest = cut(model, [layer.tensor], scores)
-    sizes = {s.name: layer.grid.shape if s.name == layer.tensor else places.sizes[s.name] for s in rest.inputs}
-    for score in scores:
-        try:
-            fields = Fields(rest, score, sizes, input=layer.tensor)
-            unit = [None] * max(0, len(fields.shape or ()) - 1)
-            read = functools.reduce(np.logical_and.outer, [fields.reads(unit)[a] for a in layer.grid.axes])
-        except InspectError:  # what cannot be followed may count
-            return True
-        if np.ravel(read)[layer.grid.cells].any():
-            return True
-    return False
+    try:
+        found = list(regions(model, layer.tensor, scores, places))
+    except InspectError:  # what cannot be followed may count
+        return True
+    read = [functools.reduce(np.logical_and.outer, [region[a] for a in layer.grid.axes]) for region in found]
+    return any(np.ravel(one)[layer.grid.cells].any() for one in read)
 
 
 def _between(model: Model, layer: Layer, scores: Sequence[str]) -> set[ir.Node]:

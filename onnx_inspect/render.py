@@ -91,7 +91,9 @@ def overlay(
         raise InputError(
             f"The map is {values.shape}, the photo {photo.shape[:2]}: bring it there by Geometry.to_photo."
         )
-    heat = normalise(values, signed, percentile, seen) if reach is None else (values / reach).clip(-1 if signed else 0, 1)
+    heat = (
+        normalise(values, signed, percentile, seen) if reach is None else (values / reach).clip(-1 if signed else 0, 1)
+    )
     photo = layout.enlarge(photo)
     size = photo.shape[:2]
     heat = image.resize(heat, size, "linear")

@@ -89,7 +89,11 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
         raise TargetError(
             f"'{chosen.name}' has shape {model.spec(chosen).sizes()}, not one score per class: say which elements to "
             f"explain, as in --target \"'{chosen.name}'[{one}]\"; slices and missing axes are summed."
-            + (" Of a segmentation, name a class: --target segmentation:class=1." if _is_map(tensor) else "")
+            + (
+                " Of a segmentation, name a class: --target segmentation:class=1."
+                if _is_map(tensor)
+                else " Of a detector, explain what it found: --target box:1."
+            )
         )
     sizes = list(shape if len(shape) == 1 and isinstance(shape[0], int) else wide)
     count = 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None

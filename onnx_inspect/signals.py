@@ -89,11 +89,16 @@ def drawing(parts: Sequence[Part], signed: bool) -> Picture:
 # Features.
 
 
+def entries(parts: Sequence[Part]) -> list[tuple[str, float]]:
+    """What each number is called, and what it is worth, the most important first."""
+    found = [(part.called(i), float(w)) for part in parts for i, w in enumerate(part.worth.ravel())]
+    return sorted(found, key=lambda entry: -abs(entry[1]))
+
+
 def _bars(parts: Sequence[Part], signed: bool) -> Picture:
-    entries = [(part.called(i), float(w)) for part in parts for i, w in enumerate(part.worth.ravel())]
-    entries.sort(key=lambda entry: -abs(entry[1]))
-    shown = entries[:_SHOWN]
-    title = f"the {len(shown)} largest of {len(entries)}" if len(entries) > len(shown) else ""
+    every = entries(parts)
+    shown = every[:_SHOWN]
+    title = f"the {len(shown)} largest of {len(every)}" if len(every) > len(shown) else ""
 
     def draw(ax: Any) -> None:
         worth = [w for _, w in shown]

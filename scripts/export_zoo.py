@@ -91,6 +91,18 @@ def runs(path: Path, inputs: dict[str, Any]) -> None:
             sys.exit(f"{path.name} gives numbers that are not finite")
 
 
+def anonymous(path: Path) -> None:
+    """Take out of a file what its exporter noted of the author's folders, and of its own work."""
+    import onnx
+
+    proto = onnx.load(path, load_external_data=False)
+    for node in [n for graph in (proto.graph, *proto.functions) for n in graph.node]:
+        kept = [p for p in node.metadata_props if not p.key.endswith(("stack_trace", "fx_node"))]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+    onnx.save(proto, path)
+
+
 def export(framework: str, out: Path, python: Path | None) -> None:
     """One framework's models, checked and copied into ``out``, and their entries in its index."""
     work = ROOT / "build" / "zoo" / "out" / framework
@@ -105,6 +117,7 @@ def export(framework: str, out: Path, python: Path | None) -> None:
     lists = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(work.glob("*.json"))]
     entries = [e | {"from": framework} for some in lists for e in some]
     for entry in entries:
+        anonymous(work / entry["file"])
         runs(work / entry["file"], entry["inputs"])
         entry["bytes"] = sum(p.stat().st_size for p in work.glob(f"{entry['file']}*"))
 

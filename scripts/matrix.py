@@ -26,7 +26,7 @@ from matrix_row import AGREES, CELLS, DIRECTIONS, HALF, ROOT, SHARED
 FOLDERS = {"zoo": SHARED / "zoo", "assets": SHARED / "assets" / "models", "fixtures": ROOT / "tests" / "zoo"}
 LIMIT = 600  # seconds per file
 FACTS = ("loads", "layers", "grid", "input", "layer", "doctor")
-PLAIN = re.compile(r"ok|blank|-|\d+|\de[-+]\d+|(map|tokens|signal) [\w?×x]+|vector")
+PLAIN = re.compile(r"ok|blank|-|\d+|\de[-+]\d+|(map|tokens|signal) [\w?× +]+|vector")
 HEAD = f"""# The matrix
 
 Every model file at hand, and what it can be asked: those of nine exporters and their variants (zoo), trained models

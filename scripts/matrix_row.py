@@ -25,6 +25,7 @@ from onnx_inspect.doctor import examine, feeds
 from onnx_inspect.errors import InspectError
 from onnx_inspect.methods.job import SCORE, Job
 from onnx_inspect.methods.registry import METHODS, every
+from onnx_inspect.naming import Layer
 from onnx_inspect.rewrite import cut, expose
 from onnx_inspect.target import Element, Index
 
@@ -172,15 +173,14 @@ def aim(model: oi.Model, values: dict[str, Any], engine: oi.Engine) -> Any:
     return Element(output.name, tuple(int(i) for i in np.unravel_index(np.nanargmax(one), one.shape)), "output")
 
 
-def extent(layer: Any) -> str:
+def extent(layer: Layer) -> str:
     """What a layer's positions are: a map, a grid of tokens, a signal or nothing of the kind."""
-    letters, sizes = layer.layout or "", dict(zip(layer.layout or "", layer.shape, strict=False))
-    grid = getattr(layer, "grid", None)
-    if grid is not None and not {"H", "W"} <= set(letters):
-        return f"tokens {getattr(grid, 'height', '?')}x{getattr(grid, 'width', '?')}"
-    if {"H", "W"} <= set(letters):
-        return f"map {sizes['H']}x{sizes['W']}"
-    return f"signal {sizes['W']}" if "W" in letters else "vector"
+    if layer.grid is not None:
+        return f"{'signal' if len(layer.grid.sizes) == 1 else 'tokens'} {layer.grid}"
+    sizes = [
+        d if isinstance(d, int) else "?" for a, d in zip(layer.layout or "", layer.shape, strict=False) if a in "DHW"
+    ]
+    return f"{'signal' if len(sizes) == 1 else 'map'} {'×'.join(map(str, sizes))}" if sizes else "vector"
 
 
 def middle(model: oi.Model) -> str:

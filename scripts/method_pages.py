@@ -28,11 +28,16 @@ INDEX = """# Methods
 Made by `python scripts/method_pages.py`: the docstring of each method, and its picture of one photo by one model.
 
 What a model must offer: *gradient*, a differentiable way from input to score; *map*, a layer with positions; *head*,
-global average pooling and a linear layer at the end; *picture*, an input with height and width.
+global average pooling and a linear layer at the end; *picture*, an input with height and width; *attention*, weights
+that a softmax makes.
 
 | method | | needs |
 | --- | --- | --- |
 """
+# What convolutions have none of is shown on a small transformer, trained to name coloured shapes.
+TRANSFORMER = Path(__file__).parents[1] / "tests" / "zoo" / "torch_dynamo_vit.onnx"
+SHAPE = DOCS / "images" / "shape.png"
+SEEN = oi.Preprocessing(size=(48, 80), scale=1 / 255)
 ALONE = {"permutation"}  # values are swapped between photos, so it takes several
 
 
@@ -43,7 +48,10 @@ def main() -> None:
     rows = []
     for name, function in sorted(METHODS.items()):
         photos: Any = [PHOTO, *(p for p in others if p != PHOTO)] if name in ALONE else PHOTO
-        result = function(model, photos, **OPTIONS.get(name, {}))
+        if "attention" in NEEDS[name]:
+            result = function(TRANSFORMER, SHAPE, preprocessing=SEEN)
+        else:
+            result = function(model, photos, **OPTIONS.get(name, {}))
         image.write(DOCS / "images" / "methods" / f"{name}.jpg", result.panel(0))
         (DOCS / "methods" / f"{name}.md").write_text(page(name, function, result), encoding="utf-8")
         text = inspect.getdoc(function) or ""
@@ -55,6 +63,8 @@ def main() -> None:
 def page(name: str, function: Any, result: oi.Attribution) -> str:
     """The page of a method, with its call, its picture and what was assumed."""
     command = f"onnx-inspect {name} models/signs/{MODEL.name} models/signs/photos/{PHOTO.name}"
+    if "attention" in NEEDS[name]:
+        command = f"onnx-inspect {name} tests/zoo/{TRANSFORMER.name} docs/images/{SHAPE.name} --scale 1/255"
     text = markdown(name, function, f"![{name}](../images/methods/{name}.jpg)\n\n```sh\n{command}\n```")
     if result.notes:
         text += "\n**Assumed for the picture**\n\n" + "\n".join(f"- {note}" for note in result.notes) + "\n"

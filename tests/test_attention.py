@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .rules.harness import Case, forward64, load, names, run, typed
 
 ENGINE = Engine("cpu", threads=1)
 ZOO = Path(__file__).parent / "zoo"
+SWIN = next(e["truth"] for e in json.loads((ZOO / "index.json").read_text(encoding="utf-8")) if "swin" in e["file"])
 X = vits.images()
 GRID = (3, 5)
 CLASS = vits.arrays()
@@ -127,26 +129,25 @@ def test_windows_of_swin_are_put_together(exporter: str) -> None:
     """Each cell looks at the cells of its window, rolled in every second block: literally, on a picture of indices."""
     model = oi.load(ZOO / f"torch_{exporter}_swin.onnx")
     x = blobs.floats(blobs.photos(seed=5, count=2))
-    setting = Setting(model)
-    found = attentions.find(model, setting.places)
-    assert [(a.windows, a.heads, a.size, a.itself) for a in found] == [(60, 2, (16, 16), True)] * 2 + [
-        (15, 2, (16, 16), True)
-    ] * 2
-    for number, (h, w), shift in ((0, (24, 40), 0), (1, (24, 40), 2), (2, (12, 20), 0), (3, (12, 20), 2)):
-        at = found[number]
-        raw = np.concatenate(
-            [ENGINE.run(oi.expose(model, [at.tensor]), {"x": x[i : i + 1]})[at.tensor] for i in range(2)]
-        )
+    found = attentions.find(model, Setting(model).places)
+    assert len(found) == 4
+    for number, at in enumerate(found):
+        (h, w), side = SWIN["grids"][number // 2], SWIN["windows"][number // 2]
+        tokens, shift = side * side, side // 2 * (number % 2)
         cells = np.roll(np.arange(h * w).reshape(h, w), (-shift, -shift), (0, 1))
-        windows = cells.reshape(h // 4, 4, w // 4, 4).transpose(0, 2, 1, 3).reshape(-1, 16)
-        for row, column in ((0, 0), (5, 17 % w), (h - 1, w - 1)):
+        windows = cells.reshape(h // side, side, w // side, side).transpose(0, 2, 1, 3).reshape(-1, tokens)
+        assert (at.windows, at.size, at.itself) == (len(windows), (tokens, tokens), True)
+        raw = [ENGINE.run(oi.expose(model, [at.tensor]), {"x": x[i : i + 1]})[at.tensor] for i in range(2)]
+        for row, column in ((0, 0), (h - 1, w - 1), (5, 7)):
             result = oi.attention(model, x, layer=str(number), query=f"{row},{column}", engine=ENGINE)
             window, token = np.argwhere(windows == row * w + column)[0]
-            expected = np.zeros((2, 2, h * w))
-            expected[:, :, windows[window]] = raw.reshape(2, len(windows), 2, 16, 16)[:, window, :, token]
-            close(result.values, expected.reshape(2, 2, h, w))
+            expected = np.zeros((2, at.heads, h * w))
+            expected[:, :, windows[window]] = np.stack(raw).reshape(2, -1, at.heads, tokens, tokens)[
+                :, window, :, token
+            ]
+            close(result.values, expected.reshape(2, at.heads, h, w))
     mean = oi.attention(model, x, engine=ENGINE)
-    close(mean.values.sum(axis=(2, 3)), np.ones((2, 2)))
+    close(mean.values.sum(axis=(2, 3)), np.ones((2, found[-1].heads)))
 
 
 # What is no attention, and what is none between the same tokens.
@@ -206,7 +207,7 @@ def test_cross_attention_is_shown_and_not_rolled_out() -> None:
 
 def test_windows_are_not_rolled_out() -> None:
     x = blobs.floats(blobs.photos(seed=5, count=1))
-    with pytest.raises(LayerError, match=r"'stage1.0.attn' attends within 60 windows.*\(attention\)"):
+    with pytest.raises(LayerError, match=r"'stage1.0.attn' attends within \d+ windows.*\(attention\)"):
         oi.attention_rollout(ZOO / "torch_dynamo_swin.onnx", x, engine=ENGINE)
 
 
@@ -306,6 +307,22 @@ def test_the_object_is_found(exporter: str) -> None:
             x0, y0, x1, y1 = photo.boxes[0]
             hits += bool(x0 < 8 * column + 8 and 8 * column < x1 and y0 < 8 * row + 8 and 8 * row < y1)
         assert hits >= most, name
+
+
+ONE_NET = ["torch_legacy_vit", "torch_dynamo_vit_attention", "ort_vit_extended", "ort_vit_dynamic", "onnx_vit_fp16"]
+
+
+@pytest.mark.parametrize("file", ONE_NET)
+def test_one_transformer_in_many_files(file: str) -> None:
+    """Exporters, fused nodes, int8 and half precision say the same, as near as their numbers are."""
+    x, within = (
+        blobs.floats(blobs.photos(seed=5, count=2)),
+        0.3 if "dynamic" in file else 0.02 if "fp16" in file else 1e-3,
+    )
+    for name in ("attention", "attention_rollout", "generic_attention", "transformer_attribution"):
+        one, other = (getattr(oi, name)(ZOO / f"{f}.onnx", x, engine=ENGINE) for f in ("torch_dynamo_vit", file))
+        assert np.abs(one.heat - other.heat).max() < within * one.heat.max(), name
+        assert [h.argmax() for h in one.heat] == [h.argmax() for h in other.heat]
 
 
 # Tokens of no picture.

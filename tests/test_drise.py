@@ -15,7 +15,7 @@ from onnx_inspect.methods.surrogates import grid_masks
 
 from . import blobs, detectors
 from .shared import ASSETS, needs_assets
-from .test_detection import COCO, DETECTORS, OWN, TRAINED, YOLOX, literal_iou, outputs
+from .test_detection import COCO, DETECTORS, KINDS, OWN, YOLOX, literal_iou, outputs
 
 ENGINE = Engine("cpu", threads=1)
 X = detectors.photos()
@@ -88,7 +88,7 @@ def test_impossible_masks_are_refused(how: dict[str, float]) -> None:
         drise(oi.load(DETECTORS["yolox"][0]), X, "box:1@threshold=0.05", samples=2, engine=ENGINE, **how)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", KINDS)
 def test_drise_points_at_a_blob(name: str) -> None:
     photo = blobs.photos(seed=11, count=1, size=(64, 96))[0]
     result = drise(OWN / name, blobs.floats([photo]), "box:1", samples=120, cells=6, engine=ENGINE)
@@ -101,7 +101,7 @@ def test_drise_points_at_a_blob(name: str) -> None:
 def test_drise_finds_the_bus() -> None:
     # One large thing: the map is higher inside its box than outside.
     model, photo = ASSETS / "models/yolox_nano.onnx", ASSETS / "images/coco/000000000471.jpg"
-    result = drise(model, photo, "class:bus", samples=48, cells=6, preprocessing=YOLOX, labels=COCO, engine=ENGINE)
+    result = drise(model, photo, "class:bus", samples=32, cells=6, preprocessing=YOLOX, labels=COCO, engine=ENGINE)
     heat = result.map(0)
     inside = np.zeros(heat.shape, bool)
     inside[112:324, 121:580] = True

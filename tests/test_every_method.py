@@ -21,7 +21,7 @@ from onnx_inspect.errors import InspectError
 from onnx_inspect.files import plain
 from onnx_inspect.methods.registry import EXPLANATIONS, METHODS, NEEDS, every
 
-from . import nets
+from . import nets, vits
 
 every()
 ENGINE = Engine("cpu", threads=1)
@@ -61,8 +61,14 @@ def explain(name: str, model: Any, x: np.ndarray, **more: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def model() -> oi.Model:
-    return oi.load(nets.classifier())
+def models() -> list[oi.Model]:
+    return [oi.load(nets.classifier()), oi.load(vits.vit(size=(nets.SIZE, nets.SIZE)))]
+
+
+@pytest.fixture
+def model(models: list[oi.Model], name: str) -> oi.Model:
+    """What a method fits: a network of convolutions, or a transformer."""
+    return models["attention" in NEEDS[name]]
 
 
 def close(found: np.ndarray, expected: np.ndarray, within: float = 1e-4) -> None:
@@ -83,7 +89,9 @@ def test_a_batch_is_its_samples(name: str, model: oi.Model) -> None:
 @METHOD
 def test_channels_may_come_last(name: str, model: oi.Model) -> None:
     first = explain(name, model, X)
-    last = explain(name, oi.load(nets.classifier(nhwc=True)), nets.images(3, nhwc=True))
+    size = (nets.SIZE, nets.SIZE)
+    other = vits.vit(nhwc=True, size=size) if "attention" in NEEDS[name] else nets.classifier(nhwc=True)
+    last = explain(name, oi.load(other), nets.images(3, nhwc=True))
     close(last.heat, first.heat, 2e-4)
 
 
@@ -163,10 +171,10 @@ def test_what_does_not_fit_is_said(name: str) -> None:
     try:
         result = METHODS[name](oi.load(linear()), VECTORS, engine=ENGINE, **given)
     except InspectError as error:
-        assert set(NEEDS[name]) & {"map", "head", "picture"} or name in ("sanity", "localize"), error
+        assert set(NEEDS[name]) & {"map", "head", "picture", "attention"} or name in ("sanity", "localize"), error
         assert str(error).endswith((".", ")"))
     else:
-        assert not set(NEEDS[name]) & {"map", "head", "picture"}
+        assert not set(NEEDS[name]) & {"map", "head", "picture", "attention"}
         assert len(result.values) == 3
 
 

@@ -14,12 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 import onnx_inspect as oi
-from onnx_inspect import arrays, rows, vocabulary
+from onnx_inspect import arrays, rows, signals, vocabulary
 from onnx_inspect.cli import cli
 from onnx_inspect.errors import InputError
 from onnx_inspect.methods.embeddings import stand
 from onnx_inspect.methods.inputs import image_input
+from onnx_inspect.methods.samples import fitted
 from onnx_inspect.methods.tabular import samples as tabulate
+from onnx_inspect.structure import Spec
 
 from . import inputs as tiny
 from . import nets
@@ -37,7 +39,7 @@ def call(*words: object) -> Result:
 
 
 def embedded(ids: np.ndarray) -> np.ndarray:
-    return tiny.TABLE.astype(np.float64)[ids]
+    return np.asarray(tiny.TABLE.astype(np.float64)[ids])
 
 
 def score(e: np.ndarray, target: int = 1) -> np.ndarray:
@@ -97,7 +99,7 @@ def test_noise_on_tokens_is_noise_on_their_embedding() -> None:
 def test_tokens_have_no_mean(baseline: str) -> None:
     for method in (oi.integrated_gradients, oi.feature_ablation):
         with pytest.raises(InputError, match=rf"'ids' holds tokens, which have no {baseline}"):
-            method(tiny.text(), {"ids": IDS}, 1, baseline=baseline, engine=ENGINE)  # type: ignore[operator]
+            method(tiny.text(), {"ids": IDS}, 1, baseline=baseline, engine=ENGINE)
 
 
 def test_masks_and_what_nobody_gave_get_no_attribution() -> None:
@@ -182,6 +184,12 @@ def test_the_axis_of_samples_may_be_missing() -> None:
     assert whole.values.shape == (1, 7, 2)
 
 
+def test_the_axis_of_samples_is_where_the_graph_has_it() -> None:
+    state = Spec("h", (2, "N", 4), "float32")
+    assert fitted(state, np.zeros((2, 4)), "N").shape == (2, 1, 4)
+    assert fitted(Spec("x", (None, 4), "float32"), [1, 2, 3, 4], None).shape == (1, 4)
+
+
 def test_a_state_is_zeros_or_given_and_can_be_attributed_to() -> None:
     model = oi.load(tiny.recurrent())
     x = RNG.normal(size=(2, 7, 2)).astype(np.float32)
@@ -199,8 +207,23 @@ def test_a_state_is_zeros_or_given_and_can_be_attributed_to() -> None:
     assert result.values[0, 0, 2] == pytest.approx((ends[0] - ends[1]) / 2e-2, rel=1e-2)
 
 
+def test_samples_come_first_in_results() -> None:
+    """y = x + state[0] + 2 state[1], with a state of 2 x N x 3."""
+    nodes = [
+        onnx.helper.make_node("Mul", ["state", "factors"], ["weighed"]),
+        onnx.helper.make_node("ReduceSum", ["weighed", "zero"], ["both"], keepdims=0),
+        onnx.helper.make_node("Add", ["x", "both"], ["y"]),
+    ]
+    sizes = {"x": ("f", ["N", 3]), "state": ("f", [2, "N", 3])}
+    factors = np.array([1, 2], np.float32).reshape(2, 1, 1)
+    model = tiny.build(nodes, sizes, {"y": ("f", ["N", 3])}, factors=factors, zero=np.array([0]))
+    result = oi.saliency(model, {"x": np.ones(3), "state": np.ones((2, 3))}, 1, wrt=["state"], engine=ENGINE)
+    np.testing.assert_array_equal(result.values, [[[0, 1, 0], [0, 2, 0]]])
+
+
 def test_one_value_stands_for_all_samples() -> None:
     model = nets.classifier(extra_input=True)
+    assert list(oi.saliency(model, nets.images(3), 1, engine=ENGINE).tensors) == ["image"]
     result = oi.saliency(model, {"image": nets.images(3), "offset": [1, 2, 3, 4]}, 1, engine=ENGINE)
     assert "'offset' has one value, which stands for all 3 samples (--input offset=FILE)" in result.notes
     assert result.tensors["offset"].shape == (3, 4)
@@ -282,6 +305,7 @@ def test_arrays_in_words_and_files(tmp_path: Path) -> None:
 
 def test_files_that_are_no_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
+    np.save(tmp_path / "complex.npy", np.array([1j]))
     np.save(tmp_path / "fine.npy", np.arange(100))
     data = (tmp_path / "fine.npy").read_bytes()
     (tmp_path / "short.npy").write_bytes(data[:-8])
@@ -341,12 +365,12 @@ def table(folder: Path, text: str, name: str = "räume.csv") -> Path:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_columns_become_the_input_in_their_order(delimiter: str, tmp_path: Path) -> None:
-    text = '\ufeffid,"a, or b",b,c,label\n7,1,2,3,yes\n\n8,4,5.5,-6e1,no\n'.replace('"a, or b"', '"a; or\tb"').replace(
-        ",", delimiter
-    )
+    text = '\ufeffid,"a, or b",b,c,label\n7,1,2,3,yes\n\n8,4,5.5,-6e1,no\n'.replace(
+        '"a, or b"', '"a;;;;;; or\t\t\t\t\t\tb"'
+    ).replace(",", delimiter)
     found, notes = tabulate(rows.read(table(tmp_path, text)), oi.load(tiny.rows()).inputs)
     np.testing.assert_array_equal(found["x"], [[1, 2, 3], [4, 5.5, -60]])
-    assert found.columns == {"x": ["a; or\tb", "b", "c"]}
+    assert found.columns == {"x": ["a;;;;;; or\t\t\t\t\t\tb", "b", "c"]}
     assert found.names == ["räume-1", "räume-2"]
     assert notes == ["left out: 'id', 'label', which the model has no input for (--drop)"]
 
@@ -411,7 +435,7 @@ def test_columns_are_given_to_inputs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"do not fit the inputs 'p' .* \(--input p=COLUMN,COLUMN\)"):
         tabulate(read, specs)
     with pytest.raises(InputError, match="takes 2 columns, not 1"):
-        tabulate(read, specs, said={"p": ["c"]})
+        tabulate(read, specs, said={"p": ["c"], "q": ["a"]})
     onnx.save(proto, tmp_path / "two.onnx")
     result = call(
         "saliency", tmp_path / "two.onnx", read.path, "--input", "p=c,a", "-t", "y[0]", "-o", tmp_path / "o.png"
@@ -432,6 +456,11 @@ def test_columns_of_numbers_and_of_words(tmp_path: Path) -> None:
     found, _ = tabulate(rows.read(table(tmp_path, "a,colour,b,size\n1,red,2,red\n")), oi.load(proto).inputs)
     assert found.columns == {"numbers": ["a", "b"], "words": ["colour", "size"]}
     assert oi.feature_ablation(proto, found, "'y'[0]", engine=ENGINE).scores.tolist() == [5]
+    given["words"] = ("s", ["N", 1])
+    nodes[1] = n("Reshape", ["hot", "pairs"], ["coded"])
+    proto = tiny.build(nodes, given, {"y": ("f", ["N", 1])}, pairs=np.array([-1, 1]), one=np.array([1]))
+    found, _ = tabulate(rows.read(table(tmp_path, "a,words,b\n1,red,2\n")), oi.load(proto).inputs)
+    assert found.columns == {"numbers": ["a", "b"], "words": ["words"]}
 
 
 # Pictures.
@@ -442,6 +471,9 @@ def test_bars_are_sorted_and_named(tmp_path: Path) -> None:
     result = oi.input_x_gradient(tiny.rows(), samples, 0, engine=ENGINE)
     [part] = result.parts()
     assert part.features
+    assert signals.entries([part]) == [("a = 3", 3), ("b = 1", 2), ("c = 0.5", 1.5)]
+    against = signals.Part("y", np.array([1.0, -4.0]))
+    assert signals.entries([part, against])[0] == ("y[1]", -4)
     assert [part.called(i) for i in range(3)] == ["a = 3", "b = 1", "c = 0.5"]
     assert {f.name for f in result.save(tmp_path / "out", csv=True)} == {"out.png", "out.npz", "out.json", "out.csv"}
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
@@ -450,6 +482,27 @@ def test_bars_are_sorted_and_named(tmp_path: Path) -> None:
     assert lines[1:] == [
         ["first", "x", str(i), "abc"[i], str([3.0, 1.0, 0.5][i]), str([3.0, 2.0, 1.5][i])] for i in range(3)
     ]
+
+
+def test_names_have_to_fit() -> None:
+    for samples, said in (
+        (oi.Samples({"x": np.eye(3)}, ["a"]), "1 names for 3 samples"),
+        (
+            oi.Samples({"x": np.eye(3)}, columns={"x": ["a", "b"]}),
+            r"2 names for the last axis of 'x', which is \(3, 3\)",
+        ),
+        (oi.Samples({"x": np.eye(3)}, columns={"y": ["a"]}), "'y', which is not given"),
+    ):
+        with pytest.raises(InputError, match=said):
+            oi.saliency(tiny.rows(), samples, 0, engine=ENGINE)
+
+
+def test_names_of_samples_stay_in_their_folder(tmp_path: Path) -> None:
+    samples = oi.Samples({"x": np.eye(3)}, ["../up", "a b", "a b"])
+    oi.saliency(tiny.rows(), samples, 0, engine=ENGINE).save(tmp_path / "out", npz=False, manifest=False)
+    names = {"up.saliency.png", "a_b-1.saliency.png", "a_b-2.saliency.png"}
+    assert {f.name for f in (tmp_path / "out").glob("*.png")} == names
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
 
 
 def colours(picture: np.ndarray) -> set[tuple[int, ...]]:
@@ -545,9 +598,10 @@ def test_the_command_takes_tables(tmp_path: Path) -> None:
     assert [(r["sample"], r["name"], float(r["attribution"])) for r in lines] == [
         (f"rows-{i}", c, v) for i, row in ((1, (1, 4, 9)), (2, (4, 10, 18))) for c, v in zip("abc", row, strict=True)
     ]
-    before = file.read_bytes()
-    assert call("saliency", model, file, "-o", tmp_path / "rows.png", "--csv").exit_code == 2
-    assert file.read_bytes() == before
+    single = table(tmp_path, "a,b,c\n1,2,3\n", "single.csv")
+    refused = call("saliency", model, single, "-o", tmp_path / "single.png", "--csv")
+    assert "single.csv' is what is to be explained itself" in refused.stderr
+    assert single.read_text() == "a,b,c\n1,2,3\n"
 
 
 def test_the_command_takes_tokens(tmp_path: Path) -> None:

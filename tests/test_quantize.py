@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
-from onnx_inspect.errors import InputError, MissingRule, UnsupportedError
+from onnx_inspect.errors import MissingRule, UnsupportedError
 
 from . import nets
 from .rules.harness import Array, normal, positive

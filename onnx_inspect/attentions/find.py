@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from .. import structure
 from ..decompose.fusion import unfused
 from ..errors import InspectError, LayerError
-from ..fields import Fields
 from ..globs import matcher
 from ..model import Model
 from ..places import Places
-from ..rewrite import cut
+from ..reach import regions
 from .reading import read
 from .weights import Attention
 
@@ -91,16 +90,9 @@ def readout(model: Model, last: Attention, scores: list[str], places: Places) ->
     """
     if last.windows > 1:
         return None
-    rest = cut(model, [last.output], scores)
-    if last.output not in {s.name for s in rest.inputs}:
+    try:
+        masks = [region[last.kept] for region in regions(model, last.output, scores, places)]
+    except InspectError:
         return None
-    sizes = {s.name: places.sizes.get(s.name) or places.shape(s.name) for s in rest.inputs}
-    masks = []
-    for score in scores:
-        try:
-            fields = Fields(rest, score, {k: v for k, v in sizes.items() if v}, input=last.output)
-            masks.append(fields.reads([None] * max(0, len(fields.shape or ()) - 1))[last.kept])
-        except InspectError:
-            return None
     found = functools.reduce(np.logical_or, masks)
     return found if found.any() else None

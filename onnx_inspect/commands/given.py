@@ -105,9 +105,10 @@ class Given:
     @property
     def names(self) -> Sequence[str]:
         """What files of results are called, one per sample."""
-        from ..files import stems
+        from ..attribution import NAME
+        from ..files import short_names, stems
 
-        return stems(self.photos) if self.photos else self.samples.names
+        return stems(self.photos) if self.photos else short_names(self.samples.names, NAME)
 
     def part(self, which: range) -> list[Path] | Samples:
         """Some of the samples."""
@@ -148,7 +149,6 @@ class Given:
 
         named = self.file or (Path(others[self.main]) if is_file(others.get(self.main, "")) else None)
         stem = (named.stem if named is not None else self.main) or "sample"
-        stem = "".join(c if c.isalnum() or c in "-_. " else "_" for c in stem)
         return [stem] if count == 1 else [f"{stem}-{i}" for i in range(1, count + 1)]
 
 

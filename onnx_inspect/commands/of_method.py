@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 
 import click
 
-from . import options
+from . import best, options
 from .given import Given, chunks
 from .progress import Progress
 
 if TYPE_CHECKING:
     from ..attribution import Attribution
+    from ..evidence import LayerRanking
 
     Method = Callable[..., Attribution]
 
@@ -40,7 +41,8 @@ def build(method: Method) -> click.Command:
     run = options.output(options.engine(options.preprocessing(run)))
     targets = [options.TARGETS] if "target" in parameters else []
     explained = [*targets, *options.EXPLAINED[1:]]
-    for option in reversed([*explained, *own_options(method, _SHARED), *options.INPUTS, *_output_options()]):
+    own = own_options(method, _SHARED, more=best.HELP if best.possible(parameters) else {})
+    for option in reversed([*explained, *own, *options.INPUTS, *_output_options()]):
         run = option(run)
     run = click.argument("photos", nargs=-1, metavar="PHOTO...")(run)
     run = click.argument("model", metavar="MODEL")(run)
@@ -48,15 +50,20 @@ def build(method: Method) -> click.Command:
 
 
 def own_options(
-    function: Callable[..., Any], shared: Collection[str], short: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    function: Callable[..., Any],
+    shared: Collection[str],
+    short: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Callable[[Any], Any]]:
-    """An option for every parameter of a function but those shared; some have a short form too."""
+    """An option for every parameter of a function but those shared; some have a short form too, or more help."""
     hints, docs = get_type_hints(function), _arguments(function)
     for name, parameter in inspect.signature(function).parameters.items():
         if name not in shared:
             word = _NAMES.get(name, name)
             words = [*short.get(name, ()), "--" + word.replace("_", "-")]
-            yield click.option(*words, word, help=docs[name], **_type(hints[name], parameter.default))
+            yield click.option(
+                *words, word, help=docs[name] + more.get(name, ""), **_type(hints[name], parameter.default)
+            )
 
 
 def _output_options() -> Iterator[Callable[[Any], Any]]:
@@ -146,6 +153,9 @@ def _run(method: Method, values: dict[str, Any]) -> None:
         table = stack.enter_context(files.table(listed["csv"], HEADER)) if lists["csv"] else None
         shared["progress"] = progress
         report = _Report([*given.notes, *notes], as_json, quiet, list(wanted))
+        if best.asked(values):
+            report.ranked(best.ranking(method.__name__, model, given, wanted, values | shared, quiet))
+            values["layer"] = report.ranking["best"]
         chunk = _CHUNK if given.photos else _ROWS
         advance = progress("photos", len(given)) if len(given) > chunk else lambda n: None
         for which in chunks(given, chunk):
@@ -256,6 +266,7 @@ class _Report:
         self.notes, self.as_json, self.quiet, self.targets = notes, as_json, quiet, targets
         self.record: dict[str, Any] = {}
         self.failed: list[str] = []
+        self.ranking: dict[str, Any] = {}
 
     def fail(self, photo: Path, error: Exception) -> None:
         """Say that a photo cannot be read, or explained; it does not stop the rest."""
@@ -278,6 +289,13 @@ class _Report:
             for i, made in enumerate(written):
                 _print(result, i, made)
 
+    def ranked(self, ranking: LayerRanking) -> None:
+        """Say how layers were ranked: a table on stderr, and in the record."""
+        self.notes += ranking.notes
+        self.ranking = ranking.to_json()
+        if not self.quiet:
+            click.echo("\n".join(map(options.printable, ranking.table().splitlines())), err=True)
+
     def rows(self, result: Attribution) -> Iterator[list[Any]]:
         """The rows of a table of all samples, and targets if there are several."""
         end = f" ({result.target})" if len(self.targets) > 1 else ""
@@ -297,6 +315,8 @@ class _Report:
 
         if self.failed:
             self.record["failed"] = self.failed
+        if self.ranking:
+            self.record["layer_ranking"] = self.ranking
         if manifest is not None and self.record.get("results"):
             write_json(manifest, self.record)
         if self.as_json and self.record.get("results"):

@@ -66,7 +66,7 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
     given_out = values.pop("out")
     writes_itself = takes_folder and Path(given_out or "").suffix.lower() not in PICTURES
     # The folder itself, also where it is there already: a run that was killed goes on in it.
-    out = _out(given_out, study.__name__, named[0], writes_itself)
+    out = place(given_out, study.__name__, named[0], writes_itself)
     models = [load(name) for name in named]
     engine = options.make_engine(values)
     # Unasked, the study looks for it if it needs any: weights need none, and embeddings have their own.
@@ -100,7 +100,7 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
         click.echo(f"   {options.printable(line)}")
 
 
-def _out(given: str | None, study: str, model: str, folder: bool) -> Path:
+def place(given: str | None, study: str, model: str, folder: bool) -> Path:
     """Where results go: a picture's name or stem, or with `folder` the folder that the study itself writes."""
     from ..errors import OutputError
     from ..files import in_the_way

@@ -54,8 +54,8 @@ def _oriented(lineage: Lineage, found: Raw, what: str) -> list[Elements]:
     shape = rows(lineage.sample(value), found.count(lineage))
     if shape is None:
         raise TargetError(
-            f"'{value.name}' has shape {sizes(lineage.shape(value))}, which is no list of candidates: name the elements to "
-            "explain (--target OUTPUT[row, column])."
+            f"'{value.name}' has shape {sizes(lineage.shape(value))}, which is no list of candidates: name elements "
+            "to explain (--target OUTPUT[row, column])."
         )
     return [_table(e, shape) for e in lineage.of(value, steps_over=what == "logits", deep=what == "deep")]
 

@@ -93,7 +93,7 @@ def layer_of(report: Report, job: Job, name: str) -> Layer | None:
         if not any("::" in op and not op.startswith("ai.onnx.ml") for op in path.without_rule(job.model)):
             report.add(_no_map(job))
         return None
-    if at.layout is None or len(at.layout) != 4:
+    if at.axes != "HW":
         if name == "auto":
             report.add(_no_map(job))
             return None

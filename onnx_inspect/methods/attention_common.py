@@ -145,7 +145,7 @@ def rolled(
     for i in range(job.n):  # weights of all layers are large: one sample at a time
         rows.append(relevance(layers, job, i)[tokens].mean(axis=0))
         advance(1)
-    values = on_grid(np.stack(rows), layers[-1].keys)
+    values = on_grid(np.stack(rows).astype(np.float32), layers[-1].keys)
     return result(method, job, values, layers[-1].keys, {"start": start, "query": query, **params})
 
 

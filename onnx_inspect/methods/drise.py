@@ -43,7 +43,7 @@ def drise(
     detector has none, and softmax probabilities then hold "nothing" as a class; here 1 - p(nothing) stands for it, or
     the surest class's probability where classes are sigmoids: the cosine does not see that all of them fade. Masks are
     those of RISE, of more cells; values are (N, H, W), in [0, 1], and the excess over the lowest is drawn. No gradients
-    are needed. `measures["whole"]` is s for the whole photo.
+    are needed. The target is a detection, box:1 by default. `measures["whole"]` is s for the whole photo.
 
     Petsiuk et al., Black-box Explanation of Object Detectors via Saliency Maps, CVPR 2021.
 
@@ -62,7 +62,7 @@ def drise(
     Example:
         >>> drise("yolox.onnx", "street.jpg", target="box:1", samples=500).values.shape
     """
-    job = Job(model, x, target, **how)
+    job = Job(model, x, "box:1" if isinstance(target, str) and target == "top" else target, **how)
     if not isinstance(job.target, Detected) or job.target.head is None or job.target.part:
         raise TargetError(f"'{job.target}' is no detection: drise explains box:3 or class:NAME (--target).")
     if not 0 < keep < 1:

@@ -70,6 +70,7 @@ def read(model: Model, x: Input, preprocessing: Preprocessing | None) -> Taken:
     feeds = taken.feeds | feeds
     for name in [k for k in feeds if k != main.name]:
         feeds[name] = _shared(specs[name], feeds[name], main, len(feeds[main.name]), taken.notes)
+    samples.check(feeds, main.name)
     more, notes = completed(model.inputs, feeds, main.name)
     return Taken(
         {k: (feeds | more)[k] for k in specs},

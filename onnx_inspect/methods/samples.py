@@ -44,6 +44,19 @@ class Samples(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.values)
 
+    def check(self, feeds: Feeds, main: str) -> None:
+        """Refuse names of which there are too many or too few.
+
+        Raises:
+            InputError: there are, or of an input that is not given.
+        """
+        if self.names and len(self.names) != len(feeds[main]):
+            raise InputError(f"There are {len(self.names)} names for {len(feeds[main])} samples.")
+        for name, columns in self.columns.items():
+            if name not in feeds or feeds[name].shape[-1:] != (len(columns),):
+                size = f"is {feeds[name].shape}" if name in feeds else "is not given"
+                raise InputError(f"There are {len(columns)} names for the last axis of '{name}', which {size}.")
+
     def words(self, name: str, value: NDArray[Any]) -> list[str]:
         """What the elements of one sample are called, along the last axis of a value; none if nobody said."""
         if name in self.columns:

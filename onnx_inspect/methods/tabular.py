@@ -24,9 +24,9 @@ def samples(
 ) -> tuple[Samples, list[str]]:
     """The rows of a table as samples, with notes on what was left out.
 
-    Columns that are called like inputs go there, one to each; else columns of numbers are the one input of numbers in
-    their order, and columns of words the one input of text. What is too much is left out where its name or its cells
-    say that it is no feature.
+    Columns that are called like inputs go there, one to each; of the rest, columns of numbers are the one input of
+    numbers in their order, and columns of words the one input of text. What is too much is left out where its name or
+    its cells say that it is no feature.
 
     Args:
         table: the table.
@@ -42,9 +42,9 @@ def samples(
     kept = {s.name: list(said[s.name]) for s in inputs if s.name in said}
     taken = {name for names in kept.values() for name in names}
     columns = [name for name in table.columns if name not in drop and name not in taken]
-    others = [s for s in inputs if s.name not in said]
-    named = {s.name: [s.name] for s in others if s.name in columns and _width(s) in (1, None)}
-    kept |= named or (_by_order(table, others, columns) if others else {})
+    kept |= {s.name: [s.name] for s in inputs if s.name in columns and s.name not in kept and _width(s) in (1, None)}
+    if others := [s for s in inputs if s.name not in kept]:
+        kept |= _by_order(table, others, [c for c in columns if c not in kept])
     values = {s.name: _cells(table, s, kept[s.name]) for s in inputs if s.name in kept}
     called = [f"{table.path.stem}-{i}" for i in range(1, len(table.lines) + 1)]
     left = [repr(c) for c in columns if not any(c in names for names in kept.values())]

@@ -97,13 +97,11 @@ class Places:
             for o, y in enumerate(node.outputs):
                 at = At(node, xs, o, self._sized)
                 try:
-                    found = _where(at, others)
+                    found, shape = _where(at, others), at.y
                 except (Unknown, ValueError, IndexError):  # sizes that onnx infers wrongly, too
                     continue
-                shape = at.y
                 for known, place in zip((self._places, self._others), found, strict=False):
-                    fits = place.ndim == len(shape) + 1 and all(n in (1, m) for n, m in zip(place.shape, shape, strict=False))
-                    if fits and place.size <= MOST:
+                    if place.size <= MOST and _fits(place, shape):
                         known[y.name or ""] = place
 
 
@@ -118,9 +116,12 @@ def _where(at: At, others: list[Place | None]) -> list[Place]:
         if any(p is not None for p in others):
             second = [x if other is None else other for x, other in zip(at.xs, others, strict=True)]
             found.append(rule(replace(at, xs=second)))
-    _ = at.y  # without its shape nothing can be said
     first, *rest = (compact(place) for place in found)
     return [first, *(p for p in rest if any(n > 1 == m for n, m in zip(p.shape, first.shape, strict=True)))]
+
+
+def _fits(place: Place, shape: Shape) -> bool:
+    return place.ndim == len(shape) + 1 and all(n in (1, m) for n, m in zip(place.shape, shape, strict=False))
 
 
 def _letters(layout: str) -> tuple[int, ...]:

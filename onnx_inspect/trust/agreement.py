@@ -56,4 +56,5 @@ def _top(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """The share of the positions with the largest values; among equals the first."""
     top = np.zeros(len(values), bool)
     top[np.argsort(-values, kind="stable")[: max(1, round(SHARE * len(values)))]] = True
-    return top & (values > values.min())
+    top &= values > values.min()
+    return top

@@ -39,14 +39,14 @@ class Inverted(nnx.Module):
 
     def __init__(self, channels: int, wide: int, out: int, stride: int, rngs: nnx.Rngs) -> None:
         self.expand, self.depthwise = Conv(channels, wide, rngs, size=1), Conv(wide, wide, rngs, stride, groups=wide)
-        self.reduce, self.excite = nnx.Linear(wide, 8, rngs=rngs), nnx.Linear(8, wide, rngs=rngs)
+        self.reduce, self.excite = nnx.Conv(wide, 8, (1, 1), rngs=rngs), nnx.Conv(8, wide, (1, 1), rngs=rngs)
         self.project = Conv(wide, out, rngs, size=1)
         self.skip = stride == 1 and channels == out
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = nnx.hard_swish(self.depthwise(nnx.hard_swish(self.expand(x))))
-        gate = nnx.hard_sigmoid(self.excite(nnx.relu(self.reduce(y.mean((1, 2))))))
-        y = self.project(y * gate[:, None, None])
+        gate = nnx.hard_sigmoid(self.excite(nnx.relu(self.reduce(y.mean((1, 2), keepdims=True)))))
+        y = self.project(y * gate)
         return x + y if self.skip else y
 
 
@@ -137,7 +137,7 @@ class Unet(nnx.Module):
         two = nnx.relu(self.down2(nnx.max_pool(one, window_shape=(2, 2), strides=(2, 2))))
         x = nnx.relu(self.middle(nnx.avg_pool(two, window_shape=(2, 2), strides=(2, 2))))
         for skip, up in ((two, self.up2), (one, self.up1)):
-            x = jax.image.resize(x, (x.shape[0], *skip.shape[1:3], x.shape[3]), "bilinear")
+            x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
             x = nnx.relu(up(jnp.concatenate([x, skip], -1)))
         return self.head(x)
 

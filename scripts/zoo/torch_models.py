@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 import torch_tasks as t
@@ -22,7 +21,7 @@ from zoo import Zoo
 
 
 def export(model: nn.Module, inputs: dict[str, torch.Tensor], file: File, dynamo: bool, path: Path) -> None:
-    """Write one file, weights inside; what PyTorch noted of the author's folders is left out."""
+    """Write one file, weights inside."""
     outputs = file.outputs.split()
     names: dict[str, Any] = dict(
         input_names=list(inputs), output_names=outputs, opset_version=file.opset or (20 if dynamo else 17)
@@ -33,12 +32,6 @@ def export(model: nn.Module, inputs: dict[str, torch.Tensor], file: File, dynamo
     else:
         names |= dict(dynamic_axes=axes)
     torch.onnx.export(model, tuple(inputs.values()), path, dynamo=dynamo, **names)
-    proto = onnx.load(path)
-    for node in [n for graph in (proto.graph, *proto.functions) for n in graph.node]:
-        kept = [p for p in node.metadata_props if p.key != "pkg.torch.onnx.stack_trace"]
-        del node.metadata_props[:]
-        node.metadata_props.extend(kept)
-    onnx.save(proto, path)
 
 
 def same(model: nn.Module, inputs: dict[str, torch.Tensor], path: Path) -> None:

@@ -84,7 +84,7 @@ NETS = [
     ),
     Net(MobileNet, t.CLASSIFY, 400, "x", [File("mobilenetv3", "classifier", truth=BLOBS)]),
     Net(
-        lambda: Vit(registers=4), t.CLASSIFY, 300, "x",
+        lambda: Vit(registers=4), t.CLASSIFY, 500, "x",
         [
             File("vit", "classifier", truth=REGISTERS),
             File(
@@ -95,11 +95,16 @@ NETS = [
     ),
     Net(
         lambda: Vit(pool="distilled"), t.CLASSIFY, 300, "x",
-        [File("deit", "classifier", truth=PATCHES | {"tokens": ["class", "distillation", "60 patches"]})],
+        [
+            File(
+                "deit", "classifier", exporters="legacy",
+                truth=PATCHES | {"tokens": ["class", "distillation", "60 patches"]},
+            )
+        ],
     ),
     Net(
         lambda: Vit(pool="mean"), t.CLASSIFY, 400, "x",
-        [File("vit_mean", "classifier", truth=PATCHES | {"tokens": ["60 patches"]})],
+        [File("vit_mean", "classifier", exporters="dynamo", truth=PATCHES | {"tokens": ["60 patches"]})],
     ),
     Net(
         Swin, t.CLASSIFY, 500, "x",
@@ -153,7 +158,7 @@ NETS = [
         Detr, t.DETECT, 1000, "x",
         [
             File(
-                "detr", "detector", "logits boxes",
+                "detr", "detector", "logits boxes", exporters="legacy",
                 truth=SCENE | {"grid": [8, 12], "layout": "[B, 8, 4 + 1] nothing last, [B, 8, 4] x y w h from 0 to 1"},
             )
         ],
@@ -168,11 +173,16 @@ NETS = [
             )
         ],
     ),
-    Net(Embedder, t.EMBED, 150, "x", [File("embedder", "embedding", "embedding", truth=PHOTO)]),
-    Net(lambda: Cnn(1), t.REGRESS, 250, "x", [File("area", "regression", "percent", truth=PHOTO)]),
+    Net(Embedder, t.EMBED, 150, "x", [File("embedder", "embedding", "embedding", exporters="dynamo", truth=PHOTO)]),
+    Net(lambda: Cnn(1), t.REGRESS, 250, "x", [File("area", "regression", "percent", exporters="legacy", truth=PHOTO)]),
     Net(
         Fusion, t.FUSE, 250, "photo vector",
-        [File("fusion", "regression", "sum", truth=PHOTO | {"sum": "area in percent + 2 vector[0] - vector[1]"})],
+        [
+            File(
+                "fusion", "regression", "sum", exporters="dynamo",
+                truth=PHOTO | {"sum": "area in percent + 2 vector[0] - vector[1]"},
+            )
+        ],
     ),
     Net(Signal, t.SIGNAL, 150, "x", [File("signal", "signal")]),
     Net(

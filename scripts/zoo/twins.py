@@ -24,11 +24,11 @@ from zoo import Zoo
 
 WIDTHS, EPSILON, AGREE, DIFFER = (3, 8, 12, 16, 24), 1e-5, 1e-5, 1e-2
 STRIDES = (1, 2, 1, 1)  # the largest of 2 x 2 is taken after the second; the last has a bias for batch normalisation
+BN = ("weight", "bias", "running_mean", "running_var")
 Weights = dict[str, np.ndarray]
-Batch = np.ndarray
 
 
-def logits(w: Weights, x: Batch) -> Batch:
+def logits(w: Weights, x: np.ndarray) -> np.ndarray:
     """The network, in float64: [N, 3, H, W] to [N, classes]."""
     x = x.astype(np.float64)
     for i, stride in enumerate(STRIDES, 1):
@@ -43,9 +43,6 @@ def logits(w: Weights, x: Batch) -> Batch:
         if i == 2:
             x = x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2).max((3, 5))
     return x.mean((2, 3)) @ w["fc.weight"].T + w["fc.bias"]
-
-
-BN = ("weight", "bias", "running_mean", "running_var")
 
 
 class Twins:
@@ -69,8 +66,7 @@ class Twins:
         feeds = {one.name: x if first else np.ascontiguousarray(np.moveaxis(x, 1, -1))}
         (said,) = session.run(None, feeds)
         off = float(np.abs(said - logits(self.weights, x)).max())
-        good = off <= AGREE if "BUG" not in name else off >= DIFFER
-        if not good:
+        if off > AGREE if "BUG" not in name else off < DIFFER:
             sys.exit(f"twin_{name}: the logits are {off:.1e} off")
         truth = samples.PHOTO | {"layout": "NCHW" if first else "NHWC", "off": float(f"{off:.1e}")}
         truth["accuracy"] = samples.accuracy(said, y)
@@ -238,14 +234,9 @@ def paddle(twins: Twins) -> None:
             return self.fc(F.relu(self.conv4(x)).mean([2, 3]))
 
     net = Net()
-    names = {"running_mean": "_mean", "running_var": "_variance"}
-    state = {
-        ".".join([(layer := k.split("."))[0], names.get(layer[1], layer[1])]): paddle.to_tensor(
-            v.T if k == "fc.weight" else v
-        )
-        for k, v in twins.weights.items()
-    }
-    net.set_state_dict(state)
+    for name, value in net.state_dict().items():  # which calls the statistics _mean and _variance
+        stored = twins.weights[name.replace("_mean", "running_mean").replace("_variance", "running_var")]
+        value.set_value(stored.T if name == "fc.weight" else stored)
     net.eval()
     spec = [paddle.static.InputSpec([None, 3, samples.HEIGHT, samples.WIDTH], "float32", "x")]
     paddle.onnx.export(net, twins.path("paddle").removesuffix(".onnx"), spec, opset_version=13)
