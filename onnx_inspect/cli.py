@@ -26,10 +26,10 @@ DEFAULT = "gradcam"
 BAD_INPUT, BUG, INTERRUPTED = 2, 70, 130
 FAMILIES = {  # the modules of methods and studies, as --help shows them
     "Class activation maps": "cam cam_plusplus cam_gradients cam_eigen cam_masks cam_guided",
-    "Attention": "attention attention_rollout",
     "Gradients": "gradients backprop noise paths paths_image",
     "Relevance": "relevance deeplift",
-    "Changed and covered inputs": "perturbation features surrogates",
+    "Attention": "attention attention_rollout",
+    "Changed and covered inputs": "perturbation features surrogates drise",
     "Attacks": "adversarial",
     "Features, boxes and checks": "activations localize sanity",
     "What a network has learnt": "filters units patches embed neighbours project probe evolve ablate correspondence "

@@ -6,11 +6,11 @@ models against the twin of `straight.py`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import onnx_ir as ir
 import straight
 
 import onnx_inspect as oi
-from onnx_inspect.autodiff.gradient import differentiate
+from onnx_inspect.autodiff.gradient import differentiate, scored
 from onnx_inspect.doctor import examine, feeds
 from onnx_inspect.errors import InspectError
 from onnx_inspect.methods.job import SCORE, Job
@@ -32,6 +32,7 @@ from onnx_inspect.target import Element, Index
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests import blobs  # noqa: E402
 from tests.differences import in_double  # noqa: E402
 
 SHARED = ROOT.parent / "shared"
@@ -74,7 +75,18 @@ FLAGS: dict[str, dict[str, Any]] = {
 VALUES: dict[str, dict[str, Any]] = {"silero": {"sr": np.array(16000)}}  # inputs that mean something
 
 
-@contextmanager
+def row_of_table(path: Path) -> dict[str, Any]:
+    """A row as the tables of tests/zoo have it; nothing for other files."""
+    index = path.with_name("index.json")
+    known = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
+    truth = next((e.get("truth") or {} for e in known if e["file"] == path.name), {})
+    usual = {c: m + d / 2 for c, m, d in zip(blobs.COLUMNS, blobs.MEANS, blobs.DEVIATIONS, strict=True)}
+    rows = {k: [usual[c] for c in columns] for k, columns in truth.get("columns", {}).items() if columns != ["pulse"]}
+    words = {k: np.array([["calm"]], object) for k, columns in truth.get("columns", {}).items() if columns == ["pulse"]}
+    return {k: np.array([row], np.float32) for k, row in rows.items()} | words
+
+
+@contextlib.contextmanager
 def limited(seconds: int) -> Iterator[None]:
     """Raise TimeoutError in what takes longer."""
 
@@ -122,7 +134,7 @@ def examined(path: Path) -> dict[str, Any]:
             values, how, _ = feeds.make(model, [PHOTO], flags, engine)
         except InspectError:  # no photos
             values, how, _ = feeds.make(model, [], {}, engine)
-        values |= next((v for k, v in VALUES.items() if k in path.name), {})
+        values |= next((v for k, v in VALUES.items() if k in path.name), {}) | row_of_table(path)
         made.append((values, how, aim(model, values, engine)))
         return "ok"
 
@@ -162,10 +174,13 @@ def examined(path: Path) -> dict[str, Any]:
 
 
 def aim(model: oi.Model, values: dict[str, Any], engine: oi.Engine) -> Any:
-    """The top class; without class scores the largest element of the first output of floats."""
-    job = Job(model, values, engine=engine)
-    if job.scores is not None:
+    """The top class, the first detection, a class of a segmentation; else the largest element of an output."""
+    if Job(model, values, engine=engine).scores is not None:
         return "top"
+    for target in ("box:1", "segmentation:class=1"):
+        with contextlib.suppress(InspectError):
+            Job(model, values, target, engine=engine).fixed  # noqa: B018  (finds it)
+            return target
     output = next((o for o in model.outputs if o.dtype.startswith("float")), None)
     if output is None:
         return "top"
@@ -201,8 +216,10 @@ def verified(job: Job, tensor: str) -> str:
     gradient = job.engine.run(model, given, [name])[name].astype(np.float64)
     if not gradient.any():
         return "blank"
-    smooth, (end, place) = straight.twin(job.model, job.feeds, job.engine), explained(job)
-    given = {s.name: np.asarray(given[s.name]).astype(s.dtype) for s in smooth.inputs}
+    smooth, place = straight.twin(job.model, job.feeds, job.engine), whereabouts(job)
+    smooth, end = (smooth, job.scores.tensor) if job.scores and place else (scored(smooth, target, score=SCORE), SCORE)
+    kinds = {s.name: np.dtype(s.dtype) for s in smooth.inputs if s.dtype != "unknown"}  # words stay as they are
+    given = {s.name: np.asarray(given[s.name], kinds.get(s.name)) for s in smooth.inputs}
     outer = smooth.values[tensor].is_graph_input()
     start = given[tensor] if outer else job.engine.run(expose(smooth, [tensor]), given, [tensor])[tensor]
     part = cut(smooth, [tensor], [end])
@@ -211,8 +228,10 @@ def verified(job: Job, tensor: str) -> str:
     rest = {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in rest.items()}
 
     def score(x: Any) -> float:
-        return float(forward.run([end], rest | {tensor: x})[0][place].sum())
+        found = forward.run([end], rest | {tensor: x})[0]
+        return float(found[place] if place else found.sum()) * sign
 
+    sign = -1 if place and job.scores and job.scores.count == 1 and target.index == 0 else 1
     bound = HALF if any(v.dtype == ir.DataType.FLOAT16 for v in job.model.values.values()) else AGREES
     along = np.random.default_rng(0).normal(size=(DIRECTIONS, *start.shape))
     expected, off = (along * gradient).reshape(DIRECTIONS, -1).sum(axis=1), []
@@ -225,15 +244,13 @@ def verified(job: Job, tensor: str) -> str:
     return f"WRONG: {min(off):.2g} off central differences."
 
 
-def explained(job: Job) -> tuple[str, Any]:
-    """The tensor that the score is read from, and where in it."""
+def whereabouts(job: Job) -> tuple[int, ...]:
+    """Where in the class scores the explained one stands; nowhere if a target writes its own score."""
     target = job.fixed[0]
-    if isinstance(target, Element):
-        return target.tensor(job.model).name or "", (0, *target.index)
-    assert job.scores is not None
-    assert isinstance(target, Index)
+    if job.scores is None or not isinstance(target, Index):
+        return ()
     shape = job.forward([job.scores.tensor])[job.scores.tensor].shape
-    return job.scores.tensor, np.unravel_index(target.index, shape)
+    return tuple(int(i) for i in np.unravel_index(0 if job.scores.count == 1 else target.index, shape))
 
 
 def judged(result: oi.Attribution) -> str:

@@ -102,6 +102,11 @@ def explained(
     return function(model, thing.photo, target=target, **options, **how)  # type: ignore[no-any-return]
 
 
+def spread(known: list[Thing], count: int) -> list[Thing]:
+    """So many of them, evenly from first to last."""
+    return [known[i] for i in np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(int)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, required=True, metavar="DIR", help="models, photos and MANIFEST.json")
@@ -120,13 +125,13 @@ def main() -> None:
             "labels": labels,
             "engine": oi.Engine("cpu", sessions=80),
         }
-        chosen = [t for _, t in zip(range(args.boxes), things(model, name, args.assets, how), strict=False)]
+        chosen = spread(list(things(model, name, args.assets, how)), args.boxes)
         found: dict[tuple[str, str], list[tuple[float, bool, float]]] = defaultdict(list)
-        spread = {chosen[i] for i in np.linspace(0, len(chosen) - 1, min(args.masked, len(chosen))).round().astype(int)}
+        masked = spread(chosen, args.masked)
         for thing in chosen:
             at = layers(Job(model, thing.photo, f"box:{thing.found.number}", **how))
             for method, where in ROWS:
-                if method == "drise" and thing not in spread:
+                if method == "drise" and thing not in masked:
                     continue
                 result = explained(method, model, thing, at[where].name if where else "", args.masks, how)
                 box = [[thing.found.box]]
@@ -147,7 +152,7 @@ def main() -> None:
         text.append(
             tables.markdown(("method, layer", "boxes", "area, %", "energy in the box, %", "hits, %"), rows) + "\n"
         )
-    print("\n".join(text))
+        print("\n".join(text[-2:]), flush=True)
     if args.write:
         tables.write(
             args.write,

@@ -34,7 +34,9 @@ def twin(model: oi.Model, feeds: dict[str, Array], engine: oi.Engine) -> oi.Mode
     new = model.clone()
     if any(n.op_type in QUANTISERS for n in model.ir.graph):
         values = {v.name: v.const_value.numpy() for v in model.ir.graph.initializers.values() if v.const_value}
-        touched = [v for n in model.ir.graph if n.op_type in QUANTISERS for v in (*n.inputs, *n.outputs) if v]
+        touched = [
+            v for n in model.ir.graph if n.op_type in (*QUANTISERS, "Clip") for v in (*n.inputs, *n.outputs) if v
+        ]
         seen, choices = _with_choices(model)
         names = list(dict.fromkeys(v.name or "" for v in touched if v.name not in values and v.name not in feeds))
         values |= feeds | engine.run(expose(seen, [*names, *choices]), feeds, [*names, *choices])
@@ -72,6 +74,7 @@ class _Frozen:
             "ConvInteger": self.conv,
             "MatMulInteger": self.matmul,
             "MaxPool": self.choice,
+            "Clip": self.clip,
         }
 
     def quantise(self, op: Op, node: ir.Node) -> ir.Value:
@@ -112,6 +115,15 @@ class _Frozen:
 
     def choice(self, op: Op, node: ir.Node) -> ir.Value:
         return op.Gather(op.Reshape(node.inputs[0], [-1]), op.const(self.values[f"choice.{node.outputs[0].name}"]))
+
+    def clip(self, op: Op, node: ir.Node) -> ir.Value:
+        """Integers often stand for the very bounds, where differences see half of the slope."""
+        x, low, high = inputs(node, 3)
+        x0 = self.values[x.name].astype(np.float64)
+        inside = np.ones(x0.shape, bool)
+        for bound, within in ((low, np.greater_equal), (high, np.less_equal)):
+            inside &= within(x0, self.values[bound.name]) if bound is not None else True
+        return _affine(op, x, inside, self.values[node.outputs[0].name] - inside * x0)
 
     def _centred(self, op: Op, node: ir.Node) -> list[ir.Value]:
         """Both factors as floats, less their zero points."""

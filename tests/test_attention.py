@@ -205,6 +205,18 @@ def test_cross_attention_is_shown_and_not_rolled_out() -> None:
             getattr(oi, name)(model, PICTURES, engine=ENGINE)
 
 
+def test_what_a_detector_asks_the_picture() -> None:
+    """DETR: no class scores, eight questions, and an encoder over the cells of the picture."""
+    x = blobs.floats(blobs.photos(seed=5, count=2, size=(64, 96)))
+    model = oi.load(ZOO / "torch_legacy_detr.onnx")
+    asked = oi.attention(model, x, layer="decoders.1", query="3", engine=ENGINE)
+    assert asked.values.shape[2:] == (8, 12)
+    close(asked.values.sum(axis=(2, 3)), np.ones(asked.values.shape[:2]))
+    assert oi.attention(model, x, layer="0", query="2,3", engine=ENGINE).values.shape == asked.values.shape
+    with pytest.raises(LayerError, match="rollout follows the same tokens"):
+        oi.attention_rollout(model, x, target="logits[0, 0]", engine=ENGINE)
+
+
 def test_windows_are_not_rolled_out() -> None:
     x = blobs.floats(blobs.photos(seed=5, count=1))
     with pytest.raises(LayerError, match=r"'stage1.0.attn' attends within \d+ windows.*\(attention\)"):
@@ -315,11 +327,13 @@ ONE_NET = ["torch_legacy_vit", "torch_dynamo_vit_attention", "ort_vit_extended",
 @pytest.mark.parametrize("file", ONE_NET)
 def test_one_transformer_in_many_files(file: str) -> None:
     """Exporters, fused nodes, int8 and half precision say the same, as near as their numbers are."""
-    x, within = (
+    x, near = (
         blobs.floats(blobs.photos(seed=5, count=2)),
-        0.3 if "dynamic" in file else 0.02 if "fp16" in file else 1e-3,
+        {"ort_vit_dynamic": 0.1, "onnx_vit_fp16": 0.01}.get(file, 1e-3),
     )
     for name in ("attention", "attention_rollout", "generic_attention", "transformer_attribution"):
+        # Relevance is a share of sums, which may nearly cancel: rounded ones, then, are far from each other.
+        within = 0.4 if near > 1e-3 and name == "transformer_attribution" else near
         one, other = (getattr(oi, name)(ZOO / f"{f}.onnx", x, engine=ENGINE) for f in ("torch_dynamo_vit", file))
         assert np.abs(one.heat - other.heat).max() < within * one.heat.max(), name
         assert [h.argmax() for h in one.heat] == [h.argmax() for h in other.heat]

@@ -461,7 +461,12 @@ def test_methods_take_boxes(method: str) -> None:
 BAKED = {"torch_legacy_ssd.onnx"}  # its reshapes hold the batch of 2 that it was traced with
 TRAINED = sorted({p.name for k in ("yolo", "ssd", "detr", "twostage") for p in OWN.glob(f"*_{k}*.onnx")} - BAKED)
 KINDS = [name for name in TRAINED if "dynamo" not in name or "ssd" in name]  # one exporter of each
-BLOB = blobs.photos(seed=11, count=1, size=(64, 96))[0]
+
+
+def blob(model: oi.Model, count: int = 1, **how: Any) -> list[blobs.Photo]:
+    """Photos of the size that a model takes."""
+    height, width = model.inputs[0].shape[2:]
+    return blobs.photos(count=count, size=(int(height), int(width)), **how)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -469,7 +474,7 @@ def test_trained_detectors_find_the_blobs(name: str) -> None:
     model = oi.load(OWN / name)
     first = 1 if "ssd" in name else 0  # class 0 of SSD is nothing
     right = total = 0
-    for photo in blobs.photos(seed=7, count=6, size=(64, 96), blobs=(1, 3)):
+    for photo in blob(model, 6, seed=7, blobs=(1, 3)):
         (found,) = detect(model, blobs.floats([photo]), engine=ENGINE)
         for box, label in zip(photo.boxes.tolist(), photo.labels, strict=True):
             total += 1
@@ -479,17 +484,19 @@ def test_trained_detectors_find_the_blobs(name: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_maps_lie_on_the_blob(name: str) -> None:
-    model, x = oi.load(OWN / name), blobs.floats([BLOB])
-    result = oi.hirescam(model, x, target="box:1", engine=ENGINE)
-    energy = float(oi.energy_in_box(result, [[tuple(BLOB.boxes[0].tolist())]])[0])
-    share = float(np.prod(BLOB.boxes[0][2:] - BLOB.boxes[0][:2])) / (64 * 96)
+    model = oi.load(OWN / name)
+    (photo,) = blob(model, seed=11)
+    result = oi.hirescam(model, blobs.floats([photo]), target="box:1", engine=ENGINE)
+    energy = float(oi.energy_in_box(result, [[tuple(photo.boxes[0].tolist())]])[0])
+    share = float(np.prod(photo.boxes[0][2:] - photo.boxes[0][:2])) / photo.mask.size
     assert energy > 4 * share, f"{energy:.2f}, by chance {share:.2f}"
 
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("text", ["box:1", "box:1.y1"])
 def test_gradients_of_trained_detectors_are_finite_differences(name: str, text: str) -> None:
-    model, x = oi.load(OWN / name), blobs.floats([BLOB])
+    model = oi.load(OWN / name)
+    x = blobs.floats(blob(model, seed=11))
     job = Job(model, x, text, engine=ENGINE)
     gradient = job.gradients(["x"])["gradient.x"]
     direction = np.sign(gradient) * np.random.default_rng(0).uniform(0.5, 1, x.shape).astype(np.float32)
@@ -502,7 +509,8 @@ def test_gradients_of_trained_detectors_are_finite_differences(name: str, text: 
 
 
 def test_proposals_stay_those_of_the_untouched_photo() -> None:
-    model, x = oi.load(OWN / "torch_legacy_twostage.onnx"), blobs.floats([BLOB])
+    model = oi.load(OWN / "torch_legacy_twostage.onnx")
+    x = blobs.floats(blob(model, seed=11))
     job = Job(model, x, "box:1.x0", engine=ENGINE)
     head, d = job.target.head, job.target.found[0].detection
     dark = x * 0.6

@@ -15,7 +15,7 @@ from onnx_inspect.methods.surrogates import grid_masks
 
 from . import blobs, detectors
 from .shared import ASSETS, needs_assets
-from .test_detection import COCO, DETECTORS, KINDS, OWN, YOLOX, literal_iou, outputs
+from .test_detection import COCO, DETECTORS, KINDS, OWN, YOLOX, blob, literal_iou, outputs
 
 ENGINE = Engine("cpu", threads=1)
 X = detectors.photos()
@@ -90,8 +90,9 @@ def test_impossible_masks_are_refused(how: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_drise_points_at_a_blob(name: str) -> None:
-    photo = blobs.photos(seed=11, count=1, size=(64, 96))[0]
-    result = drise(OWN / name, blobs.floats([photo]), "box:1", samples=120, cells=6, engine=ENGINE)
+    model = oi.load(OWN / name)
+    (photo,) = blob(model, seed=11)
+    result = drise(model, blobs.floats([photo]), "box:1", samples=120, cells=6, engine=ENGINE)
     x0, y0, x1, y1 = photo.boxes[0].astype(int)
     heat = result.values[0]
     assert heat[y0:y1, x0:x1].mean() > np.quantile(heat, 0.75)

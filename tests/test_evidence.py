@@ -152,7 +152,10 @@ def test_which_method_ranks() -> None:
 
 
 def test_a_long_way_has_nine_candidates_at_most() -> None:
-    nodes, before = [helper.make_node("Conv", ["x", "one"], ["c"])], "c"
+    nodes, before = (
+        [helper.make_node("Mul", ["x", "half"], ["early"]), helper.make_node("Conv", ["early", "one"], ["c"])],
+        "c",
+    )
     for k in range(20):
         nodes += [helper.make_node("Mul", [before, "half"], [f"m{k}"])]
         before = f"m{k}"
@@ -173,6 +176,7 @@ def test_a_long_way_has_nine_candidates_at_most() -> None:
     ranking = oi.best_layer(model, X, target=0, steps=2, engine=ENGINE)
     found = {row.tensor for row in ranking.rows}
     assert len(found) == 9 and {"m0", "m18", "m19"} <= found
+    assert "early" not in found and "c" not in found  # before all weights, and before what follows it
     # All maps are the same: of equals the last comes first.
     assert ranking.rows[0].tensor == "m19" and ranking.notes[-1].endswith("and what auto takes (--layer NAME)")
 

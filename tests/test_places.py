@@ -253,6 +253,12 @@ def test_grids_of_our_own_files(file: str) -> None:
         assert (tuple(truth["grid"]), truth["class_tokens"]) in found
 
 
+@pytest.mark.parametrize("file", sorted(f.name for f in FIXTURES.glob("*[lg][sr][tu]*.onnx")))
+def test_what_cannot_be_followed_is_nowhere(file: str) -> None:
+    """Recurrent networks, with shapes that only a run knows: no grid, and no error."""
+    assert not any(extra for _, extra in grids(FIXTURES / file))
+
+
 @needs_zoo
 @pytest.mark.parametrize(
     ("file", "extra"),

@@ -131,17 +131,18 @@ def _pair(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:
         count = both[1] if both[0] == 4 else both[0]
         for j, score in enumerate(tensors):
             if score is not box and (shape := rows(lineage.sample(score), count)) is not None:
-                pairs.append((_likeness(box, score, shape[1]), shape[1], i + j, box, score))
+                pairs.append((_likeness(box, score, lineage) if shape[1] == 4 else 0, shape[1], i + j, box, score))
     if not pairs:
         return None
     best = max(pairs, key=lambda p: p[:3])
     return Raw(best[3], best[4])
 
 
-def _likeness(box: ir.Value, score: ir.Value, classes: int) -> int:
-    """How much two tensors are named like boxes and scores: four classes are told from boxes by that alone."""
+def _likeness(box: ir.Value, score: ir.Value, lineage: Lineage) -> int:
+    """How much of two tensors the first is like boxes and the other like four classes: by name, then by activation."""
     named = bool(_BOXES.search(box.name or "")) - bool(_BOXES.search(score.name or ""))
-    return named if classes == 4 else 0
+    activated = [lineage.of(v, steps_over=True)[0].leaves[0].activation is not None for v in (score, box)]
+    return 2 * named + activated[0] - activated[1]
 
 
 def _both(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:

@@ -52,7 +52,7 @@ def choose(survey: Survey, layer: str) -> Layer:
         survey.notes.append(choice.reason)
         found = choice.layer
     else:
-        found = survey.model.layer(layer)
+        found = survey.layer(layer)
     layout = survey.layout(found.tensor)
     if found.role == "spatial" and layout is not None and "C" in layout:
         survey.notes.append(

@@ -96,7 +96,7 @@ def attention(
     return job.attribution(  # type: ignore[no-any-return]
         "attention",
         {job.input.name: mean} if text else maps,
-        job.clean,
+        job.forward([]) if job.scores is not None else {},
         heat=mean,
         layer=layer_of(job, at),
         kind=AttentionMaps,

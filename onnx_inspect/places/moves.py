@@ -70,10 +70,8 @@ def sliced(at: At) -> Place:
     assert ends is not None
     for i, (start, end) in enumerate(zip(starts.ravel(), ends.ravel(), strict=True)):
         axis = int(axes.ravel()[i]) % len(at.x()) if axes is not None else i
-        step, n = int(steps.ravel()[i]) if steps is not None else 1, at.x()[axis]
-        # The standard's end before the first is any number below -n, Python's is None.
-        stop = None if step < 0 and int(end) < -n else int(end)
-        place = _taken(place, axis, slice(int(start), stop, step))
+        step = int(steps.ravel()[i]) if steps is not None else 1
+        place = _taken(place, axis, slice(int(start), int(end), step))
     return place
 
 

@@ -71,7 +71,7 @@ class Watched:
 def find_layer(survey: Survey, name: str) -> Layer:
     """The layer with this name; "auto" is the last map that a layer with weights decides upon, and noted."""
     if name != "auto":
-        return survey.model.layer(name)
+        return survey.layer(name)
     choice = depth.features(survey.model, survey.explained_tensor)
     if choice.layer.role != "spatial":  # pooled already
         return survey.layer("auto")

@@ -140,7 +140,7 @@ def correspondence(
 
 def _layers(survey: Variants, names: Sequence[str]) -> list[Layer]:
     if names:
-        return [survey.model.layer(name) for name in names]
+        return [survey.layer(name) for name in names]
     deep, last = survey.layer("auto"), depth.features(survey.model, survey.explained_tensor)
     survey.notes.append(last.reason)
     return list(dict.fromkeys([deep, last.layer]))

@@ -43,10 +43,10 @@ class Task(NamedTuple):
 
 NETS = {
     "cnn": Task(nets.Cnn, samples.labels, 5, "classifier", samples.PHOTO),
-    "mbv3": Task(nets.Mbv3, samples.labels, 3, "classifier", samples.PHOTO),
+    "mbv3": Task(nets.Mbv3, samples.labels, 4, "classifier", samples.PHOTO),
     "vit": Task(nets.Vit, samples.labels, 10, "classifier", samples.TOKENS | {"class_tokens": 0}),
     "mixer": Task(nets.Mixer, samples.labels, 10, "classifier", samples.TOKENS | {"class_tokens": 0}),
-    "unet": Task(nets.Unet, samples.masks, 4, "segmentation", samples.MASK),
+    "unet": Task(nets.Unet, samples.masks, 6, "segmentation", samples.MASK),
     "mlp": Task(partial(nets.Mlp, len(blobs.COLUMNS), 24, 3), samples.rows, 6, "table", samples.ROW),
     "gru": Task(nets.Recurrent, samples.signals, 12, "signal", samples.SIGNAL),
     "text": Task(nets.Text, samples.sentences, 6, "text", samples.WORDS),

@@ -17,7 +17,7 @@ class Conv(nnx.Module):
     ) -> None:
         kernel = (size, size)
         self.conv = nnx.Conv(channels, out, kernel, stride, feature_group_count=groups, use_bias=False, rngs=rngs)
-        self.bn = nnx.BatchNorm(out, rngs=rngs)
+        self.bn = nnx.BatchNorm(out, momentum=0.9, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.bn(self.conv(x))
