@@ -55,9 +55,9 @@ class Grid:
         return f"{cells} + {self.extra}" if self.extra else cells
 
     @property
-    def plain(self) -> bool:
-        """True if all tokens are cells, in order."""
-        return not self.extra and bool((self.cells[1:] > self.cells[:-1]).all())
+    def ordered(self) -> bool:
+        """True if tokens follow each other as the cells do."""
+        return bool((self.cells[1:] > self.cells[:-1]).all())
 
     def first(self, values: Array) -> Array:
         """The tensor's values as maps (N, C, *sizes), without the tokens that are no cell."""

@@ -125,8 +125,8 @@ class Setting(Runs):
         """
         if name == "best":
             raise LayerError(
-                "The best layer has to be measured first, which only methods on the command line do by themselves: give "
-                "its name, from Python that of oi.best_layer(model, photos).best."
+                "The best layer has to be measured first, which only methods on the command line do by themselves: "
+                "give its name, from Python that of oi.best_layer(model, photos).best."
             )
         if name != "auto":
             return self._rowed(self.places.seen(self.model.layer(name)))

@@ -78,7 +78,7 @@ class Places:
     def seen(self, layer: Layer) -> Layer:
         """A layer with its grid, where its letters do not say as much already."""
         found = self.grid(layer.tensor)
-        if found is None or (layer.layout and found.axes == _letters(layer.layout) and found.plain):
+        if found is None or (layer.layout and found.axes == _letters(layer.layout) and found.ordered):
             return layer
         return replace(layer, grid=found, role="tokens")
 
@@ -140,13 +140,21 @@ def _pixels(shape: Shape, layout: str) -> Place:
     return place.reshape(*(n if i in axes else 1 for i, n in enumerate(shape)), len(axes))
 
 
+def _inside(at: NDArray[np.float64], side: int) -> NDArray[np.bool_]:
+    """Which cells lie on the picture by more than half: padding lies beyond its edge, class tokens lie nowhere."""
+    lines = np.unique(at[np.isfinite(at)])
+    half = np.median(np.diff(lines)) / 2 if len(lines) > 1 else 0.5
+    found: NDArray[np.bool_] = (at > 0.01 - half) & (at < side + half - 0.01)
+    return found
+
+
 def grid(place: Place, shape: Shape, extent: Shape) -> Grid | None:
     """A tensor is a grid if its tokens on the picture are those of all crossings of some rows and columns."""
     axes = tuple(i for i, n in enumerate(place.shape[:-1]) if n > 1)
     if not axes or len(shape) < 2:
         return None
     points = place.reshape(-1, place.shape[-1]).round(3)
-    inside = np.flatnonzero(((points >= 0) & (points <= extent)).all(axis=1))  # padding and class tokens are not
+    inside = np.flatnonzero(np.stack(list(map(_inside, points.T, extent))).all(axis=0))
     lines = [np.unique(points[inside, k], return_inverse=True) for k in range(points.shape[1])]
     sizes = tuple(len(values) for values, _ in lines)
     if math.prod(sizes) != len(inside) or len(inside) < 2:

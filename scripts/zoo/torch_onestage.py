@@ -142,7 +142,7 @@ class Ssd(nn.Module):
     def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.backbone(x)
         rows = [
-            torch.cat([h(m).permute(0, 2, 3, 1).reshape(len(x), -1, n) for m, h in zip(maps, heads, strict=True)], 1)
+            torch.cat([h(m).permute(0, 2, 3, 1).reshape(x.shape[0], -1, n) for m, h in zip(maps, heads, strict=True)], 1)
             for heads, n in ((self.cls, CLASSES + 1), (self.box, 4))
         ]
         return rows[0], rows[1]
