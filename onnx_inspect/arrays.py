@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from .errors import InputError
 LARGEST = 4 << 30  # bytes of one array
 _LONGEST = 64 << 20  # bytes of JSON, which take ten times as much when read
 FILES = (".npy", ".npz", ".json")
+# What a file that is broken, encrypted or no such file at all makes its reader raise.
+_BROKEN = (ValueError, EOFError, TypeError, OverflowError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def is_file(text: str) -> bool:
@@ -61,9 +64,9 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}.") from error
-    except (ValueError, EOFError, TypeError, OverflowError, RecursionError, TokenError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         what = "JSON" if path.suffix.lower() == ".json" else "what numpy.save or numpy.savez writes"
-        raise InputError(f"'{path}' cannot be read: it is no {what}, or not all of it.") from error
+        raise InputError(f"'{path}' cannot be read: it is not {what}, or not all of it.") from error
 
 
 def _of_numpy(path: Path, key: str, name: str) -> NDArray[Any]:
@@ -104,7 +107,7 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def _of_json(path: Path) -> NDArray[Any]:
     if path.stat().st_size > _LONGEST:
         raise InputError(f"'{path}' is too long for JSON: save the numbers with numpy.save.")
-    return _array(json.loads(path.read_text(encoding="utf-8")), f"'{path}'")
+    return _array(json.loads(path.read_text(encoding="utf-8-sig")), f"'{path}'")
 
 
 def _array(value: Any, what: str) -> NDArray[Any]:

@@ -129,8 +129,8 @@ def fit(spec: Spec, feeds: Mapping[str, NDArray[Any]], model: Model) -> NDArray[
     if spec.name not in feeds:
         names = ", ".join(f"'{s.name}' ({s.sizes()} {s.dtype})" for s in model.inputs if s.name not in feeds)
         raise InputError(
-            f"The model has inputs without values: {names}. From Python, give arrays by name: "
-            "oi.gradcam(model, {name: array})."
+            f"The model has inputs without values: {names}. Methods take them (--input NAME=FILE), from Python in a "
+            "dictionary, oi.gradcam(model, {name: array}); studies, which run many photos, do not."
         )
     value = np.asarray(feeds[spec.name])
     if spec.dtype != "unknown" and value.dtype != np.dtype(spec.dtype):

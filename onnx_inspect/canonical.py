@@ -52,6 +52,7 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     passes.InlinePass()(model)
     _own_domain(model)
     passes.RemoveInitializersFromInputsPass()(model)
+    _once(model.graph)
     _lift(model)
     _trim(model)
     _load_small(model.graph)
@@ -148,6 +149,13 @@ def _own_domain(model: ir.Model) -> None:
         if node.domain == "" and node.op_type in own:
             node.domain = "com.microsoft"
             imports.setdefault(node.domain, 1)
+
+
+def _once(graph: ir.Graph) -> None:
+    """Weights that are listed among the inputs twice, which onnxruntime passes over."""
+    for value in [v for v in graph.inputs if v.name in graph.initializers]:
+        ir.convenience.replace_all_uses_with(value, graph.initializers[value.name or ""])
+        graph.inputs.remove(value)
 
 
 def _trim(model: ir.Model) -> None:

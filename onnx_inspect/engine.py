@@ -273,8 +273,8 @@ class Engine:
     def _open(self, model: Model) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.log_severity_level = WARNING if self.verbose else SILENT
-        # onnxruntime turns int8 pairs into uint8 ones, but not the output_dtype of those that it has added itself.
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        # Integer kernels, which round in other ways, would stand wherever no output or gradient reads what is between.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         # onnxruntime's planner takes quadratic time where sizes are open: minutes for graphs of several thousand nodes.
         options.enable_mem_reuse = len(model.ir.graph) < _LARGE
         # One block for all of a run, laid out by sizes seen before: twice the memory, and no faster.

@@ -6,6 +6,8 @@ import fnmatch
 import re
 from collections.abc import Callable
 
+from .errors import LayerError
+
 _SEPARATORS = re.compile(r"[./]")
 _PIECES = re.compile(r"\*\*|\*|\?|\[!?\]?[^]]*\]|.", re.DOTALL)
 _MEANING = {"**": ".*", "*": "[^./]*", "?": "[^./]", ".": "[./]", "/": "[./]"}
@@ -18,11 +20,17 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     `[...]` is a set of characters. A pattern without a separator has no levels to keep apart: its `*` stands for
     anything, so that `*conv2` means every name that ends in it.
 
+    Raises:
+        LayerError: a set goes from a later character to an earlier one.
+
     Example: `layer3.*.conv2` means layer3.0.conv2 and layer3.11.conv2, but not layer3.0.downsample.conv2.
     """
     if not _SEPARATORS.search(pattern):
         return flat(pattern)
-    whole = re.compile("".join(map(_piece, _PIECES.findall(pattern))), re.DOTALL)
+    try:
+        whole = re.compile("".join(map(_piece, _PIECES.findall(pattern))), re.DOTALL)
+    except re.error as error:
+        raise LayerError(f"'{pattern}' is no pattern: there is a set in it like [z-a], which nothing is in.") from error
     return lambda name: whole.fullmatch(name) is not None
 
 
@@ -33,6 +41,6 @@ def flat(pattern: str) -> Callable[[str], bool]:
 
 def _piece(text: str) -> str:
     if len(text) > 2 and text[0] == "[":
-        inner = text[1:-1].replace("\\", r"\\").replace("[", r"\[")
-        return f"[^{inner[1:]}]" if inner.startswith("!") else "[" + re.sub(r"^\^", r"\^", inner) + "]"
+        inner = re.escape(text[1:-1]).replace(r"\-", "-")
+        return f"[^{inner[1:]}]" if inner[:1] == "!" != inner else f"[{inner}]"
     return _MEANING.get(text) or re.escape(text)

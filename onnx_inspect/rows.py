@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from .errors import InputError
 
 SUFFIXES = frozenset({".csv", ".tsv"})
-_LARGEST = 512 << 20  # bytes of a file
+_LARGEST = 128 << 20  # bytes of a file, which takes ten times as much when read
 _MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
+_MARKS = re.compile(r"[,\s%]")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Rows:
         """True if a column holds numbers, but for cells that are missing."""
         return all(_missing(cell) or _number(cell) is not None for cell in self.columns[name])
 
+    def mixed(self, name: str) -> bool:
+        """True if some cells are numbers, or would be without commas, spaces and percent signs, though not all are."""
+        bare = (_MARKS.sub("", cell) for cell in self.columns[name] if not _missing(cell))
+        return not self.numeric(name) and any(_number(cell) is not None for cell in bare)
+
     def numbers(self, name: str) -> NDArray[np.float64]:
         """The numbers of a column.
 
@@ -45,9 +52,10 @@ class Rows:
         found = [_number(cell) for cell in self.columns[name]]
         for line, cell, number in zip(self.lines, self.columns[name], found, strict=True):
             if number is None or not math.isfinite(number):
-                what = "is empty" if not cell.strip() else f"holds {cell[:40]!r}, which is no number"
+                what = f"holds {cell[:40]!r}, which is no number" if cell.strip() else "is empty"
                 raise InputError(
-                    f"Column '{name}' of '{self.path}' {what} in line {line}: fill it in, or leave out the row."
+                    f"Column '{name}' of '{self.path}' {what} in line {line}: write one like 1234.5, or leave out the "
+                    "row, or the column (--drop)."
                 )
         return np.array(found, np.float64)
 
@@ -98,7 +106,8 @@ def _check(path: Path, names: list[str]) -> None:
     """Refuse what is no header."""
     if not names:
         raise InputError(f"'{path}' is empty: a table has a header, and a row per sample.")
-    if all(_number(name) is not None for name in names):
+    numbers = [number for name in names if (number := _number(name)) is not None]
+    if len(numbers) == len(names) or any(number % 1 for number in numbers):
         raise InputError(f"The first line of '{path}' holds numbers: write the names of the columns above it.")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(
@@ -118,6 +127,6 @@ def _missing(cell: str) -> bool:
 
 def _number(cell: str) -> float | None:
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)  # Python reads 1_000 as a number, nobody else does
     except ValueError:
         return None

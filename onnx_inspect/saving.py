@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 1
-HEADER = ("sample", "input", "index", "name", "value", "attribution")  # of tables
+HEADER = ("sample", "target", "input", "index", "name", "value", "attribution")  # of tables
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 
 
@@ -90,7 +90,7 @@ class Saved(ABC):
             for at, worth in np.ndenumerate(values[i]):
                 name = words[at[-1]] if words and at else ""
                 value = given[at] if given is not None else ""
-                yield [self.stems[i], tensor, ",".join(map(str, at)), name, value, worth]
+                yield [self.stems[i], self.target, tensor, ",".join(map(str, at)), name, value, worth]
 
     def record(self, i: int) -> dict[str, Any]:
         """What the manifest says of a sample."""

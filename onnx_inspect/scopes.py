@@ -35,6 +35,7 @@ _CAFFE2 = re.compile(r"(.+)_[wb]_\d+$")
 _FLAT = re.compile(r"(.*[^\W\d].*?)_(weight|bias|gamma|beta|W|B|(running|moving)_(mean|var))$")
 _TOOLS = re.compile(r"(:\d+|_quantized|_dequantized|_DequantizeLinear_Output)+$")
 _DEEPEST = 40
+_LONGEST = 1000  # letters of a weight's name that is read: patterns take quadratic time on what somebody made up
 Path = tuple[str, ...]
 Source = Literal["metadata", "call", "node", "fused", "tensor", "weights", ""]
 
@@ -186,6 +187,8 @@ def _of_tensor(node: ir.Node, caffe2: bool) -> Scope | None:
 
 def _of_weight(name: str) -> Scope:
     """The module that a weight is named after."""
+    if len(name) > _LONGEST:
+        return Scope()
     name = _TOOLS.sub("", name)
     if found := _CAFFE2.match(name):
         return _slashed(found[1].split("/"), "weights")

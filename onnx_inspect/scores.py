@@ -27,7 +27,7 @@ class Scores:
     """Where a model's class scores are.
 
     Attributes:
-        output: the output they belong to.
+        output: the output they belong to, or the tensor whose largest is the label.
         tensor: the tensor that is explained: before the final softmax or sigmoid, or the output itself.
         activation: what lies between the two: "softmax", "log softmax", "sigmoid" or None.
         count: number of classes, None if only known at run time.
@@ -56,7 +56,8 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
 
     Args:
         model: the model.
-        output: which output, None for the first float one that is no map, or the first where all are maps.
+        output: which output, None for the first float one that is no map, or the first where all are maps; where there
+            are but labels, what their ArgMax compares.
         kind: "logits" looks behind a final softmax or sigmoid, "output" does not.
 
     Raises:
@@ -70,6 +71,7 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
         if boxed and not floats:
             raise TargetError("The model is a detector: explain what it found, --target box:1, or --target class:NAME.")
         chosen = next((v for v in floats if not _is_map(before_activation(v)[0])), floats[0] if floats else None)
+        chosen = chosen or next(filter(None, map(_compared, outputs)), None)
         if chosen is None:
             names = ", ".join(f"'{o.name}' ({o.dtype})" for o in model.outputs)
             raise TargetError(f"The model has no float output to explain, only {names}.")
@@ -98,6 +100,17 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
     sizes = list(shape if len(shape) == 1 and isinstance(shape[0], int) else wide)
     count = 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None
     return Scores(chosen.name or "", tensor.name or "", activation, count)
+
+
+def _compared(value: ir.Value) -> ir.Value | None:
+    """The rows of scores that a label is the index of the largest of; None if it is none."""
+    node = value.producer()
+    while node is not None and node.op_type in _PASSIVE and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    x = node.inputs[0] if node is not None and node.op_type == "ArgMax" else None
+    if node is None or x is None or x.shape is None or len(x.shape) != 2 or as_floats(x) is None:
+        return None
+    return x if node.attributes.get_int("axis", 0) in (1, -1) else None
 
 
 def _wide(value: ir.Value) -> list[Any]:

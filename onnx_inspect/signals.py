@@ -205,7 +205,7 @@ def _meaning(signed: bool) -> str:
 
 def _dress(ax: Any, title: str, xlabel: str) -> None:
     ax.set_xlabel(charts.plain(xlabel), fontsize=9)
-    ax.set_title(charts.plain(title), fontsize=10)
+    ax.set_title(charts.shortened(title, 90), fontsize=10)
     ax.tick_params(labelsize=8)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
@@ -231,7 +231,8 @@ def _strip(part: Part, signed: bool) -> Picture:
     lines = [layout.pad(layout.row(row, 4), row[0].shape[0], WIDTH) for row in rows if row]
     if count < len(texts):
         rest = "more" if len(set(texts[count:])) > 1 else f"times {texts[count]}"
-        lines.append(layout.line(f"and {len(texts) - count} {rest}", WIDTH, 13))
+        total = float(part.worth[count:].sum())
+        lines.append(layout.line(f"and {len(texts) - count} {rest}, together {total:.2g}", WIDTH, 13))
     meaning = "red speaks for the target, blue against it" if signed else "the redder, the more it counts"
     return layout.column([layout.line(f"{part.name}: {meaning}", WIDTH, 13), *lines], 8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ from hypothesis import strategies as st
 import onnx_inspect as oi
 from onnx_inspect import detection
 from onnx_inspect.cli import cli
-from onnx_inspect.detection import formats
+from onnx_inspect.detection import formats, settling
 from onnx_inspect.detection.lineage import Lineage
 from onnx_inspect.engine import Engine
-from onnx_inspect.errors import TargetError
+from onnx_inspect.errors import AbsentError, TargetError
 from onnx_inspect.labels import Labels
 from onnx_inspect.methods.detect import detect
 from onnx_inspect.methods.job import Job
 from onnx_inspect.target import detections as targets
-from onnx_inspect.target.detected import PARTS, Everything
+from onnx_inspect.target.detected import PARTS
+from onnx_inspect.target.everything import Everything
 
 from . import blobs, detectors
 from .detectors import CELLS, HEIGHT, WIDTH, Graph
@@ -240,6 +242,134 @@ def test_what_is_stated_can_be_written_and_read(form: str, own: str, threshold: 
     assert formats.parse(str(stated)) == stated
 
 
+def test_formats_are_told_in_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    every = np.hstack([rng.uniform(0, 640, (8400, 2)), np.full((8400, 2), 8.0), np.zeros((8400, 2))])
+    cells = every[rng.integers(8400, size=4000)]  # of many photos
+    boxes = np.hstack([cells[:, :2], np.full((4000, 2), 50.0)])
+    tracemalloc.start()
+    assert formats.likely(boxes, np.ones(4000), cells, every, (640, 640), "", "") == ("cxcywh", "pixel")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+# What graphs hold besides.
+
+
+def raw_yolox() -> onnx.ModelProto:
+    """`detectors.yolox` with all activations left to who decodes it."""
+    g = Graph()
+    heads = [g("Concat", *(g.conv(m, 6, k) for k in (4, 1, 3)), axis=1) for m in g.maps()]
+    return g.model(output=g("Transpose", g.rows(heads, 8), perm=[0, 2, 1]))
+
+
+def test_a_raw_objectness_is_a_logit_too() -> None:
+    wanted = detect(detectors.yolox().SerializeToString(), X, engine=ENGINE, head="threshold=0.1")
+    found = detect(raw_yolox().SerializeToString(), X, engine=ENGINE, head="threshold=0.1,objectness=yes,format=yolox")
+    for one, other in zip(found, wanted, strict=True):
+        assert [(d.index, d.candidate) for d in one] == [(d.index, d.candidate) for d in other]
+        np.testing.assert_allclose([d.score for d in one], [d.score for d in other], rtol=1e-4)
+    for score in ("logits", "output"):
+        for text in ("box:1@format=yolox", "box:1.objectness@format=yolox", "box:1.class@format=yolox"):
+            jobs = [Job(oi.load(p), X, text, score=score, engine=ENGINE) for p in (raw_yolox(), detectors.yolox())]
+            np.testing.assert_allclose(*(job.clean["inspect/score"] for job in jobs), rtol=1e-4)
+
+
+def test_a_product_in_the_graph_has_parts() -> None:
+    g = Graph(2)
+    maps = g.maps()
+    boxes, things, classes = (g.rows([g.conv(m, 6, k) for m in maps], k) for k in (4, 1, 3))
+    scores = g("Mul", g("Sigmoid", things), g("Sigmoid", classes))
+    rows = [g("Transpose", t, perm=[0, 2, 1]) for t in (boxes, scores)]
+    model = oi.load(g.model(boxes=rows[0], scores=rows[1], things=g("Sigmoid", things), classes=g("Sigmoid", classes)))
+    values = ENGINE.run(model, {"x": X})
+    for part, name in (("objectness", "things"), ("class", "classes")):
+        job = Job(model, X, f"box:1.{part}@format=yolox,threshold=0.05,boxes=boxes,scores=scores", score="output")
+        for i, f in enumerate(job.target.found):
+            row = 0 if part == "objectness" else f.detection.index
+            wanted = values[name][i, row, f.detection.candidate]
+            assert job.clean["inspect/score"][i] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_suppression_of_all_classes_together_has_classes() -> None:
+    proto = detectors.yolov8(nms=True)
+    nms = next(n for n in proto.graph.node if n.op_type == "NonMaxSuppression")
+    place = list(proto.graph.node).index(nms)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "axis"))
+    largest = onnx.helper.make_node("ReduceMax", [nms.input[1], "axis"], ["largest"], keepdims=1)
+    nms.input[1] = "largest"
+    proto.graph.node.insert(place, largest)
+    plain = detect(detectors.yolov8().SerializeToString(), X, engine=ENGINE)
+    assert detect(proto.SerializeToString(), X, engine=ENGINE) == plain
+
+
+def test_levels_in_outputs_of_their_own_are_not_passed_over() -> None:
+    g = Graph(3)
+    outs = {}
+    for i, m in enumerate(g.maps()):
+        for name, k in (("boxes", 4), ("scores", 3)):
+            y = g("Transpose", g.conv(m, 6, k), perm=[0, 2, 3, 1])
+            outs[f"{name}_{i}"] = g("Sigmoid", g("Reshape", y, g.const([0, -1, k])))
+    model = oi.load(g.model(**outs))
+    with pytest.raises(TargetError, match=r"2 pairs of outputs.*boxes=NAME,scores=NAME"):
+        detect(model, X, engine=ENGINE)
+    assert detect(model, X, head="boxes=boxes_0,scores=scores_0,threshold=0.1,format=xyxy", engine=ENGINE)[0]
+
+
+def queries(top: bool = True) -> onnx.ModelProto:
+    """As RT-DETR: a decoder behind the best positions of a map; class logits, none of which means nothing."""
+    g = Graph(5)
+    positions = g("Transpose", g("Reshape", g.maps()[0], g.const([0, 6, -1])), perm=[0, 2, 1])
+
+    def linear(x: str, inside: int, out: int, bias: float = 0) -> str:
+        w = g.const(g.rng.normal(size=(inside, out)), np.float32)
+        return str(g("Add", g("MatMul", x, w), g.const(bias + g.rng.normal(size=out), np.float32)))
+
+    if top:
+        best = g("ReduceMax", linear(positions, 6, 3), g.const([2]), keepdims=0)
+        which = g("Unsqueeze", g("TopK", best, g.const([5]), axis=1, outputs=2)[1], g.const([2]))
+        positions = g("GatherElements", positions, g("Expand", which, g.const([1, 1, 6])), axis=1)
+    hidden = g("Relu", linear(positions, 6, 8))
+    logits = g("Add", linear(hidden, 8, 3, -2), g.const([0, 1, 0], np.float32))
+    return g.model(pred_logits=logits, pred_boxes=g("Sigmoid", linear(hidden, 8, 4)))
+
+
+def test_what_is_chosen_inside_of_the_network_is_no_end() -> None:
+    model = oi.load(queries())
+    job = Job(model, X, "class:1", engine=ENGINE)
+    assert {v.name for v in (job.target.head.raw.boxes, job.target.head.raw.scores)} == {"pred_boxes", "pred_logits"}
+    assert any("inside of the network" in n for n in job.notes)
+    values = ENGINE.run(model, {"x": X})["pred_logits"]
+    candidates = [f.detection.candidate for f in job.target.found]
+    np.testing.assert_allclose(job.clean["inspect/score"], values[[0, 1], candidates, 1], rtol=1e-5)
+    assert not any("inside" in n for n in Job(oi.load(queries(top=False)), X, "class:1", engine=ENGINE).notes)
+
+
+def test_queries_without_a_class_that_means_nothing_have_sigmoids() -> None:
+    job = Job(oi.load(queries(top=False)), X, Everything(), engine=ENGINE)
+    assert any("background=none,activation=sigmoid" in n for n in job.notes)
+
+
+def test_a_class_that_most_candidates_are_of_is_no_background() -> None:
+    proto = detectors.ssd()
+    for bias in (w for w in proto.graph.initializer if w.name in ("w11", "w13")):  # of the classes' logits
+        values = onnx.numpy_helper.to_array(bias) + np.tile([1, 0, 4, 0], 2).astype(np.float32)
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    job = Job(oi.load(proto), X, Everything(formats.parse("threshold=0.05")), engine=ENGINE)
+    assert any("background=first" in n for n in job.notes)
+    assert {d.index for one in job.target.found for d in one} <= {1, 2, 3}
+
+
+def test_a_head_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = oi.load(detectors.yolox()), []
+    read = settling.read
+    monkeypatch.setattr(settling, "read", lambda *args: calls.append(1) or read(*args))
+    for x in X:
+        detect(model, x[None], engine=ENGINE)
+    assert len(calls) == 1
+
+
 # Lineage.
 
 
@@ -391,7 +521,8 @@ def test_the_score_is_read_from_the_level_that_the_candidate_is_on() -> None:
 @given(
     which=st.one_of(
         st.integers(1, 99).map(lambda n: f"box:{n}"),
-        st.sampled_from(["class:dog", "class:stop sign", "class:17", "class:T-shirt"]),
+        st.sampled_from(["class:dog", "class:stop sign", "class:17", "class:T-shirt", "class:'Mt. Fuji.x0'"]),
+        st.sampled_from([r"class:'a - b'", r"class:'it\'s; a@b=c'", "box:(1234567.25, 0.5, 2234567.5, 4)"]),
         st.tuples(*[st.integers(0, 50)] * 2, *[st.integers(51, 999)] * 2).map(lambda b: f"box:{b}"),
     ),
     part=st.sampled_from(["", *PARTS]),
@@ -427,6 +558,19 @@ def test_what_is_not_there_is_refused_with_a_sentence(text: str, said: str) -> N
         Job(oi.load(DETECTORS["yolov8"][0]), X[:1], text, labels=list(NAMES), engine=ENGINE)
 
 
+def test_a_box_that_one_photo_lacks_is_absent_from_it() -> None:
+    with pytest.raises(AbsentError, match=r"There is no box:\d+.* things are found in sample [01]"):
+        Job(oi.load(DETECTORS["yolox"][0]), X, "box:26@threshold=0.1,iou=1", engine=ENGINE)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam_plusplus", "xgradcam", "hirescam", "layercam"])
+def test_weights_for_all_positions_are_noted_where_one_box_is_explained(method: str) -> None:
+    model = oi.load(DETECTORS["yolox"][0])
+    for text, local in (("box:1@threshold=0.05", True), ("output[3, 4]", False)):
+        notes = getattr(oi, method)(model, X[:1], text, layer="relu_2", engine=ENGINE).notes
+        assert any("one weight for all positions" in n for n in notes) == (local and "gradcam" in method)
+
+
 def test_a_box_needs_a_photo() -> None:
     with pytest.raises(TargetError, match="found in a photo"):
         oi.gradient(oi.load(DETECTORS["yolov8"][0]), "box:1", ["x"])
@@ -458,8 +602,7 @@ def test_methods_take_boxes(method: str) -> None:
 
 # Trained detectors of our own: blobs whose places are known.
 
-BAKED = {"torch_legacy_ssd.onnx"}  # its reshapes hold the batch of 2 that it was traced with
-TRAINED = sorted({p.name for k in ("yolo", "ssd", "detr", "twostage") for p in OWN.glob(f"*_{k}*.onnx")} - BAKED)
+TRAINED = sorted({p.name for k in ("yolo", "ssd", "detr", "twostage") for p in OWN.glob(f"*_{k}*.onnx")})
 KINDS = [name for name in TRAINED if "dynamo" not in name or "ssd" in name]  # one exporter of each
 
 
@@ -506,6 +649,15 @@ def test_gradients_of_trained_detectors_are_finite_differences(name: str, text: 
         for s in (1, -1)
     ]
     assert (gradient * direction).sum() == pytest.approx(float(ends[0] - ends[1]) / (2 * step), rel=0.05)
+
+
+def test_boxes_of_two_stages_make_sums() -> None:
+    model = oi.load(OWN / "torch_legacy_twostage.onnx")
+    x = blobs.floats(blob(model, seed=7, blobs=(3, 3)))
+    one, two, both = (
+        Job(model, x, t, engine=ENGINE).clean["inspect/score"] for t in ("box:1", "box:2", "box:1 - 2 * box:2")
+    )
+    np.testing.assert_allclose(both, one - 2 * two, rtol=1e-5)
 
 
 def test_proposals_stay_those_of_the_untouched_photo() -> None:

@@ -184,6 +184,50 @@ def test_the_axis_of_samples_may_be_missing() -> None:
     assert whole.values.shape == (1, 7, 2)
 
 
+def test_one_number_is_one_sample() -> None:
+    model = tiny.rows(1)
+    np.testing.assert_array_equal(oi.saliency(model, {"x": 3}, 0, engine=ENGINE).values, [[1]])
+    assert fitted(Spec("x", (), "float32"), 3, None).shape == ()
+
+
+@pytest.mark.parametrize("value", [np.array([[1j, 2, 3]]), np.array([[1, 2, 3]], "m8[s]")])
+def test_only_numbers_become_numbers(value: np.ndarray) -> None:
+    with pytest.raises(InputError, match="takes an array of float32"):
+        fitted(Spec("x", ("N", 3), "float32"), value, "N")
+
+
+def test_words_as_bytes_are_words() -> None:
+    text = fitted(Spec("x", ("N", 1), "unknown"), np.array([["Zürich".encode()]]), "N")
+    assert text.tolist() == [["Zürich"]]
+
+
+def test_there_have_to_be_samples(tmp_path: Path) -> None:
+    nodes = [onnx.helper.make_node("Mul", ["x", "w"], ["y"])]
+    lone = tiny.build(nodes, {"x": ("f", [])}, {"y": ("f", [2])}, w=np.ones(2, np.float32))
+    for model, value, said in ((lone, 3, "'x' is a single number"), (tiny.rows(), np.zeros((0, 3)), "'x' holds no sam")):
+        with pytest.raises(InputError, match=said):
+            oi.saliency(model, {"x": value}, 0, engine=ENGINE)
+        onnx.save(model, tmp_path / "m.onnx")
+        np.save(tmp_path / "x.npy", value)
+        result = call("saliency", tmp_path / "m.onnx", tmp_path / "x.npy", "-o", tmp_path / "out")
+        assert result.exit_code == 2, result.output
+        assert said in result.stderr
+
+
+def test_masks_of_floats_have_to_be_given() -> None:
+    """Zeros hide everything where the mask is a factor, and nothing where it is added."""
+    nodes = [
+        onnx.helper.make_node("Mul", ["x", "attention_mask"], ["kept"]),
+        onnx.helper.make_node("MatMul", ["kept", "w"], ["y"]),
+    ]
+    sizes = ("f", ["N", 3])
+    model = tiny.build(
+        nodes, {"x": sizes, "attention_mask": sizes}, {"y": ("f", ["N", 2])}, w=np.ones((3, 2), np.float32)
+    )
+    with pytest.raises(InputError, match=r"'attention_mask' \(float32, N×3\) has no value"):
+        oi.saliency(model, {"x": np.ones((1, 3))}, 0, engine=ENGINE)
+
+
 def test_the_axis_of_samples_is_where_the_graph_has_it() -> None:
     state = Spec("h", (2, "N", 4), "float32")
     assert fitted(state, np.zeros((2, 4)), "N").shape == (2, 1, 4)
@@ -331,6 +375,25 @@ def test_files_that_are_no_arrays(tmp_path: Path) -> None:
 # Vocabularies.
 
 
+@pytest.mark.parametrize(("flag", "at"), [("encrypted", 8), ("unknown method", 10), ("garbled", None)])
+def test_archives_that_cannot_be_read(flag: str, at: int | None, tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", x=RNG.normal(size=1000))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    if at is None:
+        data[200:400] = bytes(byte ^ 0x5A for byte in data[200:400])
+    else:
+        for header, offset in ((data.rfind(b"PK\x01\x02"), at), (0, at - 2)):
+            data[header + offset] = {"encrypted": 1, "unknown method": 99}[flag]
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(InputError, match=r"x\.npz' cannot be read: it is not what numpy\.save"):
+        arrays.read(str(tmp_path / "x.npz"))
+
+
+def test_json_may_begin_with_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[[1, 2]]", encoding="utf-8-sig")
+    np.testing.assert_array_equal(arrays.read(str(tmp_path / "x.json")), [[1, 2]])
+
+
 def test_vocabularies(tmp_path: Path) -> None:
     words = ["[PAD]", "größer", "▁als"]
     forms: dict[str, Any] = {
@@ -389,11 +452,31 @@ def test_columns_become_the_input_in_their_order(delimiter: str, tmp_path: Path)
         ("a,b,c\n1,2,red\n", "2 columns that fit, the input 'x' takes 3; c hold no numbers"),
         ("a,b,c,d\n1,2,3,4\n", r"4 columns that fit .* takes 3: name those to leave out \(--drop NAME\)"),
         ('a,b,c\n1,2,"3\n', "is no table"),
+        ("a,b,c\n1_000,2,3\n", "2 columns that fit, the input 'x' takes 3; a hold no numbers"),
+        ("5.1,3.5,1.4,red\n4.9,3,1.4,red\n", "holds numbers: write the names"),
+        # Another column of numbers does not take the place of a feature that cannot be read.
+        ("id;a;b;c\n1;1,5;2;3\n2;2,5;2;3\n", r"Column 'a' of '.*' holds '1,5', .* in line 2: .* \(--drop\)"),
+        ('id,a,b,c\n1,4,2,3\n2,"1,000",2,3\n', "Column 'a' of '.*' holds '1,000', .* in line 3"),
+        ("id,a,b,c\n1,5,2,3\n2,x,2,3\n", "Column 'a' of '.*' holds 'x', .* in line 3"),
     ],
 )
 def test_tables_that_do_not_fit(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
         tabulate(rows.read(table(tmp_path, text)), oi.load(tiny.rows()).inputs)
+
+
+def test_what_describes_a_row_is_left_out(tmp_path: Path) -> None:
+    # The first column is how pandas writes the numbers of rows.
+    read = rows.read(table(tmp_path, ",date,a,b,c,label\n0,2020-01-01,1,2,3,1\n1,2020-01-02,4,5,6,x\n"))
+    found, notes = tabulate(read, oi.load(tiny.rows()).inputs)
+    np.testing.assert_array_equal(found["x"], [[1, 2, 3], [4, 5, 6]])
+    assert notes == ["left out: '', 'date', 'label', which the model has no input for (--drop)"]
+
+
+def test_whole_numbers_of_tables_are_exact(tmp_path: Path) -> None:
+    text = "area,age,rooms,town\n1,2,9007199254740993,Bern\n"
+    with pytest.raises(InputError, match=r"'rooms' of '.*' holds 9.0072e\+15 in line 2, .* up to 2\^53"):
+        tabulate(rows.read(table(tmp_path, text)), oi.load(tiny.columns()).inputs)
 
 
 def test_columns_can_be_left_out(tmp_path: Path) -> None:
@@ -478,9 +561,9 @@ def test_bars_are_sorted_and_named(tmp_path: Path) -> None:
     assert {f.name for f in result.save(tmp_path / "out", csv=True)} == {"out.png", "out.npz", "out.json", "out.csv"}
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.reader(file))
-    assert lines[0] == ["sample", "input", "index", "name", "value", "attribution"]
+    assert lines[0] == ["sample", "target", "input", "index", "name", "value", "attribution"]
     assert lines[1:] == [
-        ["first", "x", str(i), "abc"[i], str([3.0, 1.0, 0.5][i]), str([3.0, 2.0, 1.5][i])] for i in range(3)
+        ["first", "0", "x", str(i), "abc"[i], str([3.0, 1.0, 0.5][i]), str([3.0, 2.0, 1.5][i])] for i in range(3)
     ]
 
 
@@ -519,6 +602,22 @@ def test_words_have_the_colour_of_their_number() -> None:
     expected = {tuple(c) for c in image.colormap(worth, "coolwarm").tolist()}
     assert expected <= colours(result.overlay(1))
     assert oi.Samples({}, tokens={1: "a"}).words("ids", np.array([1, 2])) == ["a", "[2]"]
+
+
+def test_words_that_are_left_out_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    line = signals.layout.line
+    monkeypatch.setattr(signals.layout, "line", lambda text, *how: said.append(text) or line(text, *how))
+    signals.drawing([signals.Part("ids", np.array([1.0, 2, 3, 5]), words=["so", "no", "no", "no"], tokens=True)], True)
+    assert "and 2 times no, together 8" in said
+
+
+def test_long_names_stay_within_the_picture() -> None:
+    """Titles keep their end, which tells channels apart."""
+    worth = RNG.normal(size=(2, 30))
+    drawn = signals.drawing([signals.Part("long " * 60, worth, worth, layout="CW")], True)
+    assert (drawn[:16, :20] == 255).all()
+    assert (drawn[:16] < 128).any()
 
 
 @pytest.mark.parametrize("name", ["saliency", "integrated_gradients", "gradcam", "occlusion"])
@@ -597,6 +696,13 @@ def test_the_command_takes_tables(tmp_path: Path) -> None:
         lines = list(csv.DictReader(made))
     assert [(r["sample"], r["name"], float(r["attribution"])) for r in lines] == [
         (f"rows-{i}", c, v) for i, row in ((1, (1, 4, 9)), (2, (4, 10, 18))) for c, v in zip("abc", row, strict=True)
+    ]
+    result = call("saliency", model, file, "-t", "0; 1", "-o", out, "--csv")
+    assert result.exit_code == 0, result.output
+    with (out / "saliency.csv").open(encoding="utf-8", newline="") as made:
+        lines = list(csv.DictReader(made))
+    assert [(r["target"], r["sample"], r["name"]) for r in lines] == [
+        (t, f"rows-{i}", c) for t in "01" for i in (1, 2) for c in "abc"
     ]
     single = table(tmp_path, "a,b,c\n1,2,3\n", "single.csv")
     refused = call("saliency", model, single, "-o", tmp_path / "single.png", "--csv")

@@ -139,6 +139,16 @@ def test_patterns_over_levels(pattern: str, meant: list[str], not_meant: list[st
     assert [n for n in not_meant if means(n)] == []
 
 
+@pytest.mark.filterwarnings("error")
+def test_sets_of_characters() -> None:
+    for pattern in ("a.[x!^&~|\\]", "a.[!b]", "a.[w-y&&]"):
+        assert matcher(pattern)("a.x")
+        assert not matcher(pattern)("a.b")
+    assert matcher("a.[!]x")("a.!x")
+    with pytest.raises(LayerError, match=r"'a\.\[z-a\]' is no pattern"):
+        net().find_layers("a.[z-a]")
+
+
 def test_globs_keep_to_levels_and_then_do_not() -> None:
     model = net(scopes=["stem", "stem/stem.act", "body/body.0/body.0.conv", "body/body.0/body.0.act", "", "", "head"])
     tensors = [c.tensor for c in model.layers]
@@ -181,7 +191,7 @@ def test_a_module_lends_its_name_only_to_what_it_hands_on() -> None:
         ("resnet0_conv1_weight", "resnet0_conv1"),
         *((told_nothing, "conv_1") for told_nothing in (
             "conv2d_4.w_0", "onnx::Conv_39", "475", "1178_quantized", "weight", "kernel_oih_0", "Parameter5", "/conv/Constant_output_0",
-            "p2o.pd_op.reshape.0.0", "",
+            "p2o.pd_op.reshape.0.0", "", "_output_1" * 20_000 + "x", "w_1" * 50_000,
         )),
     ],
 )  # fmt: skip

@@ -360,3 +360,27 @@ def test_heavy_weights_are_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = {v for v in gradient.ir.graph.initializers.values() if v.name in WEIGHTS}
     assert len(weights) == 2
     assert not any(n.op_type == "Transpose" and n.inputs[0] in weights for n in gradient.ir.graph)
+
+
+def test_weights_that_are_inputs_twice() -> None:
+    """onnxruntime runs such files."""
+    model = nets.classifier()
+    for _ in range(2):
+        for weight in model.graph.initializer:
+            model.graph.input.append(helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims))
+    model.opset_import[0].version = 13
+    found = ENGINE.run(oi.load(model), {"image": X})
+    plain = ENGINE.run(oi.load(nets.classifier()), {"image": X})
+    np.testing.assert_allclose(next(iter(found.values())), next(iter(plain.values())), rtol=1e-5)
+
+
+@pytest.mark.parametrize("final", ["", "Softmax"])
+def test_a_classifier_that_gives_but_its_label(final: str) -> None:
+    model = nets.classifier(final=final)
+    scores = model.graph.output.pop()
+    model.graph.node.append(node("ArgMax", [scores.name], ["label"], axis=1, keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("label", INT64, ["N"]))
+    found = oi.gradcam(oi.load(model), X, target=2, engine=ENGINE)
+    plain = oi.gradcam(oi.load(nets.classifier(final=final)), X, target=2, engine=ENGINE)
+    np.testing.assert_array_equal(found.values, plain.values)
+    assert [row[0].index for row in found.predictions] == [row[0].index for row in plain.predictions]

@@ -19,6 +19,7 @@ from onnxruntime import quantization as quant
 import onnx_inspect as oi
 from onnx_inspect.autodiff.gradient import differentiate
 from onnx_inspect.emit import Op
+from onnx_inspect.engine import Engine
 
 from .rules.harness import Array, run
 
@@ -187,6 +188,17 @@ def test_a_quantised_file(make: Any, quantise: Any, how: dict[str, Any], tmp_pat
     assert off[1] < (0.03 if how.get("form") == "QDQ" else state)
     assert np.abs(y - real).max() / np.abs(real).max() > 1e-3
     assert cosine(dx, dx_real) > (0.9 if quant.QuantType.QInt4 in how.values() else 0.95)
+
+
+def test_what_is_looked_at_does_not_change_a_score(tmp_path: Path) -> None:
+    """onnxruntime's integer kernels round otherwise than the file, and come only where nobody reads what is between."""
+    onnx.save(cnn(), tmp_path / "float.onnx")
+    x = np.random.default_rng(0).normal(size=(32, 3, 12, 12)).astype(F)
+    static(tmp_path / "float.onnx", tmp_path / "quantised.onnx", x, **PAIRS)
+    model, engine = oi.load(tmp_path / "quantised.onnx"), Engine("cpu")
+    inner = [layer.tensor for layer in model.layers if layer.tensor != "y"]
+    alone = engine.run(model, {"x": x})["y"]
+    np.testing.assert_array_equal(engine.run(model, {"x": x}, ["y", *inner])["y"], alone)
 
 
 def sizes(proto: onnx.ModelProto) -> Any:

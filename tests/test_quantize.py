@@ -407,7 +407,7 @@ def test_variants_of_one_net_agree(name: str, method: str, least: float) -> None
     ],
 )
 def test_trained_models_agree_with_their_float_twins(name: str, twin: str, method: str, least: float) -> None:
-    photo = ASSETS / photos("imagenet")[0]["file"]
+    photo = ASSETS / photos("imagenet")[2]["file"]  # the first has a score beyond the end of the final quantiser
     files = (ASSETS / "models" / f"{n}.onnx" for n in (name, twin))
     assert both(getattr(oi, method), *files, photo, "top") > least
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
-from onnx_inspect.errors import TargetError
+from onnx_inspect.errors import ResultError, TargetError
 from onnx_inspect.labels import Labels
 from onnx_inspect.scores import scores
 from onnx_inspect.target import Element, Index, Top, parse
@@ -171,12 +173,32 @@ def test_maps_of_scores_need_elements() -> None:
         scores(oi.load(net))
 
 
+def test_a_long_slice_takes_little_memory() -> None:
+    axes = ["N", "M"]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "any", infos[:1], infos[1:])
+    model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
+    x = np.arange(10, dtype=np.float32)[None]
+    for text, wanted in (("y[2:5]", -9), ("y[2:3]", -2), ("y[:10]", -45), ("y[8:]", -17)):
+        found = oi.gradient(model, text, ["x"])
+        assert ENGINE.run(found, {"x": x}, ["score"])["score"] == wanted
+    tracemalloc.start()
+    found = oi.gradient(model, "y[2:5000000]", ["x"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+    with pytest.raises(ResultError):
+        ENGINE.run(found, {"x": x}, ["score"])
+
+
 def test_integer_outputs_are_passed_over() -> None:
     net = nets.classifier()
     net.graph.node.append(helper.make_node("ArgMax", ["scores"], ["label"], name="label", axis=1, keepdims=0))
     net.graph.output.insert(0, helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]))
     assert scores(oi.load(net)).output == "scores"
     del net.graph.output[1]
+    assert scores(oi.load(net)).tensor == "scores"  # what the label is the index of the largest of
+    net.graph.node[-1].attribute[0].i = 0  # the largest of all samples
     with pytest.raises(TargetError, match="no float output"):
         scores(oi.load(net))
 

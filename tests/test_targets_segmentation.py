@@ -76,6 +76,25 @@ ARGMAX = ("ArgMax", {"axis": 1, "keepdims": 0})
 LARGER = ("Resize", {"sizes": np.array([1, 1, 16, 24]), "mode": "nearest"})
 
 
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        [("Sigmoid", {}), ("Greater", {"limit": np.float32(0.2)}), ("Cast", {"to": TensorProto.FLOAT})],
+        [("Greater", {"limit": np.float32(-0.7)}), ("Cast", {"to": TensorProto.FLOAT})],
+    ],
+)
+def test_a_mask_is_that_of_the_threshold_in_the_file(tail: Any, classes: int) -> None:
+    model = oi.load(net(*tail, classes=classes))
+    (mask,) = ENGINE.run(model, {"x": X}).values()
+    for kind in ("logits", "output"):
+        target = Job(model, X, "segmentation:class=1", engine=ENGINE, score=kind).target
+        np.testing.assert_array_equal(target.weights > 0, mask[:, 0 if classes == 1 else 1] > 0)
+    if classes == 1:
+        target = Job(model, X, "segmentation:class=0", engine=ENGINE).target
+        np.testing.assert_array_equal(target.weights > 0, mask[:, 0] == 0)
+
+
 @pytest.mark.parametrize(
     ("made", "before", "activation"),
     [

@@ -55,7 +55,7 @@ class Given:
         from ..errors import InputError
         from ..methods import tabular
         from ..methods.inputs import image_input
-        from ..methods.samples import Samples, fitted
+        from ..methods.samples import Samples, counted, fitted
 
         main = image_input(model)
         specs = {s.name: s for s in model.inputs}
@@ -89,7 +89,7 @@ class Given:
             )
         self.main, self.lead = main.name, lead
         self.axes = {k: _axis(specs[k].shape, lead) for k in values}
-        count = len(self.photos) or len(values[main.name])
+        count = len(self.photos) or counted(main, values[main.name])
         for name, value in values.items():
             if (axis := self.axes[name]) is not None and value.shape[axis] not in (1, count):
                 raise InputError(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
-from .of_method import described, own_options
 from .progress import Progress
+from .signature import described, own_options
 
 if TYPE_CHECKING:
     from ..finding import Finding

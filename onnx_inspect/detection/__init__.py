@@ -13,5 +13,5 @@ from .found import Detection as Detection
 from .found import candidates as candidates
 from .found import detection as detection
 from .found import detections as detections
-from .found import find as find
 from .head import Head as Head
+from .settling import find as find

@@ -15,6 +15,7 @@ Array = NDArray[Any]
 Format = Literal["xyxy", "yxyx", "cxcywh", "xywh", "yolox", "yolov5", "dfl"]
 Unit = Literal["pixel", "share"]
 RAW = ("yolox", "yolov5", "dfl")  # by the cell that a box comes from
+_MOST = 500  # boxes, and cells, that formats are told from
 _CHANCE = 0.5  # how far decoded boxes are from their cells at most, measured by that of any cell
 _STATED = {
     "format": get_args(Format),
@@ -129,14 +130,15 @@ def overlap(one: Array, others: Array) -> Array:
 
 def kept(boxes: Array, scores: Array, classes: Array, iou: float) -> list[int]:
     """Non-maximum suppression within each class: the boxes (M, 4) that stay, the surest first."""
-    order, found = list(np.argsort(-scores, kind="stable")), []
-    while order:
-        best = order.pop(0)
-        found.append(int(best))
-        rest = np.array(order, np.intp)
-        drop = (classes[rest] == classes[best]) & (overlap(boxes[best], boxes[rest]) > iou)
-        order = list(rest[~drop])
-    return found
+    order = np.argsort(-scores, kind="stable")
+    boxes, classes, found = boxes[order], classes[order], list[int]()
+    for index in np.unique(classes):
+        rest = np.flatnonzero(classes == index)
+        while len(rest):
+            best, rest = rest[0], rest[1:]
+            found.append(best)
+            rest = rest[overlap(boxes[best], boxes[rest]) <= iou]
+    return [int(order[i]) for i in sorted(found)]
 
 
 def likely(
@@ -157,10 +159,13 @@ def likely(
         form: the format, where it is known, or "center" or "corners"; "" for any.
         unit: likewise.
     """
+    surest = np.argsort(-sure, kind="stable")[:_MOST]
+    t, sure = t[surest], sure[surest]
     if cells is None:
-        rising = bool(((t[:, 2] > t[:, 0]) & (t[:, 3] > t[:, 1])).mean() > 0.99)
+        rising = bool((t[:, 2:] > t[:, :2]).all(axis=1).mean() > 0.99)
         fit = form if form in get_args(Format) else "xyxy" if form == "corners" or (rising and not form) else "cxcywh"
         return fit, unit or ("share" if np.abs(t).max() <= 2 else "pixel")
+    cells, every = cells[surest], every[:: -(-len(every) // _MOST)]
     if form in RAW:
         return form, "pixel"
     forms = {"center": ["cxcywh"], "corners": ["xyxy", "yxyx"], "": ["cxcywh", "xyxy", "yxyx", "xywh"]}

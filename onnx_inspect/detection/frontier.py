@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from .moves import MOVES
 # What chooses among candidates, which no gradient passes.
 SELECTING = frozenset("NonMaxSuppression TopK ArgMax ArgMin NonZero Unique Compress Loop".split())
 POOLING = frozenset(("RoiAlign", "MaxRoiPool"))
+_LEARNT = frozenset("Conv ConvTranspose MatMul Gemm".split())
+_FEW = 16  # weights that are no layer's: 4 by 4 make corners of centres
+_SAME = frozenset("Identity Cast Transpose Reshape Squeeze Unsqueeze".split())
 _THIN = POINTWISE | frozenset(MOVES) | frozenset(ACTIVATIONS) | frozenset("Identity Cast ReduceMax".split())
 _BOXES = re.compile(r"box|bbox|loc|reg|delta|rect", re.IGNORECASE)
 
@@ -61,7 +65,7 @@ def raw(model: Model, lineage: Lineage, stated: Stated) -> Raw:
     for node in reversed(chosen):
         if node.op_type == "NonMaxSuppression" and all(x is not None and x in floats for x in node.inputs[:2]):
             kind = "center" if node.attributes.get_int("center_point_box", 0) else "corners"
-            return Raw(node.inputs[0], node.inputs[1], kind)  # type: ignore[arg-type]
+            return Raw(node.inputs[0], _each_class(node.inputs[1]), kind)  # type: ignore[arg-type]
     ends = [v for v in floats if v.is_graph_output() or any(_leaves(n, chosen, after) for n, _ in v.uses())]
     for tensors in (ends, _behind(ends, lineage)):
         if (found := _pair(tensors, lineage) or _both(tensors, lineage)) is not None:
@@ -73,15 +77,22 @@ def raw(model: Model, lineage: Lineage, stated: Stated) -> Raw:
     )
 
 
-def selections(graph: ir.Graph) -> list[ir.Node]:
-    """The nodes that choose among candidates; behind RoiAlign where the model has two stages."""
-    pooled = [y for node in graph if node.op_type in POOLING for y in node.outputs]
-    second = structure.varying(graph, pooled) if pooled else None
-    return [
-        node
-        for node in graph
-        if node.op_type in SELECTING and (second is None or any(x in second for x in structure.all_inputs(node)))
-    ]
+def selections(graph: ir.Graph, *, inside: bool = False) -> list[ir.Node]:
+    """The nodes that choose among candidates; or inside of the network, among proposals and queries.
+
+    Those that choose candidates have no layer with weights behind them.
+    """
+    changing, ahead = structure.varying(graph), set[ir.Value]()
+    for node in reversed(list(graph)):
+        if _is_layer(node, changing) or any(y in ahead for y in node.outputs):
+            ahead.update(structure.all_inputs(node))
+    return [n for n in graph if n.op_type in SELECTING and inside == any(y in ahead for y in n.outputs)]
+
+
+def _is_layer(node: ir.Node, changing: set[ir.Value]) -> bool:
+    weights = [x for x in node.inputs if x is not None and x not in changing] if node.op_type in _LEARNT else []
+    sizes = [x.shape.numpy() for x in weights if x.shape is not None and x.shape.is_static()]
+    return node.op_type in POOLING or any(math.prod(size) > _FEW for size in sizes)
 
 
 def rows(shape: tuple[int, ...], count: int | None = None) -> tuple[int, int, bool] | None:
@@ -101,6 +112,18 @@ def sides(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """The two axes of a table, (A, K), or with more axes that are 1; None for other shapes."""
     found = shape if len(shape) == 2 else [s for s in shape if s != 1]
     return (found[0], found[1]) if len(found) == 2 else None
+
+
+def _each_class(value: ir.Value) -> ir.Value:
+    """The scores of all classes, where suppression gets the largest of each candidate."""
+    at = value
+    while (node := at.producer()) is not None and (x := node.inputs[0] if node.inputs else None) is not None:
+        if node.op_type == "ReduceMax":
+            return x
+        if node.op_type not in _SAME:
+            break
+        at = x
+    return value
 
 
 def _leaves(node: ir.Node, chosen: list[ir.Node], after: set[ir.Value]) -> bool:
@@ -123,7 +146,7 @@ def _behind(ends: list[ir.Value], lineage: Lineage) -> list[ir.Value]:
 
 def _pair(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:
     """A tensor with four numbers per candidate, and one with the scores of as many candidates."""
-    pairs = []
+    pairs, lists = [], set()
     for i, box in enumerate(tensors):
         both = sides(lineage.sample(box))
         if both is None or 4 not in both:
@@ -132,8 +155,15 @@ def _pair(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:
         for j, score in enumerate(tensors):
             if score is not box and (shape := rows(lineage.sample(score), count)) is not None:
                 pairs.append((_likeness(box, score, lineage) if shape[1] == 4 else 0, shape[1], i + j, box, score))
+                lists |= {count} if box.is_graph_output() and score.is_graph_output() else set()
     if not pairs:
         return None
+    if len(lists) > 1:
+        told = ", ".join(f"'{v.name}' {structure.sizes(lineage.shape(v))}" for v in tensors if v.is_graph_output())
+        raise TargetError(
+            f"Boxes and class scores lie in {len(lists)} pairs of outputs, as of the levels of a pyramid ({told}): "
+            "state one (--target 'box:1@boxes=NAME,scores=NAME')."
+        )
     best = max(pairs, key=lambda p: p[:3])
     return Raw(best[3], best[4])
 

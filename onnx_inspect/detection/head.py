@@ -30,6 +30,7 @@ class Head:
         cells: (A, 6), see `formats.corners`; None where candidates belong to no cell of a map.
         size: height and width of the model's input.
         stated: what was stated, or inferred.
+        activations: what makes a probability of each factor: "sigmoid", "softmax", "none" if it is one already.
         names: what classes are called: a name per column, "" where it has none.
     """
 
@@ -41,6 +42,7 @@ class Head:
     cells: Array | None
     size: tuple[int, int]
     stated: Stated
+    activations: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
     @property
@@ -60,16 +62,20 @@ class Head:
 
     def factors(self, found: Mapping[str, Array]) -> list[Array]:
         """The probabilities that a score is the product of, (N, A, C) each, the class first."""
-        if len(self.plain) == len(self.scores) and self.scores[0].leaves[0].activation:
-            return [e.values(found) for e in self.plain]
-        return [self._probability(i, e.values(found)) for i, e in enumerate(self.scores)]
+        return [_probability(kind, e.values(found)) for e, kind in self.given(whole=False)]
 
-    def _probability(self, i: int, values: Array) -> Array:
-        kind = self.scores[i].leaves[0].activation or (self.stated.activation if i == 0 else "")
-        if kind == "softmax":
-            values = np.exp(values - values.max(axis=-1, keepdims=True))
-            return values / values.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
-        return 1 / (1 + np.exp(-values.clip(-700, 700))) if kind == "sigmoid" else values
+    def given(self, *, whole: bool) -> list[tuple[Elements, str]]:
+        """What is read of each factor, behind its activation, and the activation that it still lacks, "none" for none.
+
+        Args:
+            whole: a product that the graph holds is not to be taken apart.
+        """
+        if len(self.plain) == len(self.scores):
+            parts = zip(self.scores, self.plain, self.activations, strict=True)
+            return [(plain, "none" if e.leaves[0].activation else kind) for e, plain, kind in parts]
+        if whole:
+            return [(e, "none") for e in self.plain]
+        return list(zip(self.scores, self.activations, strict=True))
 
     def numbers(self, found: Mapping[str, Array]) -> Array:
         """The four numbers of each box, (N, A, 4); of distributions the mean."""
@@ -88,6 +94,13 @@ class Head:
         height, width = self.size
         sides = (height, width) if self.stated.format == "yxyx" else (width, height)
         return np.array(sides * 2 if self.stated.unit == "share" else (1, 1, 1, 1), float)
+
+
+def _probability(kind: str, values: Array) -> Array:
+    if kind == "softmax":
+        values = np.exp(values - values.max(axis=-1, keepdims=True))
+        return values / values.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+    return 1 / (1 + np.exp(-values.clip(-700, 700))) if kind == "sigmoid" else values
 
 
 def expected(t: Array) -> Array:

@@ -65,7 +65,7 @@ class Elements:
     def part(self, numbers: NDArray[np.int64]) -> Elements:
         """Some of the elements, with the leaves that they need, and no more."""
         which = self.leaf(numbers)
-        used = np.unique(which)
+        used = np.flatnonzero(np.bincount(which.ravel(), minlength=len(self.leaves)))
         mine = Elements(tuple(self.leaves[i] for i in used), numbers)
         shift = np.zeros(len(self.leaves), np.int64)
         shift[used] = mine.starts - self.starts[used]

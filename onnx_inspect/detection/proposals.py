@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..emit import Op
     from ..model import Model
-    from .found import Samples
+    from .settling import Samples
 
 
 def tensor(model: Model) -> str:
@@ -53,7 +53,9 @@ def seen(samples: Samples) -> dict[str, tuple[int, ...]]:
 
 def fixed(op: Op, model: Model, added: ir.Value) -> None:
     """Let the second stage read proposals (1, P, 4) from an input in the place of what the first one makes."""
-    value = model.values[tensor(model)]
+    value = model.values.get(tensor(model))
+    if value is None:  # another term of a sum has done so
+        return
     flat = ir.Value(name=op.fresh("proposals"), type=value.type, shape=ir.Shape([None, 4]))
     shape = op.const([-1, 4])
     node = ir.node("Reshape", [added, shape], outputs=[flat], name=op.fresh("Reshape"))

@@ -137,9 +137,10 @@ def _try(
 
 def _gradients(report: Report, job: Job, at: Layer | None, real: bool) -> None:
     """Whether there are gradients at the layer and at the input, and what they are like."""
-    picture, source = job.preprocessing is not None, job.input.name
+    picture, stand = job.preprocessing is not None, job.stands.get(job.input.name)
+    source = job.input.name if stand is None else stand.tensors[0].name or ""
     able = dict.fromkeys([*([at.tensor] if at is not None else []), source], False)
-    smooth = [name for name in able if name != source or np.dtype(job.input.dtype).kind == "f"]
+    smooth = [name for name in able if name != source or stand or np.dtype(job.input.dtype).kind == "f"]
     if source not in smooth:
         report.add(subject.no_floats(job, at))
     stopped = None

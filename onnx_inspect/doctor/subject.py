@@ -45,16 +45,18 @@ def stand_in(report: Report, job: Job) -> Finding:
 
 
 def arrays(job: Job, method: str) -> Iterator[Finding]:
-    """What the command line, which knows nothing but photos, cannot feed."""
+    """What is no photo, and how to give it."""
     specs = {s.name: s for s in job.model.inputs}
     if len(specs) > 1:
         others = ", ".join(f"'{name}' ({s.sizes()} {s.dtype})" for name, s in specs.items() if name != job.input.name)
         feeds = ", ".join(f"{name!r}: ..." for name in specs)
         what = f"there are more inputs than a photo, {others}, and made-up numbers stood for them"
-        yield Finding("note", "file", what, f"explain it from Python, as in oi.{method}(model, {{{feeds}}})")
+        one = next(name for name in specs if name != job.input.name)
+        remedy = f"give yours (--input {typed(one)}=FILE), from Python as in oi.{method}(model, {{{feeds}}})"
+        yield Finding("note", "file", what, remedy)
     elif job.preprocessing is None:
         what = f"the input '{job.input.name}' ({job.input.sizes()} {job.input.dtype}) takes no photos"
-        yield Finding("note", "file", what, f"explain it from Python, with an array: oi.{method}(model, x)")
+        yield Finding("note", "file", what, f"give x.npy or rows.csv instead, from Python an array: oi.{method}(model, x)")
 
 
 def fitting(job: Job, at: Layer | None, ways: Mapping[str, bool]) -> dict[str, bool]:

@@ -25,6 +25,7 @@ Layers = str | Sequence[str]
 Fuse = Literal["mean", "max"]
 Interpolation = Literal["linear", "corners", "nearest"]
 Array = NDArray[Any]
+_ANYWHERE = frozenset("gradcam gradcam_plusplus xgradcam".split())  # channels have one weight for all positions
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,11 @@ def explain(
         gradients=gradients,
         pgc=pgc and not signed,
     )
+    if job.target.local and method in _ANYWHERE:
+        job.notes.append(
+            f"{method} gives a channel one weight for all positions, so its map of a box lights up other things that "
+            "have the same features; those of hirescam and layercam do not"
+        )
     given = {"fuse": fuse, "flips": flips, "scales": list(scales), "signed": signed, **(params or {})}
     return job.attribution(method, values, found, layer=together(at), signed=signed, params=given)  # type: ignore[no-any-return]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from ..detection import Detection, Stated, parse
-from ..target.detected import Everything
+from ..target.everything import Everything
 from .inputs import Input, ModelLike
 from .job import How, Job
 

@@ -16,7 +16,7 @@ from ..errors import InputError, InspectError
 from ..model import Model
 from ..preprocess import Preprocessing
 from ..structure import Spec, normalises
-from .samples import Feeds, Samples, completed, fitted, is_mask
+from .samples import Feeds, Samples, completed, counted, fitted, is_mask
 
 __all__ = ["Feeds", "Input", "ModelLike", "PhotoLike", "Taken", "guess_preprocessing", "image_input", "read"]
 
@@ -64,12 +64,13 @@ def read(model: Model, x: Input, preprocessing: Preprocessing | None) -> Taken:
     paths = _paths(shown, main, named=isinstance(x, Mapping))
     lead = main.shape[0] if main.shape else None
     feeds = {k: fitted(specs[k], v, lead) for k, v in samples.items() if k != main.name or paths is None}
+    n = counted(main, feeds[main.name]) if paths is None else len(paths)
     taken = (
         _of_arrays(model, feeds[main.name], preprocessing) if paths is None else _of_photos(model, paths, preprocessing)
     )
     feeds = taken.feeds | feeds
     for name in [k for k in feeds if k != main.name]:
-        feeds[name] = _shared(specs[name], feeds[name], main, len(feeds[main.name]), taken.notes)
+        feeds[name] = _shared(specs[name], feeds[name], main, n, taken.notes)
     samples.check(feeds, main.name)
     more, notes = completed(model.inputs, feeds, main.name)
     return Taken(
@@ -132,7 +133,7 @@ def _of_arrays(model: Model, array: NDArray[Any], preprocessing: Preprocessing |
             )
         pictures = [preprocessing.inverse(a) for a in array]
     except InspectError:
-        return Taken({}, [None] * len(array if array.ndim else [array]), preprocessing, notes)
+        return Taken({}, [None] * len(array), preprocessing, notes)
     photos: list[Photo | None] = [Photo(None, p, geometry.squash(p.shape[:2], p.shape[:2])) for p in pictures]
     return Taken({}, photos, preprocessing, notes)
 

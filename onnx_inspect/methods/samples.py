@@ -86,16 +86,16 @@ def fitted(spec: Spec, given: Any, lead: int | str | None) -> NDArray[Any]:
     except ValueError as error:  # rows of different lengths
         raise InputError(f"The value of '{spec.name}' is no array: {error}.") from error
     if spec.dtype in ("unknown", "str", "object"):
-        value = value.astype(object)
-    elif value.dtype.kind in "OUSM":
+        value = (np.char.decode(value) if value.dtype.kind == "S" else value).astype(object)
+    elif value.dtype.kind not in "biuf":
         raise InputError(
             f"The input '{spec.name}' takes an array of {spec.dtype}, not {type(given).__name__}: photos are named by "
             "their paths only for the input that takes pictures."
         )
     else:
         value = _cast(spec, value)
-    if spec.rank_known and not spec.shape and value.size == 1:
-        return value.reshape(())
+    if spec.rank_known and (not value.ndim or (not spec.shape and value.size == 1)):
+        return value.reshape((1,) * len(spec.shape))
     if spec.rank_known and value.ndim == len(spec.shape) - 1:
         value = np.expand_dims(value, spec.shape.index(lead) if isinstance(lead, str) and lead in spec.shape else 0)
     return value
@@ -119,6 +119,18 @@ def _cast(spec: Spec, value: NDArray[Any]) -> NDArray[Any]:
     return cast
 
 
+def counted(spec: Spec, value: NDArray[Any]) -> int:
+    """How many samples the main input holds.
+
+    Raises:
+        InputError: it holds none.
+    """
+    if not value.ndim or not len(value):
+        what = "holds no samples" if value.ndim else "is a single number, which has no samples to tell apart"
+        raise InputError(f"The input '{spec.name}' {what}: give an array (N, ...).")
+    return len(value)
+
+
 # The values that nobody gave.
 
 
@@ -133,7 +145,8 @@ def completed(inputs: Sequence[Spec], feeds: Feeds, main: str) -> tuple[Feeds, l
         main: the input that counts the samples.
 
     Raises:
-        InputError: an input's sizes are not known, or it is a single number or text; says how to give it.
+        InputError: an input's sizes are not known, or it is a single number, text or a mask of floats; says how to
+            give it.
     """
     sizes = {d: n for s in inputs if s.name in feeds for d, n in zip(s.shape, feeds[s.name].shape, strict=False)}
     known, notes = dict[str, NDArray[Any]](), list[str]()
@@ -144,7 +157,8 @@ def completed(inputs: Sequence[Spec], feeds: Feeds, main: str) -> tuple[Feeds, l
         if shape and spec.shape[0] is None:
             shape[0] = len(feeds[main])
         lone = math.prod(d or 0 for d in shape) == 1 and isinstance((*spec.shape, 1)[0], int)
-        if not spec.rank_known or lone or None in shape or spec.dtype == "unknown":
+        hides = "mask" in spec.name.lower() and not is_mask(spec)  # is it what is kept that floats mark, or the rest?
+        if not spec.rank_known or lone or hides or None in shape or spec.dtype == "unknown":
             raise InputError(_missing(spec, lone))
         made, what = _made(spec, [d for d in shape if d is not None])
         known[spec.name] = made

@@ -16,6 +16,8 @@ from .samples import Samples
 
 # What columns are called that describe a row, and are no features of it.
 _ASIDE = frozenset("id index row name label labels target class category y split fold weight".split())
+_COUNTED = frozenset({"", "unnamed: 0"})  # how pandas calls the numbers of rows
+_EXACT = 2**53  # beyond, floats leave out whole numbers
 _NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
@@ -64,6 +66,9 @@ def _by_order(table: Rows, inputs: Sequence[Spec], columns: list[str]) -> dict[s
         )
     numeric = [c for c in columns if table.numeric(c)]
     words = [c for c in columns if c not in numeric]
+    for name in words if not texts else ():
+        if table.mixed(name) and not _is_aside(name.lower()):
+            table.numbers(name)  # says where: what may be a feature is not left out in silence
     found = {s.name: _fitting(table, s, numeric, [] if texts else words) for s in numbers}
     return found | {s.name: _fitting(table, s, words, []) for s in texts}
 
@@ -73,7 +78,7 @@ def _fitting(table: Rows, spec: Spec, candidates: list[str], words: list[str]) -
     width = _width(spec)
     if width is None or len(candidates) == width:
         return candidates
-    features = [c for c in candidates if c.lower() not in _ASIDE and not c.lower().endswith("_id")]
+    features = [c for c in candidates if not _is_aside(c.lower())]
     if len(features) == width:
         return features
     found = f"'{table.path}' has {len(candidates)} columns that fit"
@@ -84,6 +89,10 @@ def _fitting(table: Rows, spec: Spec, candidates: list[str], words: list[str]) -
     raise InputError(
         f"{found} ({shown}), the input '{spec.name}' takes {width}: name those to leave out (--drop NAME)."
     )
+
+
+def _is_aside(name: str) -> bool:
+    return name in _ASIDE | _COUNTED or name.endswith("_id")
 
 
 def _width(spec: Spec) -> int | None:
@@ -107,9 +116,10 @@ def _column(table: Rows, spec: Spec, name: str) -> NDArray[Any]:
     values = table.numbers(name)
     if np.dtype(spec.dtype).kind not in "iu":
         return values
-    if (broken := values % 1 != 0).any():
+    if (broken := (values % 1 != 0) | (np.abs(values) >= _EXACT)).any():
         line, value = table.lines[int(broken.argmax())], values[broken][0]
         raise InputError(
-            f"Column '{name}' of '{table.path}' holds {value:g} in line {line}, the input takes whole numbers."
+            f"Column '{name}' of '{table.path}' holds {value:g} in line {line}, the input takes whole numbers up to "
+            "2^53."
         )
     return values.astype(np.int64)

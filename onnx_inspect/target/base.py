@@ -78,6 +78,11 @@ class Photographed(Protocol):
 class Target(ABC):
     """What is explained. `str(target)` is its text in the language above."""
 
+    @property
+    def local(self) -> bool:
+        """True if the score is that of one place in the picture, whatever else there is of the same kind."""
+        return False
+
     @abstractmethod
     def emit(self, op: Op, model: Model) -> ir.Value:
         """Write the score into the graph: shape (N,)."""
@@ -148,6 +153,12 @@ def rows_for(values: NDArray[Any], n: int, target: Target) -> NDArray[Any]:
     if len(values) not in (1, n):
         raise TargetError(f"{target} was found for {len(values)} samples, not for {n}: take `sample(i)` of it.")
     return values if len(values) == n else np.repeat(values, n, axis=0)
+
+
+def called(runs: Asks, i: int) -> str:
+    """What a sample is called in a sentence."""
+    path = getattr(runs.photos[i], "path", None) if i < len(runs.photos) else None
+    return f"'{path.name}'" if path is not None else f"sample {i}"
 
 
 def floats(op: Op, value: ir.Value) -> ir.Value:

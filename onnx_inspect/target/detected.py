@@ -1,4 +1,4 @@
-"""`Detected`: a detection, or a coordinate of its box; `Everything`: all of them."""
+"""`Detected`: a detection, or a coordinate of its box."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from .. import detection
 from ..detection import Candidates, Detection, Head, Stated, formats, proposals
 from ..detection.lineage import Elements
 from ..emit import Op
-from ..errors import TargetError
+from ..errors import AbsentError, TargetError
 from ..geometry import Box
 from ..labels import Labels
 from ..model import Model
 from ..scores import ScoreKind, Scores
-from .base import Asks, Photographed, Target, per_sample, rows_for, summed
+from .base import Asks, Photographed, Target, called, per_sample, rows_for, summed
+from .elements import quoted
 
 PARTS = ("x0", "y0", "x1", "y1", "w", "h", "area", "objectness", "class")
 # The graph inputs that say which candidate, where it lies, and what the first of two stages proposes.
 ELEMENTS, FRAME, PROPOSALS = "target.element", "target.frame", "target.proposals"
 AS_IS = Stated()
+_PLAIN = re.compile(r"\w[\w-]*( \w[\w-]*)*")  # what needs no quotes
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,20 @@ class Detected(Target):
 
     def __str__(self) -> str:
         which = self.which
-        told = f"({', '.join(f'{side:g}' for side in which)})" if isinstance(which, tuple) else str(which)
+        if isinstance(which, tuple):
+            told = f"({', '.join(f'{side:.10g}' for side in which)})"
+        else:
+            told = str(which) if _PLAIN.fullmatch(str(which)) else quoted(str(which))
         options = f"@{self.stated}" if str(self.stated) else ""
         return f"{'class' if isinstance(which, str) else 'box'}:{told}{'.' if self.part else ''}{self.part}{options}"
 
     def as_numbers(self, found: Scores) -> bool:
         """A detector has no row of class scores per sample."""
+        return True
+
+    @property
+    def local(self) -> bool:
+        """A detection is a thing among others."""
         return True
 
     def settle(self, runs: Asks) -> Detected:
@@ -84,7 +94,7 @@ class Detected(Target):
         lists = detection.detections(head, found, photos)
         chosen = []
         for i, (one, photo) in enumerate(zip(every, photos, strict=True)):
-            where = f" in sample {i + 1}" if runs.n > 1 else ""
+            where = f" in {called(runs, i)}"
             mine = self._choose(head, one, lists[i], photo, where, runs.notes)
             chosen.append(Found(mine, _frame(head, mine.candidate, photo)))
             box = ", ".join(f"{side:.0f}" for side in mine.box)
@@ -110,20 +120,21 @@ class Detected(Target):
             shares = formats.overlap(np.array(given), one.boxes)
             best = np.lexsort((-one.scores.max(axis=1), -shares.round(2)))[0]  # of equals the surest
             if shares[best] <= 0:
-                raise TargetError(f"{self}: no candidate{where} overlaps this box; it is (x0, y0, x1, y1) in pixels.")
+                raise AbsentError(f"{self}: no candidate{where} overlaps this box; it is (x0, y0, x1, y1) in pixels.")
             notes.append(f"{self}: the candidate that overlaps it best has IoU {shares[best]:.2f}{where}")
             return detection.detection(head, one, photo, int(best), int(one.scores[best].argmax()))
         if isinstance(self.which, int):
             if self.which > len(known):
-                sure = f" at {head.stated.threshold:g} or surer (@threshold=0.1 for more)"
-                raise TargetError(f"There is no {self}: {len(known)} things are found{where}{sure}.")
+                things = "1 thing is" if len(known) == 1 else f"{len(known)} things are"
+                sure = f" at {head.stated.threshold:g} or surer (@threshold={head.stated.threshold / 2:.2g} for more)"
+                raise AbsentError(f"There is no {self}: {things} found{where}{sure}.")
             return known[self.which - 1]
         index = self._index(head)
         mine = next((d for d in known if d.index == index), None)
         if mine is not None:
             return mine
         best = int(one.scores[:, index].argmax())
-        notes.append(f"{self}: nothing is found{where} to be one, the candidate that is most so is explained")
+        notes.append(f"{self}: nothing is found to be one{where}, the candidate that is most so is explained")
         return detection.detection(head, one, photo, best, index)
 
     def _index(self, head: Head) -> int:
@@ -142,8 +153,8 @@ class Detected(Target):
     def key(self) -> Hashable:
         """All candidates and classes share one compiled model."""
         head = self._head
-        leaves = tuple(e.leaves for e in self._elements)
-        return ("detected", self.part, self.kind, head.stated.format, head.stated.unit, head.size, self._sums, leaves)
+        parts = tuple((e.leaves, lacking) for e, lacking in self._parts)
+        return ("detected", self.part, self.kind, head.stated.format, head.stated.unit, head.size, self._sums, parts)
 
     def feeds(self, n: int) -> dict[str, NDArray[Any]]:
         """Which elements are read, and the frame of the box; repeated where one candidate is for all."""
@@ -170,13 +181,21 @@ class Detected(Target):
         numbers = per_sample(op, ELEMENTS, ir.DataType.INT64, like, rank=2)
         if self._is_box:
             return summed(op, self._coordinate(op, model, numbers, like))
-        factors = [
-            elements.gather(op, model, op.Gather(numbers, [i], axis=1)) for i, elements in enumerate(self._elements)
-        ]
+        factors = [self._factor(op, model, op.Gather(numbers, [i], axis=1), i) for i in range(len(self._parts))]
         total = factors[0]
         for factor in factors[1:]:
             total = total + factor if self._sums else total * factor
         return summed(op, total)
+
+    def _factor(self, op: Op, model: Model, numbers: ir.Value, i: int) -> ir.Value:
+        elements, lacking = self._parts[i]
+        value = elements.gather(op, model, numbers)
+        if lacking == "softmax":
+            raise TargetError(
+                f"{self} is a product of probabilities that the file does not hold: explain the logit, without "
+                "--score output."
+            )
+        return op.Sigmoid(value) if lacking == "sigmoid" else value
 
     def _coordinate(self, op: Op, model: Model, numbers: ir.Value, like: ir.Value) -> ir.Value:
         head, count = self._head, self._head.boxes.numbers.shape[1]
@@ -211,48 +230,26 @@ class Detected(Target):
     @property
     def _sums(self) -> bool:
         """True if logits are added, False if what the model gives is multiplied."""
-        own = [leaf.activation for e in self._head.scores for leaf in e.leaves[:1]]
-        own[0] = own[0] or {"none": None}.get(self._head.stated.activation, self._head.stated.activation)
-        return self.kind == "logits" and None not in own
+        return self.kind == "logits" and "none" not in self._head.activations
 
     @property
-    def _elements(self) -> tuple[Elements, ...]:
+    def _elements(self) -> list[Elements]:
+        return [e for e, _ in self._parts]
+
+    @property
+    def _parts(self) -> list[tuple[Elements, str]]:
+        """What is read, and the activation that it lacks where it is a probability among others."""
         head = self._head
         if self._is_box:
-            return (head.boxes,)
-        factors = head.scores if self._sums else head.plain
+            return [(head.boxes, "none")]
+        factors = [(e, "none") for e in head.scores] if self._sums else head.given(whole=not self.part)
+        if len(head.scores) == 1:
+            return [(e, "none") for e, _ in factors]  # the output as it is
         return factors[1:] if self.part == "objectness" else factors[:1] if self.part == "class" else factors
 
     def _numbers(self, found: Found) -> list[NDArray[np.int64]]:
         a, c = found.detection.candidate, found.detection.index
         return [e.numbers[a] if self._is_box else e.numbers[a, c : c + 1] for e in self._elements]
-
-
-@dataclass(frozen=True)
-class Everything(Target):
-    """All detections of each sample, by `found` once it is settled; too many for one score.
-
-    Attributes:
-        stated: what is said of the detector.
-        found: the detections of each sample.
-    """
-
-    stated: Stated = AS_IS
-    found: tuple[tuple[Detection, ...], ...] = ()
-
-    def as_numbers(self, found: Scores) -> bool:
-        """A detector has no row of class scores per sample."""
-        return True
-
-    def settle(self, runs: Asks) -> Everything:
-        """The detections of all samples."""
-        head, found = detection.find(runs, self.stated)
-        lists = detection.detections(head, found, runs.photos or [None] * runs.n)
-        return replace(self, found=tuple(map(tuple, lists)))
-
-    def emit(self, op: Op, model: Model) -> ir.Value:
-        """Refuse."""
-        raise TargetError("A score is that of one detection: explain box:1, say, or class:NAME.")
 
 
 def _frame(head: Head, candidate: int, photo: Photographed | None) -> tuple[float, ...]:

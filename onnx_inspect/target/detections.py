@@ -1,7 +1,7 @@
 """Targets that are boxes of a detector.
 
     box:3                 the score of the third detection, as `onnx-inspect boxes` numbers them
-    class:dog             that of the surest detection of a class, by name or index
+    class:dog             that of the surest detection of a class, by name or index; odd names are quoted
     box:(40, 60, 200, 310)    the candidate that best overlaps a box in pixels of the photo; box@40,60,200,310 as well
     box:3.x0              a coordinate of it, in pixels of the photo: x0, y0, x1, y1, w, h, area
     box:3.objectness      objectness alone; .class for the class without it
@@ -23,9 +23,10 @@ from ..labels import Labels
 from ..model import Model
 from ..scores import ScoreKind
 from .detected import AS_IS, PARTS, Detected
+from .elements import NUMBER, QUOTED, unquoted
 
-_NUMBER = r"\s*(-?\d+(?:\.\d*)?)\s*"
-_FOUR = ",".join([_NUMBER] * 4)
+_FOUR = ",".join([rf"\s*({NUMBER})\s*"] * 4)
+_CLASS = re.compile(rf"class:\s*({QUOTED})(.*)", re.DOTALL)
 _BOX = re.compile(rf"(?::\s*\({_FOUR}\)|@{_FOUR})(.*)", re.DOTALL)
 
 
@@ -35,12 +36,14 @@ def parse(text: str, model: Model, labels: Labels, kind: ScoreKind = "logits") -
     Raises:
         TargetError: it means nothing.
     """
-    body, stated, said = text.strip(), AS_IS, re.search(r"@(\s*[a-z]+\s*=.*)$", text.strip(), re.DOTALL)
+    body, stated = text.strip(), AS_IS
+    name, body = (unquoted(found[1]), f"class:{found[2]}") if (found := _CLASS.fullmatch(body)) else ("", body)
+    said = re.search(r"@(\s*[a-z]+\s*=.*)$", body, re.DOTALL)
     if said is not None:
         body, stated = body[: said.start()].rstrip(), formats.parse(said[1])
     part = next((p for p in PARTS if body.endswith("." + p)), "")
     body = body[: len(body) - len(part) - 1].rstrip() if part else body
-    if body.startswith("class:") and (name := body[6:].strip()):
+    if body.startswith("class:") and bool(name) != bool(rest := body[6:].strip()) and (name := name or rest):
         return Detected(" ".join(name.split()), part, stated, kind)
     if re.fullmatch(r"box:\s*[1-9]\d*", body):
         return Detected(int(body[4:]), part, stated, kind)

@@ -14,6 +14,8 @@ from ..model import Model
 from ..scores import ScoreKind, Scores, as_floats, before_activation
 from .base import Target, floats, summed
 
+NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""  # a name that may hold anything
 Slice = tuple[int | None, int | None]
 Reduction = Literal["sum", "mean", "max", "min", "norm"]
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
@@ -92,6 +94,11 @@ def quoted(name: str, *, plain: bool = True) -> str:
     return "'" + re.sub(r"(['\\])", r"\\\1", name) + "'"
 
 
+def unquoted(text: str) -> str:
+    """What stands between quotes."""
+    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+
+
 def reduced(op: Op, value: ir.Value, how: Reduction) -> ir.Value:
     """One number per sample, shape (N,)."""
     if how == "sum":
@@ -106,8 +113,11 @@ def _take(op: Op, value: ir.Value, axis: int, wanted: int | Slice) -> ir.Value:
     """Elements along an axis. Gather refuses at run time what a Slice would silently cut down to nothing."""
     if isinstance(wanted, int):
         result = op.Gather(value, [wanted], axis=axis)
-    elif (start := wanted[0] or 0) >= 0 and (end := wanted[1]) is not None and end > start:
-        result = op.Gather(value, list(range(start, end)), axis=axis)
+    elif (start := wanted[0] or 0) >= 0 and wanted[1] == start + 1:
+        result = op.Gather(value, [start], axis=axis)
+    elif start >= 0 and (end := wanted[1]) is not None and end > start:
+        before = op.Slice(value, [start], [end - 1], [axis])
+        result = op.Concat(before, op.Gather(value, [end - 1], axis=axis), axis=axis)
     elif start >= 0 and wanted[1] is None:
         rest = op.Slice(value, [start + 1], [2**62], [axis])
         result = op.Concat(op.Gather(value, [start], axis=axis), rest, axis=axis)

@@ -14,14 +14,12 @@ from ..scores import ScoreKind
 from . import detections
 from .base import Target
 from .classes import Index, Top
-from .elements import REDUCTIONS, Element, Slice
+from .elements import NUMBER, QUOTED, REDUCTIONS, Element, Slice, unquoted
 from .segmentation import Region, Segmentation
 from .similarity import Similarity
 from .sums import Sum
 
 T = TypeVar("T", bound=str)
-NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
 REDUCED = rf"\s*\.\s*(?:{'|'.join(REDUCTIONS)})\b"
 ELEMENTS = re.compile(rf"\s*\[|{REDUCED}")
 ENDS = re.compile(rf"\s*(?:$|[\[;@,*+-])|{REDUCED}")  # where a name without quotes may end
@@ -110,8 +108,8 @@ class Reader:
 
     def quoted(self) -> str | None:
         """A name between quotes."""
-        found = self.take(QUOTED)
-        return re.sub(r"\\(.)", r"\1", found[1] or found[2] or "", flags=re.DOTALL) if found else None
+        found = self.take(rf"(?s:{QUOTED})")
+        return unquoted(found[0]) if found else None
 
     def named(self, name: str, start: int, *, quoted: bool = False) -> Target:
         """What a name stands for that was read from `start` on: a tensor, else a class."""
@@ -167,9 +165,9 @@ class Reader:
         """What is taken along one axis."""
         if part == ":":
             return None
-        if re.fullmatch(r"-?\d+", part):
+        if re.fullmatch(r"-?\d{1,18}", part):
             return int(part)
-        if match := re.fullmatch(r"(-?\d*)\s*:\s*(-?\d*)", part):
+        if match := re.fullmatch(r"(-?\d{1,18}|)\s*:\s*(-?\d{1,18}|)", part):
             return (int(match[1]) if match[1] else None, int(match[2]) if match[2] else None)
         raise TargetError(f"'{part}' in the target {self.text} is neither an index nor a slice like 4:8.")
 
@@ -242,7 +240,7 @@ class Reader:
 
     def detected(self) -> Target:
         """box:3, class:NAME and their like, as far as a + or - between blanks"""
-        found = self.take(r"(?:(?!\s+[+-]\s|\s*;).)+")
+        found = self.take(rf"(?s:{QUOTED}|(?!\s+[+-]\s|\s*;).)+")
         assert found is not None
         return detections.parse(found[0], self.model, self.labels, self.kind)
 

@@ -36,6 +36,7 @@ class ScoreMap:
         inside: True if the map is what the activation gives.
         before: the operator that it was cut before: "ArgMax", "TopK", "Greater", ...; "" if it is the output.
         guessed: nobody says which axis is the classes'.
+        limit: above which a yes or no is a yes, in the map's numbers.
     """
 
     output: str
@@ -46,36 +47,32 @@ class ScoreMap:
     inside: bool
     before: str
     guessed: bool
+    limit: float
 
     def predicted(self, values: NDArray[Any], index: int) -> NDArray[np.bool_]:
         """Where a class is predicted, given the map's values: the largest score wins, unless each is a yes or no."""
-        if self._apart:
-            return np.asarray(self.first(values)[:, index] > self._half)
-        return np.asarray(self.first(values).argmax(axis=1) == index)
+        found = self._first(values)
+        if self.count == 1:
+            return np.asarray((found[:, 0] > self.limit) == bool(index))
+        return np.asarray(found[:, index] > self.limit if self._apart else found.argmax(axis=1) == index)
 
     def shares(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """On which part of a map each class is predicted."""
-        found = self.first(values)
-        if self._apart:
-            return np.asarray((found > self._half).mean(axis=(0, *range(2, found.ndim))))
+        found = self._first(values)
+        if self._apart or self.count == 1:
+            yes = np.asarray((found > self.limit).mean(axis=(0, *range(2, found.ndim))))
+            return np.array([1 - yes[0], yes[0]]) if self.count == 1 else yes
         counts = np.bincount(found.argmax(axis=1).ravel(), minlength=found.shape[1])
         return np.asarray(counts / counts.sum())
 
-    def first(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The map's values as (N, classes, positions...); a yes or no as two classes, 1 being the yes."""
-        found = np.moveaxis(values, self.axis, 1) if self.axis is not None else values[:, None]
-        if self.count != 1:
-            return found
-        return np.concatenate([1 - found if self.is_probability else -found, found], axis=1)
+    def _first(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The map's values as (N, classes, positions...)."""
+        return np.moveaxis(values, self.axis, 1) if self.axis is not None else values[:, None]
 
     @property
     def _apart(self) -> bool:
         """True if several classes can be at one position."""
-        return self.activation == "sigmoid" and self.count != 1
-
-    @property
-    def _half(self) -> float:
-        return 0.5 if self.inside else 0.0
+        return (self.activation == "sigmoid" or self.before.startswith("Greater")) and self.count != 1
 
     @property
     def is_probability(self) -> bool:
@@ -108,7 +105,7 @@ def find(model: Model, output: str = "", kind: ScoreKind = "logits") -> ScoreMap
 
 
 def _of(model: Model, value: ir.Value, kind: ScoreKind) -> ScoreMap | None:
-    at, axis, before = _undecided(model, value)
+    at, axis, before, half = _undecided(model, value)
     if not before:
         floats = as_floats(value)
         if floats is None or value not in model.varying:
@@ -130,26 +127,31 @@ def _of(model: Model, value: ir.Value, kind: ScoreKind) -> ScoreMap | None:
     if all(size(scores, i) == 1 for i in range(1, axes) if i != own):
         return None
     count = 1 if own is None else size(scores, own)
-    return ScoreMap(value.name or "", scores.name or "", own, count, activation, inside, before, guessed)
+    if half is None:
+        half = 0.5 if inside else 0.0
+    elif activation == "sigmoid" and not inside:
+        half = math.log(half / (1 - half)) if 0 < half < 1 else math.copysign(math.inf, half - 0.5)
+    return ScoreMap(value.name or "", scores.name or "", own, count, activation, inside, before, guessed, half)
 
 
-def _undecided(model: Model, value: ir.Value) -> tuple[ir.Value, int | None, str]:
-    """What an output decides about, along which axis, and by which operator; the output and "" if it does not."""
+def _undecided(model: Model, value: ir.Value) -> tuple[ir.Value, int | None, str, float | None]:
+    """What an output decides about, along which axis, by which operator, above what; the output and "" if not."""
     at = value
     while (node := at.producer()) is not None:
         x = next((v for v in node.inputs if v is not None and v in model.varying), None)
         if x is None:
             break
         if node.op_type == "ArgMax":
-            return x, node.attributes.get_int("axis", 0), node.op_type
+            return x, node.attributes.get_int("axis", 0), node.op_type, None
         if node.op_type == "TopK" and at is node.outputs[1] and node.attributes.get_int("largest", 1) == 1:
-            return x, node.attributes.get_int("axis", -1), node.op_type
+            return x, node.attributes.get_int("axis", -1), node.op_type, None
         if node.op_type in ("Greater", "GreaterOrEqual") and x is node.inputs[0]:
-            return x, None, node.op_type
+            limit = node.inputs[1].const_value if node.inputs[1] is not None else None
+            return x, None, node.op_type, float(limit.numpy().item()) if limit is not None and limit.size == 1 else None
         if node.op_type not in _AFTER:
             break
         at = x
-    return value, None, ""
+    return value, None, "", None
 
 
 def _inactive(at: ir.Value) -> tuple[ir.Value, int | None, str | None, list[int]]:

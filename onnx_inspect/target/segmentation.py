@@ -14,7 +14,7 @@ from ..errors import AbsentError, TargetError
 from ..geometry import Box
 from ..model import Model
 from ..scores import ScoreKind
-from .base import Asks, Target, floats, per_sample, rows_for, summed
+from .base import Asks, Target, called, floats, per_sample, rows_for, summed
 from .elements import quoted
 from .score_maps import ScoreMap, described, find
 
@@ -137,7 +137,7 @@ class Segmentation(Target):
         told = [f"{_class(runs, c)} on {100 * shares[c]:.3g} %" for c in seen[:5]]
         told += [f"{len(seen) - 5} more"] if len(seen) > 5 else []
         return AbsentError(
-            f"{_class(runs, self.index)} is predicted nowhere on {_photo(runs, i)}, but {', '.join(told) or 'nothing'}"
+            f"{_class(runs, self.index)} is predicted nowhere on {called(runs, i)}, but {', '.join(told) or 'nothing'}"
             f": name one of these, a box, or all of the map ({self._all})."
         )
 
@@ -154,7 +154,7 @@ class Segmentation(Target):
         rows = _overlap(sizes[0], box[1] * sizes[0] / height, box[3] * sizes[0] / height)
         columns = _overlap(sizes[1], box[0] * sizes[1] / width, box[2] * sizes[1] / width)
         if not rows.any() or not columns.any():
-            raise AbsentError(f"The box of '{self}' lies outside of what the model sees of {_photo(runs, i)}.")
+            raise AbsentError(f"The box of '{self}' lies outside of what the model sees of {called(runs, i)}.")
         return np.outer(rows, columns)
 
     def _told(self, found: ScoreMap, runs: Asks, shares: NDArray[np.float64]) -> str:
@@ -180,8 +180,3 @@ def _overlap(cells: int, low: float, high: float) -> NDArray[np.float64]:
 def _class(runs: Asks, index: int) -> str:
     name = runs.labels.name(index)
     return name if name == f"class {index}" else f"{name} ({index})"
-
-
-def _photo(runs: Asks, i: int) -> str:
-    path = getattr(runs.photos[i], "path", None) if i < len(runs.photos) else None
-    return f"'{path.name}'" if path is not None else f"sample {i}"

@@ -47,6 +47,11 @@ class Sum(Target):
             text += sign + ("" if size == 1 else f"{_number(size)} * ") + str(term)
         return text
 
+    @property
+    def local(self) -> bool:
+        """As its terms are."""
+        return any(term.local for _, term in self.terms)
+
     def reads(self, model: Model) -> list[str]:
         """All tensors that its terms are read from."""
         found = [name for _, term in self.terms for name in term.reads(model) or self._rows(term, model)]

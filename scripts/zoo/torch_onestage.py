@@ -140,9 +140,9 @@ class Ssd(nn.Module):
         self.register_buffer("whole", torch.tensor([SIZE[1], SIZE[0]] * 2, dtype=torch.float32))
 
     def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.backbone(x)
+        maps, photos = self.backbone(x), x.shape[0]  # len(x) would be a number in the file
         rows = [
-            torch.cat([h(m).permute(0, 2, 3, 1).reshape(x.shape[0], -1, n) for m, h in zip(maps, heads, strict=True)], 1)
+            torch.cat([h(m).permute(0, 2, 3, 1).reshape(photos, -1, n) for m, h in zip(maps, heads, strict=True)], 1)
             for heads, n in ((self.cls, CLASSES + 1), (self.box, 4))
         ]
         return rows[0], rows[1]
