@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import onnx_inspect as oi
-from onnx_inspect import detection
+from onnx_inspect import detection, image
 from onnx_inspect.cli import cli
 from onnx_inspect.detection import formats, settling
 from onnx_inspect.detection.lineage import Lineage
@@ -359,6 +359,21 @@ def test_a_class_that_most_candidates_are_of_is_no_background() -> None:
     job = Job(oi.load(proto), X, Everything(formats.parse("threshold=0.05")), engine=ENGINE)
     assert any("background=first" in n for n in job.notes)
     assert {d.index for one in job.target.found for d in one} <= {1, 2, 3}
+
+
+def test_distributions_have_several_bins() -> None:
+    with pytest.raises(TargetError, match="state another format"):
+        detect(detectors.yolox().SerializeToString(), X, head="format=dfl", engine=ENGINE)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # nor do boxes of any size overflow
+def test_what_is_said_of_the_head_is_not_lost_to_defaults(tmp_path: Path) -> None:
+    onnx.save(detectors.yolox(), tmp_path / "model.onnx")
+    image.write(tmp_path / "photo.png", np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8))
+    args = ["boxes", *(str(tmp_path / n) for n in ("model.onnx", "photo.png")), "--preset", "raw", "--json"]
+    done = CliRunner().invoke(cli, [*args, "--head", "threshold=1,iou=0.2", "-o", f"{tmp_path}/out/"])
+    (entry,) = json.loads(done.stdout)
+    assert any("threshold=1,iou=0.2" in n for n in entry["notes"])
 
 
 def test_a_head_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

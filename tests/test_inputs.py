@@ -204,7 +204,10 @@ def test_words_as_bytes_are_words() -> None:
 def test_there_have_to_be_samples(tmp_path: Path) -> None:
     nodes = [onnx.helper.make_node("Mul", ["x", "w"], ["y"])]
     lone = tiny.build(nodes, {"x": ("f", [])}, {"y": ("f", [2])}, w=np.ones(2, np.float32))
-    for model, value, said in ((lone, 3, "'x' is a single number"), (tiny.rows(), np.zeros((0, 3)), "'x' holds no sam")):
+    for model, value, said in (
+        (lone, 3, "'x' is a single number"),
+        (tiny.rows(), np.zeros((0, 3)), "'x' holds no sam"),
+    ):
         with pytest.raises(InputError, match=said):
             oi.saliency(model, {"x": value}, 0, engine=ENGINE)
         onnx.save(model, tmp_path / "m.onnx")

@@ -69,7 +69,7 @@ def command(
     targets, _ = outputs(out, found, "boxes")
     read = {model: "the model", labels or "": "the labels file"}
     files.spare(read | dict.fromkeys(found, "the photo"), list(targets.values()))
-    stated = parse(",".join(filter(None, [head, f"threshold={threshold},iou={iou}"])))
+    stated = parse(f"threshold={threshold},iou={iou},{head}")
     loaded, engine = load(model), options.make_engine(values)
     preprocessing, notes = options.make_preprocessing(loaded, values)
     record: list[dict[str, Any]] = []

@@ -88,15 +88,16 @@ def parse(text: str) -> Stated:
     return Stated(**found)
 
 
-def corners(form: str, t: Iterable[Any], cell: Iterable[Any], exp: Callable[[Any], Any] = np.exp) -> list[Any]:
+def corners(form: str, t: Iterable[Any], cell: Iterable[Any], exp: Callable[[Any], Any] | None = None) -> list[Any]:
     """x0, y0, x1, y1 of boxes, from the four numbers of each and its cell; on arrays, and on values in a graph.
 
     Args:
         form: see `Stated.format`; raw distributions come as the distances that they mean.
         t: the four numbers.
         cell: x and y of the middle of the cell, its width and height, and those of the anchor, in pixels.
-        exp: the exponential function.
+        exp: the exponential function of a graph; that of arrays ends at e^30, far beyond any picture.
     """
+    exp = exp or (lambda size: np.exp(np.minimum(size, 30)))
     a, b, c, d = t
     if form == "xyxy":
         return [a, b, c, d]

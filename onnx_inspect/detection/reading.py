@@ -87,7 +87,7 @@ def _columns(lineage: Lineage, found: Raw, stated: Stated, labels: Labels) -> tu
     changes = [i for i in range(1, len(groups)) if groups[i] != groups[i - 1]]
     first = changes[0] if changes else 0
     if stated.format == "dfl" or (not stated.format and first >= 8 and first % 4 == 0 and len(changes) == 1):
-        if not first:
+        if first < 8 or first % 4:
             raise TargetError("Where the distributions of distances end is not to be seen: state another format.")
         return first, None, replace(stated, format="dfl", objectness="no")
     width, known = deep.numbers.shape[1], len(labels.names)

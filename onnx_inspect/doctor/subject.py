@@ -56,7 +56,9 @@ def arrays(job: Job, method: str) -> Iterator[Finding]:
         yield Finding("note", "file", what, remedy)
     elif job.preprocessing is None:
         what = f"the input '{job.input.name}' ({job.input.sizes()} {job.input.dtype}) takes no photos"
-        yield Finding("note", "file", what, f"give x.npy or rows.csv instead, from Python an array: oi.{method}(model, x)")
+        yield Finding(
+            "note", "file", what, f"give x.npy or rows.csv instead, from Python an array: oi.{method}(model, x)"
+        )
 
 
 def fitting(job: Job, at: Layer | None, ways: Mapping[str, bool]) -> dict[str, bool]:

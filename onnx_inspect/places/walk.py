@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from .. import pads, structure
 from ..decompose.table import lowered
