@@ -270,8 +270,7 @@ def _size(job: Job, place: Layer) -> str:
     """Of the maps of a layer: "7×7"."""
     if place.grid is not None:
         return structure.sizes(place.grid.sizes)
-    where = job.places.place(place.tensor)
-    shape = place.shape if where is None else where.shape
+    shape = job.places.shape(place.tensor) or place.shape
     return structure.sizes(n for n, letter in zip(shape, place.layout or "", strict=False) if letter in place.axes)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import glob
 import io
+import itertools
 import json
 import math
 import os
@@ -174,9 +175,14 @@ def visible_image(name: str) -> bool:
 
 def short_names(names: Iterable[str], most: int) -> list[str]:
     """A part of a file name for each name, ``most`` characters of its end and all different, in either case."""
-    short = [re.sub(r"[^\w.-]+", "_", name).strip("_.")[-most:] for name in names]
+    short = [re.sub(r"[^\w.-]+", "_", name).strip("_.")[-most:] or "_" for name in names]
     count = Counter(map(str.casefold, short))
-    return [f"{name}-{i}" if count[name.casefold()] > 1 else name for i, name in enumerate(short)]
+    taken = {name for name, times in count.items() if times == 1}
+    for i, name in enumerate(short):
+        if count[name.casefold()] > 1:
+            short[i] = next(n for k in itertools.count(i) if (n := f"{name}-{k}").casefold() not in taken)
+            taken.add(short[i].casefold())
+    return short
 
 
 def stems(paths: Iterable[str | Path]) -> list[str]:

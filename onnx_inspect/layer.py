@@ -63,7 +63,7 @@ def auto(model: Model, *scores: str, places: Places | None = None) -> Choice:
         )
     chosen = chain[-1]
     what = structure.sizes(chosen.shape[1:])
-    if chosen.grid is not None:
+    if chosen.grid is not None and chosen.role == "tokens":
         what = f"{structure.sizes(chosen.shape)}, tokens in a grid of {structure.sizes(chosen.grid.sizes)}"
         what += f" and {chosen.grid.extra} others" if chosen.grid.extra else ""
     reason = (

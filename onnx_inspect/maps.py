@@ -42,6 +42,8 @@ class Grid:
         shape: of the tensor for one sample.
         extra: tokens that are no cell: class and register tokens.
         cells: the token of each cell in order, a flat index along `axes`.
+        beside: how many cells more, before and behind, the picture has room for along each axis, where the tensor
+            holds but a part of it; () for none.
     """
 
     sizes: tuple[int, ...]
@@ -49,9 +51,12 @@ class Grid:
     shape: tuple[int, ...]
     extra: int
     cells: NDArray[np.int64] = field(repr=False, compare=False)
+    beside: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         cells = "×".join(map(str, self.sizes))
+        if any(map(any, self.beside)):
+            cells += " of " + "×".join(str(n + sum(more)) for n, more in zip(self.sizes, self.beside, strict=True))
         return f"{cells} + {self.extra}" if self.extra else cells
 
     @property
@@ -63,6 +68,11 @@ class Grid:
         """The tensor's values as maps (N, C, *sizes), without the tokens that are no cell."""
         rows = self._rows(values)
         return rows[..., self.cells].reshape(*rows.shape[:-1], *self.sizes)
+
+    def placed(self, maps: Array) -> Array:
+        """Maps (..., *sizes) from edge to edge of the picture, 0 where the tensor does not reach."""
+        lead = maps.ndim - len(self.beside)
+        return np.pad(maps, [(0, 0)] * lead + list(self.beside)) if any(map(any, self.beside)) else maps
 
     def back(self, maps: Array, like: Array) -> Array:
         """Maps (n, C, *sizes) as values of the tensor; tokens that are no cell are those of `like`, of one sample.

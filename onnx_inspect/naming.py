@@ -60,6 +60,10 @@ class Layer:
         """
         return self.grid.back(maps, like) if self.grid is not None else channels_back(maps, self.layout)
 
+    def placed(self, maps: NDArray[Any]) -> NDArray[Any]:
+        """Maps (..., positions) from edge to edge of the picture, 0 where the tensor does not reach."""
+        return self.grid.placed(maps) if self.grid is not None else maps
+
     @property
     def axes(self) -> str:
         """The positions of its maps, a letter each: "HW"."""

@@ -24,7 +24,7 @@ from onnx_inspect.__main__ import main
 from onnx_inspect.cli import cli, commands, methods
 from onnx_inspect.commands import progress
 
-from . import nets, vits
+from . import detectors, nets, vits
 
 
 def call(*words: object) -> Result:
@@ -135,6 +135,9 @@ def test_every_method_writes_what_it_says(method: str, model: Path, photo: Path,
     if ".attention" in methods()[method][0]:
         model = tmp_path / "vit.onnx"
         onnx.save(vits.vit(), model)
+    if method == "drise":
+        model = tmp_path / "detector.onnx"
+        onnx.save(detectors.yolox(), model)
     result = call(method, model, photo, second, "-o", out, "--panel", "--npz", "--manifest", "--device", "cpu")
     assert result.exit_code == 0, result.output
     expected = {f"{stem}.{method}{suffix}" for stem in ("phötö 1", "b") for suffix in (".png", ".panel.png", ".npz")}

@@ -473,10 +473,14 @@ def test_inputs_that_are_no_photos() -> None:
     image_of_bytes = [n("Cast", ["x"], ["f"], to=FLOAT), n("Conv", ["f", "k"], ["c"], name="conv"),
                       n("GlobalAveragePool", ["c"], ["p"]), n("Flatten", ["p"], ["y"])]  # fmt: skip
     k = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
-    inputs = [info("x", TensorProto.UINT8, ["N", 3, 12, 12])]
-    report = look(model(image_of_bytes, inputs, {"y": ["N", 4]}, k=k))
-    assert report.verdict == "fine: gradcam and occlusion can explain this model"
-    assert any("holds uint8 numbers" in str(f) for f in report.findings)
+    for kind, able in (
+        (TensorProto.UINT8, "gradcam, saliency and occlusion"),
+        (TensorProto.INT32, "gradcam and occlusion"),
+    ):
+        inputs = [info("x", kind, ["N", 3, 12, 12])]
+        report = look(model(image_of_bytes, inputs, {"y": ["N", 4]}, k=k))
+        assert report.verdict == f"fine: {able} can explain this model"
+        assert any("holds int32 numbers" in str(f) for f in report.findings) == (kind == TensorProto.INT32)
 
 
 @pytest.mark.parametrize("axes", [1, 3])

@@ -150,4 +150,4 @@ def _order(sides: list[Array], count: int) -> Cells | None:
 
 def _grid(place: Array, extent: tuple[int, ...]) -> Grid | None:
     """Tokens of windows, (windows, tokens, coordinates), as a map."""
-    return grid(place, place.shape[:2], extent)
+    return grid(tuple(np.moveaxis(place, -1, 0)), place.shape[:2], extent)

@@ -26,8 +26,9 @@ def found_in(job: Job) -> list[Attention]:
     tensors = job.explained_tensors
     graph = job.model.ir.graph
     on_the_way = {v.name for t in tensors for v in structure.needed(graph, job.model.value(t))}
-    key = ("attentions", id(job.places))
-    return [a for a in job.model.memo(key, lambda: attentions.find(job.model, job.places)) if a.tensor in on_the_way]
+    places = job.places
+    every = places.memo("attentions", lambda: attentions.find(job.model, places))
+    return [a for a in every if a.tensor in on_the_way]
 
 
 def layer_of(job: Job, at: Attention) -> Layer:
@@ -53,9 +54,9 @@ def asked(job: Job, at: Attention, found: Sequence[Attention], query: str) -> Ar
         return every
     if query:
         return np.array([_token(query, count, at.queries)])
-    last = found[-1]
-    key = ("readout", last.tensor, *job.explained_tensors, id(job.places))
-    read = job.model.memo(key, lambda: attentions.readout(job.model, last, job.explained_tensors, job.places))
+    last, tensors, places = found[-1], job.explained_tensors, job.places
+    key = ("readout", last.tensor, *tensors)
+    read = places.memo(key, lambda: attentions.readout(job.model, last, tensors, places))
     if read is None or len(read) != count:
         read = np.ones(count, bool)
     tokens = every[read]

@@ -25,6 +25,9 @@ from .inputs import ModelLike, image_input
 from .runs import Progress, Runs
 
 
+_SIZES = 4  # of inputs whose places are kept
+
+
 class How(TypedDict, total=False):
     """What every method takes by keyword.
 
@@ -131,8 +134,8 @@ class Setting(Runs):
         if name != "auto":
             return self._rowed(self.places.seen(self.model.layer(name)))
         tensors = self.explained_tensors
-        key = ("layer", *tensors, id(self.places))
-        choice = self.model.memo(key, lambda: layer.auto(self.model, *tensors, places=self.places))
+        places = self.places
+        choice = places.memo(("layer", *tensors), lambda: layer.auto(self.model, *tensors, places=places))
         self.notes.append(choice.reason)
         return self._rowed(choice.layer)
 
@@ -149,8 +152,13 @@ class Setting(Runs):
         """Where tensors lie on the picture."""
         name, sizes = self.input.name, self.sizes
         layout = self.layout(name)
-        key = ("places", name, layout, *sizes.items())
-        return self.model.memo(key, lambda: Places(self.model, name, layout, sizes))
+        kept: dict[Any, Places] = self.model.memo(("places", name, layout), dict)
+        key = tuple(sizes.items())
+        if key not in kept:
+            if len(kept) >= _SIZES:
+                del kept[next(iter(kept))]
+            kept[key] = Places(self.model, name, layout, sizes)
+        return kept[key]
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:

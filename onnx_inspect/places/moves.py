@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fields.table import runs
-from .table import MOST, At, Place, Unknown, between, ranked, rule, spread, telling
+from .table import MOST, At, Place, Unknown, between, ranked, rule, spread
 
 _COPIED = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}  # pads that hold what lies elsewhere
 
@@ -23,30 +23,27 @@ def reshaped(at: At) -> Place:
     sizes: list[int] = []
     wanted: list[int] = []
     for ours, theirs in runs(x, y):
-        if all(n == 1 for n in place.shape[:-1][ours]):
+        if all(n == 1 for n in place.shape[ours]):
             sizes += [1] * len(y[theirs])
         else:
             wanted += range(len(x))[ours]
             sizes += y[theirs]
-    if math.prod(x[i] for i in wanted) * place.shape[-1] > MOST:
+    if math.prod(x[i] for i in wanted) > MOST:
         raise Unknown
-    return spread(place, x, wanted).reshape(*sizes, place.shape[-1])
+    return spread(place, x, wanted).reshape(sizes)
 
 
 @rule("Transpose")
 def transposed(at: At) -> Place:
     """Axes in another order."""
-    rank = len(at.x())
-    perm = list(at.node.attributes.get_ints("perm", ())) or list(range(rank))[::-1]
-    return at.place.transpose(*perm, rank)
+    return at.place.transpose(list(at.node.attributes.get_ints("perm", ())) or None)
 
 
 @rule("Concat")
 def concatenated(at: At) -> Place:
     """One behind the other; what is no part of the picture lies nowhere."""
     axis = at.axis()
-    count = telling(at.xs).shape[-1]
-    nowhere = np.full([*[1] * len(at.y), count], np.nan)
+    nowhere = np.full([1] * len(at.y), np.nan)
     parts = [spread(nowhere if p is None else p, at.x(i), [axis]) for i, p in enumerate(at.xs)]
     common = np.broadcast_shapes(*(p.take([0], axis).shape for p in parts if p.shape[axis]))
     shapes = [[*common[:axis], p.shape[axis], *common[axis + 1 :]] for p in parts]
@@ -101,8 +98,7 @@ def tiled(at: At) -> Place:
     """Again and again along axes that tell elements apart."""
     repeats = at.numbers(1)
     assert repeats is not None
-    counts = [1 if n == 1 else int(r) for n, r in zip(at.place.shape[:-1], repeats, strict=True)]
-    return np.tile(at.place, [*counts, 1])
+    return np.tile(at.place, [1 if n == 1 else int(r) for n, r in zip(at.place.shape, repeats, strict=True)])
 
 
 @rule("Pad")

@@ -1,11 +1,12 @@
 """The table of rules: where a node's output lies, given where its inputs do; and reckoning with places.
 
-A place is a point of the input, in pixels, from its edge. Pixels lie where they are; what a node computes lies where
-what it reads lies, on average:
+A place is a coordinate on the input, in pixels, from its edge; each coordinate goes through the graph by itself, so
+that the rows of a map are a line of numbers. Pixels lie where they are; what a node computes lies where what it reads
+lies, on average:
 
     @rule("Transpose")
     def transposed(at):
-        return at.place.transpose(*at.perm, len(at.perm))
+        return at.place.transpose(at.perm)
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from numpy.typing import NDArray
 from ..sizes import Sized
 
 Place = NDArray[np.float64]
-"""Coordinates of a tensor's elements, (*shape, coordinates); axes that make no difference have size 1. NaN: nowhere."""
+"""A coordinate of a tensor's elements, shaped like it; axes that make no difference have size 1. NaN: nowhere."""
+Point = tuple[Place, ...]
+"""Height and width, say."""
 Shape = tuple[int, ...]
 
 MOST = 2**25  # numbers of a place that are looked at
@@ -35,7 +38,7 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class At:
-    """A node, the places of its inputs (None for constants), and its output `o`."""
+    """A node, a coordinate of each of its inputs (None for constants), and its output `o`."""
 
     node: ir.Node
     xs: list[Place | None]
@@ -105,12 +108,12 @@ def telling(places: Sequence[Place | None]) -> Place:
     known = [p for p in places if p is not None]
     if not known:
         raise Unknown
-    return max(known, key=lambda p: np.isfinite(p[..., 0]).sum())
+    return max(known, key=lambda p: np.isfinite(p).sum())
 
 
 def compact(place: Place) -> Place:
     """Axes along which all is the same, in size 1."""
-    for axis in range(place.ndim - 1):
+    for axis in range(place.ndim):
         first = place.take([0], axis=axis) if place.shape[axis] > 1 else place
         if first is not place and ((place == first) | (np.isnan(place) & np.isnan(first))).all():
             place = first
@@ -120,13 +123,12 @@ def compact(place: Place) -> Place:
 def spread(place: Place, shape: Shape, axes: Sequence[int] | None = None) -> Place:
     """Places along all axes of a shape, or along some."""
     wanted = range(len(shape)) if axes is None else axes
-    sizes = [shape[i] if i in wanted else n for i, n in enumerate(place.shape[:-1])]
-    return np.broadcast_to(place, [*sizes, place.shape[-1]])
+    return np.broadcast_to(place, [shape[i] if i in wanted else n for i, n in enumerate(place.shape)])
 
 
 def ranked(place: Place, rank: int) -> Place:
     """With axes of size 1 in front, as operands are broadcast."""
-    return place.reshape(*[1] * (rank + 1 - place.ndim), *place.shape)
+    return place.reshape(*[1] * (rank - place.ndim), *place.shape)
 
 
 def mean(place: Place, axes: int | tuple[int, ...]) -> Place:

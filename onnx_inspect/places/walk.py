@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -17,7 +18,9 @@ from ..model import Model
 from ..naming import Layer
 from ..sizes import Sized
 from .products import SIDES, sides
-from .table import MOST, RULES, At, Place, Shape, Unknown, alike, compact
+from .table import MOST, RULES, At, Place, Point, Shape, Unknown, alike, compact
+
+T = TypeVar("T")
 
 SIDE = 224  # of an input whose size is free
 
@@ -45,9 +48,10 @@ class Places:
         graph = lowered(model.ir).clone().graph
         self.sizes = {s.name: tuple(sizes[s.name]) if sizes and s.name in sizes else _one(s) for s in model.inputs}
         self.extent: Shape = ()
-        self._places: dict[str, Place] = {}
-        self._others: dict[str, Place] = {}
+        self._places: dict[str, Point] = {}
+        self._others: dict[str, Point] = {}
         self._grids: dict[str, Grid | None] = {}
+        self._memo: dict[Any, Any] = {}
         self._sized = Sized(graph, self.sizes, set(graph.inputs), all_shapes=True)
         self._values = {v.name: v for v in [*graph.inputs, *(y for node in graph for y in node.outputs)]}
         shape = self.sizes[input]
@@ -57,13 +61,16 @@ class Places:
         self._walk(graph)
 
     def place(self, tensor: str) -> Place | None:
-        """Coordinates of a tensor's elements, see `Place`; None where nothing is known."""
-        return self._places.get(tensor)
+        """Coordinates of a tensor's elements, (*shape, coordinates); axes that make no difference have size 1.
+
+        NaN stands for nowhere; None where nothing is known.
+        """
+        return _whole(self._places.get(tensor))
 
     def along(self, tensor: str, axis: int) -> Place | None:
         """The same for a product, by the operand that an axis comes from: queries along one, keys along another."""
         known = [self._places.get(tensor), self._others.get(tensor)]
-        return next((p for p in known if p is not None and p.shape[axis] > 1), None)
+        return _whole(next((p for p in known if p is not None and axis in _told(p)), None))
 
     def shape(self, tensor: str) -> Shape | None:
         """The shape of a tensor for one sample."""
@@ -72,16 +79,36 @@ class Places:
     def grid(self, tensor: str) -> Grid | None:
         """How a tensor's elements make up a map with more than one position; None if they do not."""
         if tensor not in self._grids:
-            place, shape = self._places.get(tensor), self.shape(tensor)
-            self._grids[tensor] = None if place is None or shape is None else grid(place, shape, self.extent)
+            point, shape = self._places.get(tensor), self.shape(tensor)
+            self._grids[tensor] = None if point is None or shape is None else grid(point, shape, self.extent)
         return self._grids[tensor]
+
+    def memo(self, key: Any, build: Callable[[], T]) -> T:
+        """Something else that follows from the places, found once and kept with them."""
+        if key not in self._memo:
+            self._memo[key] = build()
+        found: T = self._memo[key]
+        return found
 
     def seen(self, layer: Layer) -> Layer:
         """A layer with its grid, where its letters do not say as much already."""
-        found = self.grid(layer.tensor)
-        if found is None or (layer.layout and found.axes == _letters(layer.layout) and found.ordered):
+        axes = _letters(layer.layout or "")
+        if self._plain(layer.tensor, axes) or (found := self.grid(layer.tensor)) is None:
             return layer
-        return replace(layer, grid=found, role="tokens")
+        return replace(layer, grid=found, role="spatial" if found.axes == axes and found.ordered else "tokens")
+
+    def _plain(self, tensor: str, axes: Shape) -> bool:
+        """True if the axes of a tensor are those of the picture, in order and from edge to edge."""
+        point, shape = self._places.get(tensor), self.shape(tensor)
+        if point is None or shape is None or len(axes) != len(point):
+            return False
+        for place, axis, side in zip(point, axes, self.extent, strict=True):
+            if place.size != shape[axis] or place.shape[axis] != shape[axis]:
+                return False
+            at = place.ravel()
+            if not (np.diff(at) > 0).all() or not _inside(at, side).all() or any(_beside(at, side)):
+                return False
+        return True
 
     def _walk(self, graph: ir.Graph) -> None:
         for node in graph:  # pads in numbers, wherever they follow from the sizes
@@ -91,38 +118,49 @@ class Places:
                     value.shape = ir.Shape(shape)
         pads.explicit(graph)
         for node in graph:
-            xs = [self._places.get(x.name or "") if x is not None else None for x in node.inputs]
-            others = [self._others.get(x.name or "") if x is not None else None for x in node.inputs]
-            if all(x is None for x in xs):
+            names = [x.name or "" if x is not None else "" for x in node.inputs]
+            points = [(self._places.get(name), self._others.get(name)) for name in names]
+            if all(first is None for first, _ in points):
                 continue
             for o, y in enumerate(node.outputs):
-                at = At(node, xs, o, self._sized)
                 try:
-                    found, shape = _where(at, others), at.y
+                    found = self._where(node, o, points)
                 except (Unknown, ValueError, IndexError):  # sizes that onnx infers wrongly, too
                     continue
-                for known, place in zip((self._places, self._others), found, strict=False):
-                    if place.size <= MOST and _fits(place, shape):
-                        known[y.name or ""] = place
+                shape = self._sized.shape(y) or ()
+                for known, point in zip((self._places, self._others), found, strict=False):
+                    if all(place.size <= MOST and _fits(place, shape) for place in point):
+                        known[y.name or ""] = point
+
+    def _where(self, node: ir.Node, o: int, points: Sequence[Sequence[Point | None]]) -> list[Point]:
+        """Where an output lies; by the other operand, too, if it comes from a product of two that tell elements apart."""
+
+        def at(inputs: Sequence[Point | None]) -> list[At]:
+            xs = ([None if p is None else p[k] for p in inputs] for k in range(len(self.extent)))
+            return [At(node, x, o, self._sized) for x in xs]
+
+        by_one, key = at([first for first, _ in points]), structure.key(node)
+        if key in SIDES:
+            found = sides(by_one, points)
+        else:
+            rule = RULES.get(key, alike)
+            ways = [by_one, *([at([p or first for first, p in points])] if any(p for _, p in points) else [])]
+            found = [tuple(compact(rule(a)) for a in way) for way in ways]
+        first, *rest = found
+        return [first, *(p for p in rest if _told(p) - _told(first))]
 
 
-def _where(at: At, others: list[Place | None]) -> list[Place]:
-    """Where an output lies; by the other operand, too, if it comes from a product of two that tell elements apart."""
-    key = structure.key(at.node)
-    if key in SIDES:
-        found = sides(at, others)
-    else:
-        rule = RULES.get(key, alike)
-        found = [rule(at)]
-        if any(p is not None for p in others):
-            second = [x if other is None else other for x, other in zip(at.xs, others, strict=True)]
-            found.append(rule(replace(at, xs=second)))
-    first, *rest = (compact(place) for place in found)
-    return [first, *(p for p in rest if any(n > 1 == m for n, m in zip(p.shape, first.shape, strict=True)))]
+def _told(point: Point) -> set[int]:
+    """The axes along which elements lie apart."""
+    return {axis for place in point for axis, n in enumerate(place.shape) if n > 1}
+
+
+def _whole(point: Point | None) -> Place | None:
+    return None if point is None else np.stack(np.broadcast_arrays(*point), axis=-1)
 
 
 def _fits(place: Place, shape: Shape) -> bool:
-    return place.ndim == len(shape) + 1 and all(n in (1, m) for n, m in zip(place.shape, shape, strict=False))
+    return place.ndim == len(shape) and all(n in (1, m) for n, m in zip(place.shape, shape, strict=True))
 
 
 def _letters(layout: str) -> tuple[int, ...]:
@@ -134,32 +172,49 @@ def _one(spec: structure.Spec) -> Shape:
     return tuple(n if isinstance(n, int) else SIDE if i else 1 for i, n in enumerate(spec.shape))
 
 
-def _pixels(shape: Shape, layout: str) -> Place:
-    axes = _letters(layout)
-    sides = np.meshgrid(*(np.arange(shape[a]) + 0.5 for a in axes), indexing="ij")
-    place = np.stack(sides, axis=-1)
-    return place.reshape(*(n if i in axes else 1 for i, n in enumerate(shape)), len(axes))
+def _pixels(shape: Shape, layout: str) -> Point:
+    lines = ((a, np.arange(shape[a]) + 0.5) for a in _letters(layout))
+    return tuple(line.reshape([-1 if i == a else 1 for i in range(len(shape))]) for a, line in lines)
 
 
 def _inside(at: NDArray[np.float64], side: int) -> NDArray[np.bool_]:
     """Which cells lie on the picture by more than half: padding lies beyond its edge, class tokens lie nowhere."""
-    lines = np.unique(at[np.isfinite(at)])
-    half = np.median(np.diff(lines)) / 2 if len(lines) > 1 else 0.5
+    half = _step(np.unique(at[np.isfinite(at)])) / 2
     found: NDArray[np.bool_] = (at > 0.01 - half) & (at < side + half - 0.01)
     return found
 
 
-def grid(place: Place, shape: Shape, extent: Shape) -> Grid | None:
+def _step(lines: Place) -> float:
+    """From a cell to the next."""
+    return float(np.median(np.diff(lines))) if len(lines) > 1 else 1.0
+
+
+def _beside(lines: Place, side: int) -> tuple[int, int]:
+    """How many more cells the picture has room for, before the first and behind the last.
+
+    What is less than a cell is none: maps are stretched to the edges, as in every implementation of Grad-CAM.
+    """
+    if len(lines) < 2:
+        return 0, 0
+    step = _step(lines)
+    first, last = ((room - step / 2) / step + 0.01 for room in (lines[0], side - lines[-1]))
+    return max(0, math.floor(first)), max(0, math.floor(last))
+
+
+def grid(point: Point, shape: Shape, extent: Shape) -> Grid | None:
     """A tensor is a grid if its tokens on the picture are those of all crossings of some rows and columns."""
-    axes = tuple(i for i, n in enumerate(place.shape[:-1]) if n > 1)
+    axes = tuple(sorted(_told(point)))
     if not axes or len(shape) < 2:
         return None
-    points = place.reshape(-1, place.shape[-1]).round(3)
-    inside = np.flatnonzero(np.stack(list(map(_inside, points.T, extent))).all(axis=0))
-    lines = [np.unique(points[inside, k], return_inverse=True) for k in range(points.shape[1])]
+    points = [place.ravel().round(3) for place in np.broadcast_arrays(*point)]
+    inside = np.flatnonzero(np.stack(list(map(_inside, points, extent))).all(axis=0))
+    lines = [np.unique(at[inside], return_inverse=True) for at in points]
     sizes = tuple(len(values) for values, _ in lines)
     if math.prod(sizes) != len(inside) or len(inside) < 2:
         return None
     cells = np.full(len(inside), -1, np.int64)
     cells[np.ravel_multi_index([at for _, at in lines], sizes)] = inside
-    return None if (cells < 0).any() else Grid(sizes, axes, shape, len(points) - len(inside), cells)
+    if (cells < 0).any():
+        return None
+    beside = tuple(_beside(values, side) for (values, _), side in zip(lines, extent, strict=True))
+    return Grid(sizes, axes, shape, len(points[0]) - len(inside), cells, beside)

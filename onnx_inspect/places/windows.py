@@ -76,7 +76,7 @@ def reduced(at: At) -> Place:
     place = mean(at.place, tuple(axes)) if axes else at.place
     if at.node.attributes.get_int("keepdims", 1):
         return place
-    return place.reshape(*(n for i, n in enumerate(place.shape) if i not in axes))
+    return place.reshape([n for i, n in enumerate(place.shape) if i not in axes])
 
 
 @rule("GlobalAveragePool GlobalMaxPool GlobalLpPool")
