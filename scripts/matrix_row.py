@@ -151,17 +151,18 @@ def examined(path: Path) -> dict[str, Any]:
     def job() -> Job:
         return Job(model, values, target, engine=engine, preprocessing=how)
 
-    layer = None
+    layer, mapped = None, None
 
     def grid() -> str:
-        nonlocal layer
-        layer = job().layer("auto")
+        nonlocal layer, mapped
+        mapped = job()
+        layer = mapped.layer("auto")
         return extent(layer)
 
     row["grid"] = cell(grid)
     at = layer.tensor if layer is not None else middle(model)
     row["input"] = cell(lambda: verified(job(), job().attributed()[0]))
-    row["layer"] = cell(lambda: verified(job(), at)) if at else "-"
+    row["layer"] = cell(lambda: verified(mapped if layer else job(), at)) if at else "-"
     fitting: dict[str, bool] = {}
 
     def diagnosed() -> str:

@@ -87,8 +87,8 @@ def _token(query: str, count: int, grid: Grid | None) -> int:
 
 
 def on_grid(rows: Array, grid: Grid | None) -> Array:
-    """Numbers of tokens, (..., tokens), as maps (..., h, w) without what is no cell; as they are without a grid."""
-    return rows if grid is None else rows[..., grid.cells].reshape(*rows.shape[:-1], *grid.sizes)
+    """Numbers of tokens, (..., tokens), as maps (..., h, w) of the picture; as they are without a grid."""
+    return rows if grid is None else grid.placed(rows[..., grid.cells].reshape(*rows.shape[:-1], *grid.sizes))
 
 
 def chain(job: Job, start: int) -> list[Attention]:

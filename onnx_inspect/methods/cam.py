@@ -112,7 +112,7 @@ def cam(
     at = before_pooling(job.model, job.explained_tensor)
     job.notes.append(f"layer: '{at.name}' ({at.op_type}), the map before global average pooling")
     values, found = mapped(job, [at], _cam, flips=flips, scales=scales, rectify=False)
-    heat = values if signed else np.maximum(values, 0)
+    heat = at.placed(values if signed else np.maximum(values, 0))
     params = {"flips": flips, "scales": list(scales), "signed": signed}
     return job.attribution("cam", values, found, heat=heat, layer=at, signed=signed, params=params)  # type: ignore[no-any-return]
 

@@ -127,7 +127,8 @@ def explain(
             "have the same features; those of hirescam and layercam do not"
         )
     given = {"fuse": fuse, "flips": flips, "scales": list(scales), "signed": signed, **(params or {})}
-    return job.attribution(method, values, found, layer=together(at), signed=signed, params=given)  # type: ignore[no-any-return]
+    heat = values if pgc else placed(at, values)
+    return job.attribution(method, values, found, heat=heat, layer=together(at), signed=signed, params=given)  # type: ignore[no-any-return]
 
 
 def mapped(
@@ -161,7 +162,8 @@ def mapped(
         seen = x[..., ::-1] if flip else x
         seen = seen if scale == 1 else seen * np.asarray(scale, x.dtype)
         found = _run(job, at, seen, gradients, clean)
-        fused = _fused([_map(job, one, seen, formula, found, rectify) for one in at], fuse, x.shape[2:] if pgc else ())
+        own = [_map(job, one, seen, formula, found, rectify) for one in at]
+        fused = _fused(at, own, fuse, x.shape[2:] if pgc else ())
         maps.append(fused[..., ::-1] if flip else fused)
     return np.mean(maps, axis=0) if len(maps) > 1 else maps[0], found if clean else job.clean
 
@@ -190,15 +192,21 @@ def in_rows(values: Array) -> Array:
     )
 
 
-def _fused(maps: list[Array], fuse: Fuse, pgc: tuple[int, ...]) -> Array:
+def _fused(at: Sequence[Layer], maps: list[Array], fuse: Fuse, pgc: tuple[int, ...]) -> Array:
     """One map of several layers' maps, at the largest size, or as pytorch-grad-cam has it at that of the input."""
+    if len(maps) == 1 and not pgc:
+        return maps[0]
     one = np.mean if fuse == "mean" else np.max
+    maps = [layer.placed(m) for layer, m in zip(at, maps, strict=True)]
     if pgc:
         return unit(one([resized(unit(m), pgc) for m in maps], axis=0))
-    if len(maps) == 1:
-        return maps[0]
     size = tuple(max(sides) for sides in zip(*(m.shape[1:] for m in maps), strict=True))
     return np.asarray(one([resized(m, size) for m in maps], axis=0))
+
+
+def placed(at: Sequence[Layer], values: Array) -> Array:
+    """The map of a layer from edge to edge of the picture; that of several lies so already."""
+    return at[0].placed(values) if len(at) == 1 else values
 
 
 def unit(maps: Array, eps: float = 1e-7) -> Array:

@@ -16,7 +16,7 @@ from ..naming import Layer
 from ..target import TargetLike
 from .backprop import guided_rules
 from .cam import gradcam_formula
-from .cam_common import Array, Fuse, Layers, mapped, maps_at, resized, together
+from .cam_common import Array, Fuse, Layers, mapped, maps_at, placed, resized, together
 from .inputs import Input, ModelLike
 from .job import SCORE, How, Job
 from .registry import method
@@ -66,7 +66,7 @@ def guided_gradcam(
     coarse, _ = mapped(job, at, gradcam_formula, fuse=fuse)
     found = job.gradients([name], guided_rules(clip=not preset))
     guided = channels_first(found[f"gradient.{name}"], layout)
-    fine = resized(coarse, guided.shape[2:], "nearest" if preset == "captum" else "linear")
+    fine = resized(placed(at, coarse), guided.shape[2:], "nearest" if preset == "captum" else "linear")
     values = channels_back(guided * fine[:, None], layout)
     params = {"preset": preset, "fuse": fuse}
     return job.attribution("guided_gradcam", {name: values}, found, layer=together(at), params=params)  # type: ignore[no-any-return]
@@ -107,7 +107,7 @@ def fullgrad(
         sums[i] += term.sum(dtype=np.float64)
         if at.axes == positions(layout):
             strength = _rescaled(np.abs(at.maps(term)[0]), rescale).sum(axis=0)
-            values[i] += resized(strength, size)
+            values[i] += resized(at.placed(strength), size)
     scores = np.asarray(job.clean[SCORE], np.float64)
     if (np.abs(scores - sums) > 1e-2 * np.abs(scores)).any():
         job.notes.append(

@@ -12,7 +12,7 @@ import numpy as np
 from ..attribution import Attribution
 from ..errors import TargetError
 from ..target import TargetLike
-from .cam_common import Array, Fuse, Layers, View, explain, mapped, maps_at, resized, together
+from .cam_common import Array, Fuse, Layers, View, explain, mapped, maps_at, placed, resized, together
 from .inputs import Input, ModelLike
 from .job import How, Job
 from .registry import method
@@ -89,7 +89,7 @@ def _masked_scores(v: View, preset: Preset) -> Array:
 
     def vary(i: int, which: Array) -> Array:
         maps = v.A[i, which].reshape(len(which), *v.sizes)
-        H = resized(maps, v.x.shape[2:], "corners" if preset == "pgc" else "linear")
+        H = resized(v.at.placed(maps), v.x.shape[2:], "corners" if preset == "pgc" else "linear")
         if preset != "torchcam":
             H = _unit(H.reshape(len(H), -1)).reshape(H.shape)
         return np.asarray(v.x[i] * H[:, None])
@@ -221,7 +221,8 @@ def reciprocam(
 
     values, found = mapped(job, at, formula, fuse=fuse, flips=flips, scales=scales, rectify=False, gradients=False)
     params = {"fuse": fuse, "flips": flips, "scales": list(scales), "gaussian": gaussian}
-    return job.attribution("reciprocam", values, found, layer=together(at), params=params)  # type: ignore[no-any-return]
+    heat = placed(at, values)
+    return job.attribution("reciprocam", values, found, heat=heat, layer=together(at), params=params)  # type: ignore[no-any-return]
 
 
 def _alone(v: View, gaussian: bool) -> Array:

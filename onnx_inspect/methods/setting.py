@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict, Unpack, get_type_hints
+from typing import Any, TypedDict, Unpack, get_type_hints
 
 from .. import engine as engines
 from .. import labels, layer, rewrite
@@ -23,7 +23,6 @@ from ..target import TargetLike, parse
 from .arguments import check
 from .inputs import ModelLike, image_input
 from .runs import Progress, Runs
-
 
 _SIZES = 4  # of inputs whose places are kept
 

@@ -92,23 +92,19 @@ class Places:
 
     def seen(self, layer: Layer) -> Layer:
         """A layer with its grid, where its letters do not say as much already."""
-        axes = _letters(layer.layout or "")
-        if self._plain(layer.tensor, axes) or (found := self.grid(layer.tensor)) is None:
+        point, shape, axes = self._places.get(layer.tensor), self.shape(layer.tensor), _letters(layer.layout or "")
+        if point is None or shape is None:
             return layer
-        return replace(layer, grid=found, role="spatial" if found.axes == axes and found.ordered else "tokens")
-
-    def _plain(self, tensor: str, axes: Shape) -> bool:
-        """True if the axes of a tensor are those of the picture, in order and from edge to edge."""
-        point, shape = self._places.get(tensor), self.shape(tensor)
-        if point is None or shape is None or len(axes) != len(point):
-            return False
-        for place, axis, side in zip(point, axes, self.extent, strict=True):
-            if place.size != shape[axis] or place.shape[axis] != shape[axis]:
-                return False
-            at = place.ravel()
-            if not (np.diff(at) > 0).all() or not _inside(at, side).all() or any(_beside(at, side)):
-                return False
-        return True
+        if len(axes) == len(point) and _told(point) > set(axes):  # channels of one map, though some are shifted
+            return layer
+        if not _lines(point, shape, axes):
+            found = self.grid(layer.tensor)
+            return layer if found is None else replace(layer, grid=found, role="tokens")
+        beside = tuple(map(_beside, point, self.extent))
+        if not any(map(any, beside)):
+            return layer
+        sizes = tuple(shape[axis] for axis in axes)
+        return replace(layer, grid=Grid(sizes, axes, shape, 0, np.arange(math.prod(sizes)), beside))
 
     def _walk(self, graph: ir.Graph) -> None:
         for node in graph:  # pads in numbers, wherever they follow from the sizes
@@ -177,28 +173,35 @@ def _pixels(shape: Shape, layout: str) -> Point:
     return tuple(line.reshape([-1 if i == a else 1 for i in range(len(shape))]) for a, line in lines)
 
 
+def _lines(point: Point, shape: Shape, axes: Shape) -> bool:
+    """True if the axes of a tensor, a coordinate each, run along those of the picture."""
+    return len(axes) == len(point) and all(
+        place.size == place.shape[axis] == shape[axis] and (np.diff(place.ravel()) > 0).all()
+        for place, axis in zip(point, axes, strict=True)
+    )
+
+
 def _inside(at: NDArray[np.float64], side: int) -> NDArray[np.bool_]:
     """Which cells lie on the picture by more than half: padding lies beyond its edge, class tokens lie nowhere."""
-    half = _step(np.unique(at[np.isfinite(at)])) / 2
+    lines = np.unique(at[np.isfinite(at)])
+    half = np.median(np.diff(lines)) / 2 if len(lines) > 1 else 0.5
     found: NDArray[np.bool_] = (at > 0.01 - half) & (at < side + half - 0.01)
     return found
 
 
-def _step(lines: Place) -> float:
-    """From a cell to the next."""
-    return float(np.median(np.diff(lines))) if len(lines) > 1 else 1.0
-
-
 def _beside(lines: Place, side: int) -> tuple[int, int]:
-    """How many more cells the picture has room for, before the first and behind the last.
+    """How many cells more the picture has room for, before the first and behind the last.
 
-    What is less than a cell is none: maps are stretched to the edges, as in every implementation of Grad-CAM.
+    Less than one is none, and so is what a shift leaves free: maps are stretched to the edges, as everywhere.
     """
-    if len(lines) < 2:
+    at = lines.ravel()
+    if len(at) < 2:
         return 0, 0
-    step = _step(lines)
-    first, last = ((room - step / 2) / step + 0.01 for room in (lines[0], side - lines[-1]))
-    return max(0, math.floor(first)), max(0, math.floor(last))
+    step = (at[-1] - at[0]) / (len(at) - 1)
+    room = max(0, math.floor(side / step - len(at) + 0.01))
+    first, last = (math.floor(free / step - 0.49) for free in (at[0], side - at[-1]))
+    before = min(max(0, first), room)
+    return before, min(max(0, last), room - before)
 
 
 def grid(point: Point, shape: Shape, extent: Shape) -> Grid | None:

@@ -175,6 +175,7 @@ CASES += [
         opset=11,
         fixed=[1, 2],
     ),
+    Case("Resize", [normal(1, 2, 4, 5), roi(), roi(), SIZES], {"mode": "linear"}, fixed=[1, 2, 3]),
     resized((1, 4, 5, 2), scales=[1, 1.6, 1.5, 1], mode="linear"),
     resized((1, 3, 4, 5), sizes=[2, 4, 3, 6], mode="nearest"),
 ]

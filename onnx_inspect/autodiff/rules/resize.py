@@ -30,6 +30,8 @@ def resize(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """
     attributes = node.attributes
     x, roi, scales, sizes = inputs(node, 4)
+    if scales is not None and op.static_shape(scales) == [0]:  # as exporters write that there are none
+        scales = None
     y = node.outputs[0]
     rank = op.rank(x)
     axes = [a % rank for a in attributes.get_ints("axes", range(rank))]
