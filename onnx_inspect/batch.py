@@ -69,8 +69,13 @@ def lead(graph: ir.Graph) -> list[str]:
 def _is_led(value: ir.Value) -> bool:
     users, shape = value.consumers(), list(value.shape or ())
     first = shape[0] if shape else None
-    added = all(node.op_type == "Unsqueeze" and 0 in _axes(node) for node in users)
+    added = all(node.op_type == "Unsqueeze" and _leads(_axes(node)) for node in users)
     return bool(users) and added and isinstance(first, int) and first > 1
+
+
+def _leads(axes: list[int]) -> bool:
+    """True if axes are those before all others."""
+    return bool(axes) and sorted(axes) == list(range(len(axes)))
 
 
 def _keep(graph: ir.Graph, node: ir.Node, axes: list[int]) -> None:

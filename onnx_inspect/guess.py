@@ -42,7 +42,7 @@ WORDS["color"] |= dict.fromkeys(("GRAY", "GRAYSCALE", "GREYSCALE"), "GREY")
 WANTED = {"size": "HxW, like 224x224", "scale": "a number, like 1/255"} | dict.fromkeys(
     ("mean", "std"), "a number, or one per channel between commas"
 )
-ARRAY = "Methods take arrays and tables instead (x.npy, rows.csv, --input NAME=VALUE); studies need photos."
+ARRAY = "Methods take arrays and tables instead (x.npy, rows.csv, --input NAME=VALUE); other commands need photos."
 
 
 class InputSpec(Protocol):

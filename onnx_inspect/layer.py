@@ -13,6 +13,7 @@ from . import structure
 from .dtypes import is_float
 from .emit import ints
 from .errors import InspectError, LayerError
+from .maps import positions
 from .model import Model
 from .naming import Layer
 from .places import Places
@@ -21,7 +22,10 @@ from .reach import regions
 # Operators that hand a map on as it is, at most with its axes in another order or grouped otherwise.
 _SAME = frozenset("Identity Dropout Cast Transpose Reshape Flatten Squeeze Unsqueeze".split())
 POOLING = frozenset("GlobalAveragePool ReduceMean AveragePool".split())
-RESHAPING = frozenset("Reshape Flatten Squeeze Unsqueeze Identity Dropout Cast Transpose Shape Gather Concat".split())
+RESHAPING = frozenset(
+    "Reshape Flatten Squeeze Unsqueeze Identity Dropout Cast Transpose Shape Gather Concat QuantizeLinear "
+    "DequantizeLinear".split()
+)
 LINEAR = RESHAPING | frozenset("Gemm MatMul Conv Add Sub Mul Div BatchNormalization".split())
 
 
@@ -55,7 +59,7 @@ def auto(model: Model, *scores: str, places: Places | None = None) -> Choice:
         if foreign:
             raise LayerError(
                 f"This file holds {', '.join(foreign[:4])}, which are no standard operators: onnxruntime's "
-                "optimiser, or a custom export, wrote it for one machine. Ask for the original model (--layer NAME)."
+                "optimiser, or a custom export, wrote it for one machine: take the original model, or occlusion."
             )
         raise LayerError(
             "No tensor on the path to the target is a map with more than one position, so there is nothing to draw: "
@@ -127,11 +131,12 @@ def separators(model: Model, *scores: str, places: Places | None = None) -> list
     # Where some inputs are pictures, maps of those are wanted: other inputs may join the path late.
     sources = [v for v in graph.inputs if v in model.layouts] or list(graph.inputs)
     path = _behind(model, scores) & structure.dependent(graph, sources)
-    axes = {len(model.layouts.get(v, "NCHW")) - 2 for v in sources}
+    axes = {len(positions(model.layouts.get(v, "NCHW"))) for v in sources}
     by_value = {model.values[c.tensor]: c for c in model.layers}
     order = [v for node in graph for v in node.outputs if v in path and v in by_value]
     passed = _passed_by_all(graph, path, targets, order)
     if places is not None:
+        passed = {v for v in passed if not _one(by_value[v], places)}
         by_value |= {v: places.seen(by_value[v]) for v in passed}
     pooled = [y for n in graph if n.op_type in ("RoiAlign", "MaxRoiPool") for y in n.outputs]
     pieces = structure.varying(graph, pooled) if pooled else set()  # maps of proposals, not of the picture
@@ -146,6 +151,12 @@ def separators(model: Model, *scores: str, places: Places | None = None) -> list
     ]
     known = set(maps)
     return [by_value[v] for v in maps if not _copies(v, known)]
+
+
+def _one(layer: Layer, places: Places) -> bool:
+    """True if a map whose size the graph leaves open turns out to have a single position."""
+    shape, letters = places.shape(layer.tensor), layer.layout
+    return shape is not None and letters is not None and all(shape[letters.index(a)] == 1 for a in positions(letters))
 
 
 def _copies(value: ir.Value, maps: set[ir.Value]) -> bool:
@@ -194,7 +205,8 @@ def before_pooling(model: Model, score: str) -> Layer:
     """
     value = model.value(score)
     while (node := value.producer()) is not None:
-        varying = [v for v in node.inputs if v is not None and v in model.varying and is_float(v)]
+        quantised = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        varying = [v for v in node.inputs if v is not None and v in model.varying and (quantised or is_float(v))]
         if _is_pooling(node, model):
             at = next((c for c in model.layers if c.tensor == varying[0].name), None)
             if at is not None and at.role == "spatial":

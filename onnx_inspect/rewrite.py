@@ -108,15 +108,25 @@ def rowed(model: Model, tensor: str, shape: Sequence[int]) -> tuple[Model, str]:
         shape: of the tensor for one sample, (rows, ...).
 
     Returns:
-        The model, and the name of the tensor (N, rows, ...), on which all depends that depended on the other.
+        The model, and the name of the tensor (N, rows, ...), on which all depends that depended on the other. Where
+        rows are of all samples, as (tokens, N, channels) has them, it is (N, tokens, channels).
     """
     new = model.clone()
     value, name = new.values[tensor], f"{tensor}.by_sample"
     op = Op(new.ir.graph)
+    sizes = list(value.shape or ())
+    samples = next((i for i, n in enumerate(sizes) if i and not isinstance(n, int) and shape[i] == 1), 0)
     with op:
-        split = op.Reshape(value, [-1, *shape])
-        whole = op.Reshape(split, [-1, *shape[1:]])
-    split.name, split.shape, whole.shape = name, ir.Shape([None, *shape]), value.shape
+        if samples:
+            axes = [samples, *(i for i in range(len(shape)) if i != samples)]
+            split = op.Transpose(value, perm=axes)
+            whole = op.Transpose(split, perm=[axes.index(i) for i in range(len(axes))])
+            split.shape = ir.Shape([sizes[samples], *(shape[i] for i in axes[1:])])
+        else:
+            split = op.Reshape(value, [-1, *shape])
+            whole = op.Reshape(split, [-1, *shape[1:]])
+            split.shape = ir.Shape([None, *shape])
+    split.name, whole.shape = name, value.shape
     for user, i in list(value.uses()):
         if user is not split.producer():
             user.replace_input_with(i, whole)

@@ -94,7 +94,7 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
             + (
                 " Of a segmentation, name a class: --target segmentation:class=1."
                 if _is_map(tensor)
-                else " Of a detector, explain what it found: --target box:1."
+                else " If it is a detector, explain what it found: --target box:1."
             )
         )
     sizes = list(shape if len(shape) == 1 and isinstance(shape[0], int) else wide)

@@ -141,6 +141,11 @@ def _spread(node: ir.Node, known: dict[ir.Value, str]) -> None:
         # (N, H, W, 1) -> (N, 1, H, W) moves the one channel without a Transpose.
         if known.get(y) == "NCHW" and x not in known and rank(x) == 4 and size(x, 3) == 1 == size(y, 1):
             known[x] = "NCHW" if size(x, 1) == 1 and size(x, 2) == size(y, 2) else "NHWC"
+    elif node.op_type == "Unsqueeze":
+        # (N, W) -> (N, 1, W): a signal without an axis for its one channel.
+        axes = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
+        if known.get(y) == "NCW" and rank(x) == 2 and axes is not None and axes.numpy().ravel().tolist() in ([1], [-2]):
+            known.setdefault(x, "NW")
     elif node.op_type not in _MIXING:
         family = [v for v in [*node.inputs, *node.outputs] if v is not None and not v.is_initializer()]
         letters = next((known[v] for v in family if v in known), None)

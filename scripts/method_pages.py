@@ -29,7 +29,7 @@ Made by `python scripts/method_pages.py`: the docstring of each method, and its 
 
 What a model must offer: *gradient*, a differentiable way from input to score; *map*, a layer with positions; *head*,
 global average pooling and a linear layer at the end; *picture*, an input with height and width; *attention*, weights
-that a softmax makes.
+that a softmax makes; *detector*, candidates of boxes at the end.
 
 | method | | needs |
 | --- | --- | --- |

@@ -248,17 +248,38 @@ def test_names_with_quotes_can_be_typed() -> None:
     assert look(proto, target=report.target).fine
 
 
-def test_boxes_need_elements() -> None:
+def pieces(*sizes: int) -> onnx.ModelProto:
+    """A classifier that ends in its last map, as (N, *sizes)."""
     proto = nets.classifier()
     del proto.graph.node[4:], proto.graph.output[:]
-    shape = numpy_helper.from_array(np.array([0, 6, 36]), "shape")
-    proto.graph.initializer.append(shape)
-    proto.graph.node.append(n("Reshape", ["a:2/x;0", "shape"], ["boxes"]))
-    proto.graph.output.append(info("boxes", FLOAT, ["N", 6, 36]))
-    report = look(proto)
-    only(report, "warning", "no output holds one score per class", "--target \"'boxes'[:, 0]\"")
-    assert "with such a --target as \"'boxes'[:, 0]\"" in report.verdict
-    assert look(proto, target="'boxes'[:, 0]").fine
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0, *sizes]), "shape"))
+    proto.graph.node.append(n("Reshape", ["a:2/x;0", "shape"], ["pieces"]))
+    proto.graph.output.append(info("pieces", FLOAT, ["N", *sizes]))
+    return proto
+
+
+def test_pieces_need_elements() -> None:
+    report = look(pieces(3, 72))
+    only(report, "warning", "no output holds one score per class", "--target \"'pieces'[:, 0]\"")
+    assert "with such a --target as \"'pieces'[:, 0]\"" in report.verdict
+    assert not report.fitting["drise"]
+    assert look(pieces(3, 72), target="'pieces'[:, 0]").fine
+
+
+@pytest.mark.parametrize(("sizes", "kind", "told", "detects"), [
+    ((6, 36), "detector: explain what it finds, as in --target box:1", "class:0", True),
+    ((6, 6, 6), "segmentation: explain a class", "segmentation:class=0@all", False),
+])  # fmt: skip
+def test_what_is_found_needs_no_elements(sizes: tuple[int, ...], kind: str, told: str, detects: bool) -> None:
+    report = look(pieces(*sizes))
+    only(report, "note", f"this is a {kind}")
+    assert report.target == told
+    assert (
+        report.verdict
+        == f'fine: gradcam, saliency and occlusion can explain this model with such a --target as "{told}"'
+    )
+    assert report.fitting["drise"] == detects
+    assert look(pieces(*sizes), target=told).fine
 
 
 def test_sequences_have_no_elements() -> None:

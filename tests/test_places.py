@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,7 @@ FORMS = (
     "rolled",  # (N, 4, 6, C), rolled by (1, 2)
     "windows",  # (6 N, 4, C), as Swin has them
     "apart",  # (N, 6, 4, C)
+    "sequence",  # (24, N, C)
     "unfolded",  # (4 N, 6, C), as MobileViT has them: the first pixels of all patches, the second ones, ...
 )  # fmt: skip
 
@@ -300,8 +302,9 @@ def network(only: int | None = None, seed: int = 0) -> onnx.ModelProto:
     p = Conv <strides=[{PATCH},{PATCH}]> (image, Patch)  map = Relu (p)
     last = Transpose <perm=[0,2,3,1]> (map)
     tokens = Reshape (last, Flat)  columns = Transpose <perm=[0,2,1]> (tokens)  again = Transpose <perm=[0,2,1]> (columns)
+    sequence = Transpose <perm=[1,0,2]> (again)  tokenwise = Transpose <perm=[1,0,2]> (sequence)
     n = Shape <start=0, end=1> (again)  e0 = Concat <axis=0> (n, OneOne)  e = Expand (Class, e0)
-    classed = Concat <axis=1> (e, again, e)  l = Add (classed, Position)  parts = Slice (l, One, Last, One)
+    classed = Concat <axis=1> (e, tokenwise, e)  l = Add (classed, Position)  parts = Slice (l, One, Last, One)
     grid = Reshape (parts, Grid)
     r1 = Slice (grid, One, End, One)  r2 = Slice (grid, Zero, One, One)  r3 = Concat <axis=1> (r1, r2)
     r4 = Slice (r3, Two, End, Two)  r5 = Slice (r3, Zero, Two, Two)  rolled = Concat <axis=2> (r4, r5)
@@ -409,3 +412,89 @@ def test_the_patch_that_alone_counts_is_found_on_the_photo(only: int, tmp_path: 
         found = np.unravel_index(result.map(0).argmax(), pixels.shape[:2])
         inside = y <= found[0] < y + 2 * PATCH and x <= found[1] < x + 2 * PATCH
         assert inside, (result.method, result.layer)
+
+
+def test_samples_on_the_second_axis_run_together() -> None:
+    """As layers of torch.nn have them, unless batch_first: (tokens, N, channels)."""
+    result = oi.ablationcam(MODEL, IMAGES, target=1, layer="sequence", engine=Engine("cpu", threads=1))
+    assert not [note for note in result.notes if "alone" in note]
+
+
+# Tensors that hold a part of the picture, and large ones.
+
+
+def small(body: str, shape: tuple[int | str, ...], rank: int, **arrays: Any) -> oi.Model:
+    graph = parser.parse_graph(f"g (float[1] x) => (float[1] y) {{ {body} }}")
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
+    graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", *[None] * (rank - 1)]))
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in arrays.items())
+    return oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+
+
+PARTS = {
+    "a crop of the picture": "c = Slice (x, From, To, Sides)  map = Conv <strides=[4,4]> (c, W)",
+    "a crop of the map": "m = Conv <strides=[4,4]> (x, W)  map = Slice (m, First, Last, Sides)",
+    "no padding": "map = Conv <strides=[4,4], dilations=[7,7]> (x, W)",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("cell", [(0, 0), (2, 1), (3, 5)])
+def test_a_map_of_a_part_is_drawn_where_it_lies(part: str, cell: tuple[int, int]) -> None:
+    """The one cell that counts lies in the middle of the pixels that have a gradient."""
+    sizes = (7, 9) if part == "no padding" else (4, 6)
+    only = np.zeros((1, 1, *sizes), np.float32)
+    only[0, 0][cell] = 1
+    numbers = {"From": [8, 16], "To": [24, 40], "First": [2, 4], "Last": [6, 10], "Sides": [2, 3],
+               "Places": [2, 3]}  # fmt: skip
+    weights = {"W": np.ones((1, 3, 4, 4), np.float32), "Only": only, "Ones": np.ones((1, 3), np.float32)}
+    body = f"{PARTS[part]}  o = Mul (map, Only)  s = ReduceSum <keepdims=0> (o, Places)  y = MatMul (s, Ones)"
+    arrays: dict[str, Any] = {k: v for k, v in (numbers | weights).items() if re.search(rf"\b{k}\b", body)}
+    model = small(body, ("N", 3, 48, 56), 2, **arrays)
+    x = np.ones((1, 3, 48, 56), np.float32)
+    found = oi.hirescam(model, x, target=0, layer="map", engine=ENGINE)
+    assert found.values.shape[1:] == sizes
+    pixels = np.argwhere(oi.saliency(model, x, target=0, engine=ENGINE).heat[0]).mean(axis=0) + 0.5
+    peak = (np.argwhere(found.heat[0])[0] + 0.5) / found.heat.shape[1:] * (48, 56)
+    np.testing.assert_allclose(peak, pixels, atol=2)  # half a cell
+
+
+def test_tokens_that_pass_as_a_line_are_a_grid() -> None:
+    """Batch normalisation over (N, C, tokens) says that tokens are a length: they are the patches, and the class."""
+    body = """
+    p = Conv <strides=[8,8]> (x, W)  f = Reshape (p, Flat)  t = Transpose <perm=[0,2,1]> (f)
+    n = Shape <start=0, end=1> (t)  e0 = Concat <axis=0> (n, OneOne)  e = Expand (Class, e0)
+    a = Concat <axis=1> (e, t)  c = Transpose <perm=[0,2,1]> (a)  b = BatchNormalization (c, One, Zero, Zero, One)
+    d = Transpose <perm=[0,2,1]> (b)  m = MatMul (d, Mix)  r = Relu (m)  y = ReduceMean <keepdims=0> (r, Axis)
+    """
+    rng = np.random.default_rng(0)
+    floats = {"W": rng.normal(size=(5, 3, 8, 8)), "Class": rng.normal(size=(1, 1, 5)), "Mix": rng.normal(size=(5, 5)),
+              "One": np.ones(5), "Zero": np.zeros(5)}  # fmt: skip
+    arrays = {k: v.astype(np.float32) for k, v in floats.items()} | {"Flat": [0, 5, -1], "OneOne": [1, 1], "Axis": [1]}
+    model = small(body, ("N", 3, 16, 24), 2, **arrays)
+    places = Places(model, "x", "NCHW")
+    chosen = auto(model, "y", places=places).layer
+    assert (chosen.tensor, chosen.role) == ("r", "tokens")
+    assert chosen.grid is not None
+    assert (chosen.grid.sizes, chosen.grid.extra) == ((2, 3), 1)
+    assert places.seen(model.layer("b")).axes == "HW"
+
+
+def test_places_of_large_pictures_take_little() -> None:
+    """Rows and columns of a map are lines of numbers, at 4K, too: no coordinates of every pixel."""
+    body = """
+    a = Conv <pads=[1,1,1,1]> (x, W)  b = Conv <pads=[1,1,1,1], strides=[2,2]> (a, V)
+    u = Resize <mode="linear"> (b, , Twice)  c = Concat <axis=1> (u, a)  d = Conv <pads=[1,1,1,1]> (c, U)
+    r = Relu (d)  y = Conv (r, H)
+    """
+    shapes = {"W": (2, 3, 3, 3), "V": (2, 2, 3, 3), "U": (2, 4, 3, 3), "H": (2, 2, 1, 1)}
+    weights = {k: np.ones(v, np.float32) for k, v in shapes.items()}
+    model = small(body, ("N", 3, 2160, 3840), 4, **weights, Twice=np.array([1, 1, 2, 2], np.float32))
+    tracemalloc.start()
+    try:
+        chosen = auto(model, "y", places=Places(model, "x", "NCHW")).layer
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (chosen.tensor, chosen.grid) == ("r", None)
+    assert peak < 20e6

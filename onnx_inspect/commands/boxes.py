@@ -117,7 +117,9 @@ def drawn(photo: NDArray[np.uint8], boxes: list[Detection]) -> NDArray[np.uint8]
 def _print(photo: Path, picture: Path, boxes: list[Detection]) -> None:
     click.echo(options.printable(f"{photo.name} -> {picture}"))
     if not boxes:
-        click.echo("   nothing (--threshold 0.1 for what is less sure)")
+        click.echo(
+            "   nothing: try the model's preprocessing (--preset raw --resize letterbox, say) or --threshold 0.1"
+        )
     width = max((len(one.label) for one in boxes), default=0)
     for one in boxes:
         sides = "  ".join(f"{name} {side:6.1f}" for name, side in zip(("x0", "y0", "x1", "y1"), one.box, strict=True))

@@ -125,8 +125,8 @@ def _try(
     with suppress(UnsupportedError):
         scored(model, job.target, score=SCORE)  # a target that makes no sense is no finding
     at = subject.layer_of(report, job, layer)
-    _gradients(report, job, at, bool(pictures))
-    report.fitting = subject.fitting(job, at, report.methods)
+    if _gradients(report, job, at, bool(pictures)):
+        report.fitting = subject.fitting(job, at, report.methods)
     if able := next((name for name, works in report.methods.items() if works), ""):
         report.add(*subject.arrays(job, able))
     if pictures:
@@ -135,8 +135,8 @@ def _try(
     return None
 
 
-def _gradients(report: Report, job: Job, at: Layer | None, real: bool) -> None:
-    """Whether there are gradients at the layer and at the input, and what they are like."""
+def _gradients(report: Report, job: Job, at: Layer | None, real: bool) -> bool:
+    """Whether there are gradients at the layer and at the input, and what they are like; False if nothing runs."""
     picture, stand = job.preprocessing is not None, job.stands.get(job.input.name)
     source = job.input.name if stand is None else stand.tensors[0].name or ""
     able = dict.fromkeys([*([at.tensor] if at is not None else []), source], False)
@@ -150,13 +150,13 @@ def _gradients(report: Report, job: Job, at: Layer | None, real: bool) -> None:
         found, stopped = {}, probe.forward(job, made_up=not picture)
         report.add(*filter(None, [stopped]))
     runs, told = stopped is None or stopped.severity != "error", set()
-    hidden = probe.covered(job, at) if at is not None and picture and stopped is None else None
+    hidden = probe.covered(job, at) if picture and stopped is None else None
     for name in smooth if runs else ():
         severity: Severity = "warning" if any(able.values()) else "error"
         try:
             values = found.get(name) or probe.gradients(job, [name], run=stopped is None)
         except (UnsupportedError, TargetError) as error:
-            ways = ["cover parts of the input instead (occlusion)"] if at is not None and not hidden else []
+            ways = ["cover parts of the input instead (occlusion)"] if picture and not hidden else []
             blame = path.blocked(job.model, job.explained_tensor, name, error, severity, ways)
             if not blame.where or all(f.where != blame.where for f in report.findings):  # the layer's is the same
                 report.add(blame)
@@ -174,6 +174,7 @@ def _gradients(report: Report, job: Job, at: Layer | None, real: bool) -> None:
         report.methods["gradcam"] = at is not None and able[at.tensor]
     report.methods["saliency"] = able[source]
     if picture:
-        report.methods["occlusion"] = at is not None and stopped is None and hidden is None
+        report.methods["occlusion"] = stopped is None and hidden is None
     if hidden is not None and (hidden.severity == "warning" or all(f.severity != "error" for f in report.findings)):
         report.add(hidden)
+    return runs

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import onnx_ir as ir
 
-from .. import attentions
+from .. import attentions, detection
 from ..dtypes import is_float
-from ..errors import LayerError
+from ..errors import InspectError, LayerError
 from ..layer import before_pooling
 from ..methods.job import Job
 from ..methods.registry import NEEDS, every
@@ -18,9 +19,20 @@ from ..target import parse
 from . import path
 from .report import Finding, Report, Severity, typed
 
+# What can be asked of models without class scores, whatever is on the photo, and what one would rather ask.
+_KINDS = {
+    "detector": ("class:0", "explain what it finds, as in --target box:1 (`onnx-inspect boxes` lists it)"),
+    "segmentation": ("segmentation:class=0@all", "explain a class, as in --target segmentation:class=0"),
+}
+
 
 def stand_in(report: Report, job: Job) -> Finding:
-    """Without class scores, something else is explained: a channel of an output, or of a tensor before it."""
+    """Without class scores, something else is explained: a class that is found, or a channel of a tensor."""
+    for kind, (told, remedy) in _KINDS.items():
+        with suppress(InspectError):
+            job.target = parse(told, job.model, job.labels, job.score).settle(job)
+            report.target = told
+            return Finding("note", "operators", f"this is a {kind}", remedy)
     graph, source = job.model.ir.graph, job.input.name
     starts = [v for v in graph.inputs if v.name == source]
     told = path.element(job.model, reversed(graph.outputs))
@@ -64,8 +76,7 @@ def arrays(job: Job, method: str) -> Iterator[Finding]:
 def fitting(job: Job, at: Layer | None, ways: Mapping[str, bool]) -> dict[str, bool]:
     """All methods, and whether they fit: gradients at the layer or the input, a map, a linear head, a picture."""
     every()
-    smooth = ways.get("saliency", False)
-    found = {}
+    smooth, detects, found = ways.get("saliency", False), _detects(job), {}
     for name, needs in sorted(NEEDS.items()):
         offers = {
             "gradient": ways.get("gradcam", False) if "map" in needs else smooth,
@@ -73,9 +84,16 @@ def fitting(job: Job, at: Layer | None, ways: Mapping[str, bool]) -> dict[str, b
             "head": smooth and _linear_head(job),
             "picture": job.preprocessing is not None,
             "attention": bool(attentions.find(attentions.opened(job.model), job.places)),
+            "detector": detects,
         }
         found[name] = all(offers[need] for need in needs)
     return found
+
+
+def _detects(job: Job) -> bool:
+    with suppress(InspectError):
+        return bool(detection.find(job))
+    return False
 
 
 def _linear_head(job: Job) -> bool:

@@ -52,6 +52,9 @@ def absent(job: Job, baseline: Baseline, seed: int = 0, names: Sequence[str] = (
             raise InputError(f"'{whole[0]}' holds whole numbers, for which {number:g} cannot stand (--baseline).")
         for k in names:
             _held(k, np.asarray(number), job.feeds[k].dtype)
+        if tokens := [k for k in names if k in job.stands and job.stands[k].rows]:
+            note = f"baseline: token {number:g} of {', '.join(map(repr, tokens))} says nothing (--baseline N)"
+            job.notes += [note] if note not in job.notes else []
         return {k: cast(np.full(job.feeds[k].shape, number), job.feeds[k].dtype) for k in names}
     name = str(baseline)
     if name in _MADE:

@@ -23,7 +23,7 @@ from .surrogates import grid_masks
 Array = NDArray[Any]
 
 
-@method("picture")
+@method("picture", "detector")
 def drise(
     model: ModelLike,
     x: Input,

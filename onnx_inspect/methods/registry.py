@@ -14,7 +14,7 @@ from ..errors import InputError
 from .arguments import check, unusual
 
 F = TypeVar("F", bound=Callable[..., Attribution])
-Need = Literal["gradient", "map", "head", "picture", "attention"]
+Need = Literal["gradient", "map", "head", "picture", "attention", "detector"]
 
 METHODS: dict[str, Callable[..., Attribution]] = {}
 NEEDS: dict[str, tuple[Need, ...]] = {}
@@ -27,7 +27,7 @@ def method(*needs: Need, explains: bool = True) -> Callable[[F], F]:
     Args:
         needs: what a model must offer: "gradient", a differentiable way from input to score; "map", a layer with
             positions; "head", global average pooling and a linear layer at the end; "picture", an input with height
-            and width; "attention", weights that a softmax makes.
+            and width; "attention", weights that a softmax makes; "detector", candidates of boxes at the end.
         explains: the result is a map of what speaks for the target, which can be compared with others.
     """
 

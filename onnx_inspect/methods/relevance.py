@@ -182,8 +182,9 @@ def _propagate(job: Job, name: str, rules: Rules, wrt: Sequence[str], *, merge: 
     measures = {"relevance": total, "conservation": share, "delta": start - total}
     low, high = share.min(), share.max()
     if low < 0.5 or high > 2:
+        span = f"{low:.3g} to {high:.3g}" if job.n > 1 else f"{low:.3g}"
         job.notes.append(
-            f"{name}: {low:.3g} to {high:.3g} of the score arrives at {', '.join(map(repr, tensors))}; biases "
+            f"{name}: {span} of the score arrives at {', '.join(map(repr, tensors))}; biases "
             "and what nothing excites keep the rest"
         )
     return job.attribution(name, values, found, signed=True, measures=measures)  # type: ignore[no-any-return]

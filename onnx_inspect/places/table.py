@@ -29,7 +29,7 @@ Point = tuple[Place, ...]
 """Height and width, say."""
 Shape = tuple[int, ...]
 
-MOST = 2**25  # numbers of a place that are looked at
+MOST = 2**23  # numbers of a place that are looked at: the pixels of a 4K photo
 
 
 class Unknown(Exception):

@@ -129,7 +129,7 @@ class Places:
                         known[y.name or ""] = point
 
     def _where(self, node: ir.Node, o: int, points: Sequence[Sequence[Point | None]]) -> list[Point]:
-        """Where an output lies; by the other operand, too, if it comes from a product of two that tell elements apart."""
+        """Where an output lies; by the other operand, too, if it comes from a product of two that both tell."""
 
         def at(inputs: Sequence[Point | None]) -> list[At]:
             xs = ([None if p is None else p[k] for p in inputs] for k in range(len(self.extent)))
@@ -169,8 +169,11 @@ def _one(spec: structure.Spec) -> Shape:
 
 
 def _pixels(shape: Shape, layout: str) -> Point:
-    lines = ((a, np.arange(shape[a]) + 0.5) for a in _letters(layout))
-    return tuple(line.reshape([-1 if i == a else 1 for i in range(len(shape))]) for a, line in lines)
+    def along(axis: int) -> Place:
+        line = np.arange(shape[axis], dtype=np.float64) + 0.5
+        return line.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+
+    return tuple(map(along, _letters(layout)))
 
 
 def _lines(point: Point, shape: Shape, axes: Shape) -> bool:

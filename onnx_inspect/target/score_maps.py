@@ -124,7 +124,7 @@ def _of(model: Model, value: ir.Value, kind: ScoreKind) -> ScoreMap | None:
     inside = kind == "output" and activation is not None
     if inside:
         scores, own = at, order[own] if own is not None else None
-    if all(size(scores, i) == 1 for i in range(1, axes) if i != own):
+    if own == 0 or all(size(scores, i) == 1 for i in range(1, axes) if i != own):  # samples, or one row of classes
         return None
     count = 1 if own is None else size(scores, own)
     if half is None:
