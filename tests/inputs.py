@@ -37,6 +37,13 @@ def text(lookup: str = "clipped") -> onnx.ModelProto:
             n("Clip", ["small", "low", "high"], ["clipped"]),
             n("Gather", ["table", "clipped"], ["embedded"]),
         ],
+        "selected": [  # as tf2onnx writes that negative numbers count from the end
+            n("Less", ["ids", "first"], ["negative"]),
+            n("Not", ["negative"], ["fine"]),
+            n("Cast", ["fine"], ["kept_ids"], to=TensorProto.INT64),
+            n("Mul", ["ids", "kept_ids"], ["chosen"]),
+            n("Gather", ["table", "chosen"], ["embedded"]),
+        ],
         "one-hot": [
             n("OneHot", ["ids", "words", "off_on"], ["hot"]),
             n("MatMul", ["hot", "table"], ["embedded"]),
@@ -66,6 +73,7 @@ def text(lookup: str = "clipped") -> onnx.ModelProto:
         low=np.int32(0),
         high=np.int32(10),
         words=np.int64(11),
+        first=np.int64(0),
         off_on=np.array([0, 1], np.float32),
         bytes=np.rint(TABLE / 0.02 + 128).clip(0, 255).astype(np.uint8),
         scale=np.float32(0.02),

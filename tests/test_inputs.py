@@ -50,7 +50,7 @@ def slopes(e: np.ndarray, target: int = 1) -> np.ndarray:
     return np.asarray((1 - np.tanh(e) ** 2) * tiny.WEIGHT[:, target] / e.shape[1])
 
 
-@pytest.mark.parametrize("lookup", ["clipped", "one-hot", "quantised"])
+@pytest.mark.parametrize("lookup", ["clipped", "selected", "one-hot", "quantised"])
 def test_tokens_are_attributed_to_at_their_embedding(lookup: str) -> None:
     model = oi.load(tiny.text(lookup))
     result = oi.input_x_gradient(model, {"ids": IDS}, 1, engine=ENGINE)
@@ -452,10 +452,10 @@ def test_columns_become_the_input_in_their_order(delimiter: str, tmp_path: Path)
         ("a,b,c\n", "a header and no rows"),
         ("", "is empty"),
         ("a,b\n1,2\n", "2 columns that fit, the input 'x' takes 3"),
-        ("a,b,c\n1,2,red\n", "2 columns that fit, the input 'x' takes 3; c hold no numbers"),
+        ("a,b,c\n1,2,red\n", "2 columns that fit, the input 'x' takes 3: add what is missing; no numbers are in c"),
         ("a,b,c,d\n1,2,3,4\n", r"4 columns that fit .* takes 3: name those to leave out \(--drop NAME\)"),
         ('a,b,c\n1,2,"3\n', "is no table"),
-        ("a,b,c\n1_000,2,3\n", "2 columns that fit, the input 'x' takes 3; a hold no numbers"),
+        ("a,b,c\n1_000,2,3\n", "2 columns that fit, the input 'x' takes 3: add what is missing; no numbers are in a"),
         ("5.1,3.5,1.4,red\n4.9,3,1.4,red\n", "holds numbers: write the names"),
         # Another column of numbers does not take the place of a feature that cannot be read.
         ("id;a;b;c\n1;1,5;2;3\n2;2,5;2;3\n", r"Column 'a' of '.*' holds '1,5', .* in line 2: .* \(--drop\)"),

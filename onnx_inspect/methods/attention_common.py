@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from .. import attentions, structure
 from ..attentions import Attention
 from ..attribution import Attribution
-from ..errors import InputError, LayerError
+from ..autodiff.gradient import scored
+from ..errors import InputError, LayerError, TargetError
 from ..maps import Grid
 from ..naming import Layer
-from .job import Job
+from .job import SCORE, Job
 
 Array = NDArray[Any]
 
@@ -54,9 +55,7 @@ def asked(job: Job, at: Attention, found: Sequence[Attention], query: str) -> Ar
         return every
     if query:
         return np.array([_token(query, count, at.queries)])
-    last, tensors, places = found[-1], job.explained_tensors, job.places
-    key = ("readout", last.tensor, *tensors)
-    read = places.memo(key, lambda: attentions.readout(job.model, last, tensors, places))
+    read = job.places.memo(("readout", found[-1].tensor, job.target.key()), lambda: _read(job, found[-1]))
     if read is None or len(read) != count:
         read = np.ones(count, bool)
     tokens = every[read]
@@ -66,10 +65,20 @@ def asked(job: Job, at: Attention, found: Sequence[Attention], query: str) -> Ar
     elif cells is not None and np.isin(tokens, cells).all():
         job.notes.append(f"query: the mean over the {len(tokens)} tokens that the score is read from ({how})")
     else:
+        kind = "class " if cells is not None or tokens[0] == 0 else ""
         which = ", ".join(map(str, tokens[:4])) + (", ..." if len(tokens) > 4 else "")
-        what = "the class token" if len(tokens) == 1 else "class tokens"
+        what = f"the {kind}token" if len(tokens) == 1 else f"{kind}tokens"
         job.notes.append(f"query: {what} ({which}), which the score is read from behind the last attention ({how})")
     return tokens
+
+
+def _read(job: Job, last: Attention) -> NDArray[np.bool_] | None:
+    """The queries that the score is computed from, or at least what its elements are taken from."""
+    try:
+        model, read = scored(job.model, job.target, score=SCORE), [SCORE]
+    except TargetError:  # none is needed to look at attention
+        model, read = job.model, job.explained_tensors
+    return attentions.readout(model, last, read, job.places)
 
 
 def _token(query: str, count: int, grid: Grid | None) -> int:

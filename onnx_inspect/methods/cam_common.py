@@ -194,12 +194,12 @@ def in_rows(values: Array) -> Array:
 
 def _fused(at: Sequence[Layer], maps: list[Array], fuse: Fuse, pgc: tuple[int, ...]) -> Array:
     """One map of several layers' maps, at the largest size, or as pytorch-grad-cam has it at that of the input."""
-    if len(maps) == 1 and not pgc:
-        return maps[0]
     one = np.mean if fuse == "mean" else np.max
-    maps = [layer.placed(m) for layer, m in zip(at, maps, strict=True)]
     if pgc:
         return unit(one([resized(unit(m), pgc) for m in maps], axis=0))
+    if len(maps) == 1:
+        return maps[0]
+    maps = [layer.placed(m) for layer, m in zip(at, maps, strict=True)]
     size = tuple(max(sides) for sides in zip(*(m.shape[1:] for m in maps), strict=True))
     return np.asarray(one([resized(m, size) for m in maps], axis=0))
 

@@ -66,7 +66,8 @@ def guided_gradcam(
     coarse, _ = mapped(job, at, gradcam_formula, fuse=fuse)
     found = job.gradients([name], guided_rules(clip=not preset))
     guided = channels_first(found[f"gradient.{name}"], layout)
-    fine = resized(placed(at, coarse), guided.shape[2:], "nearest" if preset == "captum" else "linear")
+    size = guided.shape[2:]
+    fine = resized(coarse, size, "nearest") if preset == "captum" else resized(placed(at, coarse), size)
     values = channels_back(guided * fine[:, None], layout)
     params = {"preset": preset, "fuse": fuse}
     return job.attribution("guided_gradcam", {name: values}, found, layer=together(at), params=params)  # type: ignore[no-any-return]

@@ -89,7 +89,7 @@ def _masked_scores(v: View, preset: Preset) -> Array:
 
     def vary(i: int, which: Array) -> Array:
         maps = v.A[i, which].reshape(len(which), *v.sizes)
-        H = resized(v.at.placed(maps), v.x.shape[2:], "corners" if preset == "pgc" else "linear")
+        H = resized(maps if preset else v.at.placed(maps), v.x.shape[2:], "corners" if preset == "pgc" else "linear")
         if preset != "torchcam":
             H = _unit(H.reshape(len(H), -1)).reshape(H.shape)
         return np.asarray(v.x[i] * H[:, None])

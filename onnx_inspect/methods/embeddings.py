@@ -14,7 +14,7 @@ from ..dtypes import is_float
 from ..model import Model
 
 # Operators that leave each number at its place, whatever they do to it.
-_IN_PLACE = frozenset("Cast Identity Clip Where Min Max Add Sub Mod Reshape Squeeze Unsqueeze Flatten".split())
+_IN_PLACE = frozenset("Cast Identity Clip Where Min Max Add Sub Mul Mod Reshape Squeeze Unsqueeze Flatten".split())
 _COPIES = frozenset("Transpose Identity Cast DequantizeLinear".split())
 _BYTES = frozenset({ir.DataType.UINT8, ir.DataType.INT8})
 

@@ -83,8 +83,8 @@ def _fitting(table: Rows, spec: Spec, candidates: list[str], words: list[str]) -
         return features
     found = f"'{table.path}' has {len(candidates)} columns that fit"
     if len(candidates) < width:
-        what = f"; {', '.join(words)} hold no numbers" if words else ""
-        raise InputError(f"{found}, the input '{spec.name}' takes {width}{what}.")
+        what = f"; no numbers are in {', '.join(words)}" if words else ""
+        raise InputError(f"{found}, the input '{spec.name}' takes {width}: add what is missing{what}.")
     shown = ", ".join(candidates[:6]) + (", ..." if len(candidates) > 6 else "")
     raise InputError(
         f"{found} ({shown}), the input '{spec.name}' takes {width}: name those to leave out (--drop NAME)."
