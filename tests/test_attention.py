@@ -414,3 +414,16 @@ def test_commands_draw(tmp_path: Path) -> None:
         assert image.read(tmp_path / f"blob.{name}.panel.png").shape[2] == 3
     heads = image.read(tmp_path / "blob.attention.png")
     assert heads.shape[1] > 3 * 300 - 1  # the mean and four heads, three in a row
+
+
+@pytest.mark.parametrize("name", ["attention_rollout", "generic_attention", "transformer_attribution"])
+def test_the_position_that_is_explained_is_the_query(name: str) -> None:
+    """A decoder has scores at every position: those at one are read from its own token, which sees none behind it."""
+    x = np.random.default_rng(0).integers(1, 15, (2, 12))
+    model = oi.load(ZOO / "torch_legacy_causal.onnx")
+    found = getattr(oi, name)(model, x, "logits[5, 3]", engine=ENGINE)
+    asked = getattr(oi, name)(model, x, "logits[5, 3]", query="5", engine=ENGINE)
+    np.testing.assert_array_equal(found.values, asked.values)
+    assert (found.values[:, 5] > 0).all()
+    assert not found.values[:, 6:].any()
+    assert any("the token (5)" in note for note in found.notes)
