@@ -91,14 +91,7 @@ def command(
         f"{whose}: {note}" for whose, (_, notes) in zip(("original", "converted"), taken, strict=True) for note in notes
     ]
     result.notes = [*told, *result.notes]
-    made = result.save(there)
-    options.say(result.notes, quiet)
-    if as_json:
-        options.print_json(result.to_json() | {"files": made})
-        return
-    click.echo(options.printable(f"drift -> {', '.join(map(str, made))}"))
-    for line in result.lines:
-        click.echo(f"   {options.printable(line)}")
+    options.tell(result, result.save(there), as_json, quiet)
 
 
 def _preprocessing(model: Model, flags: dict[str, Any]) -> tuple[Preprocessing | None, list[str]]:

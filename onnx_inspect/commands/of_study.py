@@ -91,13 +91,7 @@ def _run(study: Study, positional: list[str], values: dict[str, Any]) -> None:
         )
     result.notes = list(dict.fromkeys([*notes, *result.notes]))
     written = [*result.written, *result.save(out / study.__name__ if writes_itself else out)]
-    options.say(result.notes, quiet)
-    if as_json:
-        options.print_json(result.to_json() | {"files": written})
-        return
-    click.echo(options.printable(f"{study.__name__} -> {', '.join(map(str, written))}"))
-    for line in result.lines:
-        click.echo(f"   {options.printable(line)}")
+    options.tell(result, written, as_json, quiet)
 
 
 def place(given: str | None, study: str, model: str, folder: bool) -> Path:

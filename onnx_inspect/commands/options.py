@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from ..engine import Engine
+    from ..finding import Finding
     from ..model import Model
     from ..preprocess import Preprocessing
 
@@ -159,3 +161,14 @@ def print_json(value: Any) -> None:
     from ..files import plain
 
     click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
+
+
+def tell(result: Finding, written: Sequence[Path], as_json: bool, quiet: bool) -> None:
+    """Say what came out of a study: notes on stderr; files and lines, or all of it as JSON, on stdout."""
+    say(result.notes, quiet)
+    if as_json:
+        print_json(result.to_json() | {"files": written})
+        return
+    click.echo(printable(f"{result.study} -> {', '.join(map(str, written))}"))
+    for line in result.lines:
+        click.echo(f"   {printable(line)}")

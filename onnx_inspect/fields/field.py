@@ -66,7 +66,7 @@ class Fields:
         if self._to not in path:
             raise LayerError(f"'{layer}' does not depend on the input '{name}': name another (--layer).")
         sized = Sized(graph, given, set(graph.inputs), all_shapes=True)
-        _settle(graph, sized)
+        settle(graph, sized)
         self._extent = given[name]
         self.shape = sized.shape(self._to)
         unknown: dict[str, list[str]] = {}
@@ -171,7 +171,7 @@ def _input(model: Model, name: str | None) -> str:
     return name
 
 
-def _settle(graph: ir.Graph, sized: Sized) -> None:
+def settle(graph: ir.Graph, sized: Sized) -> None:
     """Pads in numbers wherever they follow from the sizes."""
     for node in graph:
         for value in node.inputs:

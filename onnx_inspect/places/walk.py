@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .. import pads, structure
+from .. import structure
 from ..decompose.table import lowered
+from ..fields.field import settle
 from ..maps import Grid, positions
 from ..model import Model
 from ..naming import Layer
@@ -107,12 +108,7 @@ class Places:
         return replace(layer, grid=Grid(sizes, axes, shape, 0, np.arange(math.prod(sizes)), beside))
 
     def _walk(self, graph: ir.Graph) -> None:
-        for node in graph:  # pads in numbers, wherever they follow from the sizes
-            for value in node.inputs:
-                shape = None if value is None else self._sized.shape(value)
-                if value is not None and shape is not None:
-                    value.shape = ir.Shape(shape)
-        pads.explicit(graph)
+        settle(graph, self._sized)
         for node in graph:
             names = [x.name or "" if x is not None else "" for x in node.inputs]
             points = [(self._places.get(name), self._others.get(name)) for name in names]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import onnx_ir as ir
 
+from ..detection.settling import Samples
 from ..emit import Op
 from ..errors import TargetError
 from ..model import Model
@@ -18,45 +19,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..geometry import Geometry
-    from ..labels import Labels
     from ..scores import Scores
-    from ..structure import Spec
 
 
-class Asks(Protocol):
-    """What a target may ask of the job that it is settled for."""
+class Asks(Samples, Protocol):
+    """What a target may ask of the job that it is settled for: its samples, and more.
 
-    @property
-    def model(self) -> Model:
-        """The model."""
-
-    @property
-    def n(self) -> int:
-        """How many samples there are."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What was assumed; a target adds what it assumes."""
-
-    @property
-    def labels(self) -> Labels:
-        """Names of the classes."""
-
-    @property
-    def photos(self) -> Sequence[Photographed | None]:
-        """The photo of each sample, None for one that is no picture; empty where pictures are yet to be made."""
-
-    @property
-    def input(self) -> Spec:
-        """The input that takes the photo, or the first."""
+    `photos` is empty where pictures are yet to be made.
+    """
 
     @property
     def feeds(self) -> Mapping[str, NDArray[Any]]:
         """The samples: a value per input."""
-
-    def copies(self, i: int, count: int) -> dict[str, NDArray[Any]]:
-        """The feeds of one sample, repeated."""
 
     def forward(
         self, tensors: Sequence[str], target: Target | None = None, feeds: Mapping[str, NDArray[Any]] | None = None
@@ -65,14 +39,6 @@ class Asks(Protocol):
 
     def ready(self, paths: Sequence[Path]) -> Mapping[str, NDArray[Any]]:
         """Other photos as values of the model's inputs, prepared as the samples were."""
-
-
-class Photographed(Protocol):
-    """A photo, and where the model's input lies on it."""
-
-    @property
-    def geometry(self) -> Geometry:
-        """The way between the two."""
 
 
 class Target(ABC):

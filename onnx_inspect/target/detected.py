@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import detection
 from ..detection import Candidates, Detection, Head, Stated, formats, proposals
+from ..detection.found import Photographed
 from ..detection.lineage import Elements
 from ..emit import Op
 from ..errors import AbsentError, TargetError
@@ -20,7 +21,7 @@ from ..geometry import Box
 from ..labels import Labels
 from ..model import Model
 from ..scores import ScoreKind, Scores
-from .base import Asks, Photographed, Target, called, per_sample, rows_for, summed
+from .base import Asks, Target, called, per_sample, rows_for, summed
 from .elements import quoted
 
 PARTS = ("x0", "y0", "x1", "y1", "w", "h", "area", "objectness", "class")
