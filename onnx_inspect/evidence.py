@@ -12,6 +12,7 @@ import numpy as np
 
 from . import depth, structure
 from .errors import AbsentError, InputError, InspectError, LayerError, PhotoError
+from .maps import blank
 from .methods.cam_common import Layers
 from .methods.inputs import Input, ModelLike, image_input
 from .methods.job import How, Job
@@ -40,6 +41,7 @@ class Evidence:
         automatic: `--layer auto` takes it.
         deletion: (N,), the area under the curve of each photo; less is better.
         insertion: (N,), likewise; more is better.
+        blank: of how many photos the map is the same everywhere: it marks nothing, whatever the curves say.
         reason: why there is no map at this layer, "" where there is one.
     """
 
@@ -50,6 +52,7 @@ class Evidence:
     automatic: bool
     deletion: NDArray[np.float64]
     insertion: NDArray[np.float64]
+    blank: int = 0
     reason: str = ""
 
     @property
@@ -64,7 +67,7 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """What a record says of it."""
-        said = {k: getattr(self, k) for k in ("layer", "tensor", "op_type", "size", "automatic", "reason")}
+        said = {k: getattr(self, k) for k in ("layer", "tensor", "op_type", "size", "automatic", "blank", "reason")}
         return said | {"deletion": _mean(self.deletion), "insertion": _mean(self.insertion), "score": self.score}
 
 
@@ -147,7 +150,8 @@ def best_layer(
 
     Each candidate's maps are measured by deletion and insertion (Petsiuk et al., BMVC 2018), and layers are ranked by
     the area of insertion less that of deletion, the mean over the photos: what is measured is that the marked positions
-    move the score, not that a map looks well. Of layers that are equal the last comes first.
+    move the score, not that a map looks well. Of layers that are equal the last comes first; those with a blank map
+    for any photo, whose positions have no order to measure, come behind those without, the fewest first.
 
     Args:
         model: as for a method.
@@ -195,14 +199,17 @@ def best_layer(
         try:
             result = explain(job.model, job.feeds, job.settled, layer=place.tensor, **own, **given)
             areas = [m(job.model, job.feeds, result, steps=steps, **given).area for m in (deletion, insertion)]
-            rows.append(replace(row, deletion=areas[0], insertion=areas[1]))
+            empty = sum(blank(one) for one in result.heat)
+            rows.append(replace(row, deletion=areas[0], insertion=areas[1], blank=empty))
+            if empty:
+                notes.append(f"layer: at '{place.name}' the maps of {empty} of {job.n} photos are blank (--layer NAME)")
         except InspectError as error:
             rows.append(replace(row, reason=str(error)))
             notes.append(f"layer: '{place.name}' is not ranked: {error}")
         advance(1)
     if all(row.reason for row in rows):
         raise LayerError(f"{maker} makes no map at any of {len(rows)} layers: {rows[-1].reason}")
-    rows.sort(key=lambda row: -np.inf if row.reason else row.score)
+    rows.sort(key=lambda row: (not row.reason, -row.blank, row.score))
     ranking = LayerRanking(maker, str(job.target), rows[::-1], job.n, steps, notes)
     notes.append(ranking.verdict())
     return ranking

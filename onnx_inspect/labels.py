@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,24 @@ class Labels:
         wanted = _plain(text).casefold()
         if not wanted:
             return None
-        for matches in (
-            [i for i, n in enumerate(self.names) if n.casefold() == wanted],
-            [i for i, n in enumerate(self.names) if wanted in map(str.casefold, _forms(n))],
-        ):
+        for called in self._called:
+            matches = called.get(wanted, [])
             if len(matches) > 1:
                 raise TargetError(f"{len(matches)} classes are called '{text}': give an index, one of {matches[:5]}.")
             if matches:
                 return matches[0]
         return None
+
+    @cached_property
+    def _called(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """The classes of a name, and those of any form of a name."""
+        whole: dict[str, list[int]] = {}
+        parts: dict[str, list[int]] = {}
+        for i, name in enumerate(self.names):
+            whole.setdefault(name.casefold(), []).append(i)
+            for form in dict.fromkeys(map(str.casefold, _forms(name))):
+                parts.setdefault(form, []).append(i)
+        return whole, parts
 
     def index(self, text: str) -> int:
         """The class with this name.

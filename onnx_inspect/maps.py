@@ -26,6 +26,11 @@ def channels_back(values: Array, layout: str | None) -> Array:
     return np.moveaxis(values, 1, layout.index("C")) if "C" in layout else values[:, 0]
 
 
+def blank(heat: Array) -> bool:
+    """True for a map that tells no place from another: the same everywhere, but for rounding."""
+    return bool(np.ptp(heat) <= 1e-6 * np.abs(heat).max())
+
+
 def positions(layout: str) -> str:
     """The axes of a layout that are neither samples nor channels: "HW"."""
     return layout.replace("N", "").replace("C", "")

@@ -23,6 +23,7 @@ import onnx_inspect as oi
 from onnx_inspect.autodiff.gradient import differentiate, scored
 from onnx_inspect.doctor import examine, feeds
 from onnx_inspect.errors import InspectError
+from onnx_inspect.maps import blank
 from onnx_inspect.methods.job import SCORE, Job
 from onnx_inspect.methods.registry import METHODS, every
 from onnx_inspect.naming import Layer
@@ -287,7 +288,7 @@ def judged(result: oi.Attribution) -> str:
     for one in result.heat:
         if not np.isfinite(one).all():
             return "NONSENSE: not finite."
-        if one.size > 1 and np.ptp(one) <= 1e-6 * np.abs(one).max():
+        if one.size > 1 and blank(one):
             return "blank" if told else "NONSENSE: the same everywhere, and no note says so."
     return "ok"
 

@@ -140,6 +140,17 @@ def test_candidates_by_name_and_layers_without_a_map() -> None:
         ranked(candidates=["nowhere"])
 
 
+def test_blank_maps_come_behind_whatever_their_curves_say() -> None:
+    even = X.copy()
+    even[1] = 0.3  # in place there is nothing to tell apart, and further right the zeros of the padding stand out
+    given: dict[str, Any] = {"steps": 8, "engine": ENGINE, "preprocessing": GREY_IS_ZERO}
+    ranking = oi.best_layer(MODEL, even, "gradcam", 0, **given)
+    assert [(row.tensor, row.blank) for row in ranking.rows] == [("elsewhere", 0), ("there", 1)]
+    assert ranking.rows[1].score > ranking.rows[0].score
+    assert "layer: at 'relu_1' the maps of 1 of 3 photos are blank (--layer NAME)" in ranking.notes
+    assert ranking.to_json()["rows"][1]["blank"] == 1
+
+
 def test_which_method_ranks() -> None:
     ranking = ranked("activations", options={"limit": 3})
     assert ranking.method == "gradcam"

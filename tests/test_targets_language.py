@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_inspect as oi
+from onnx_inspect.autodiff.gradient import scored
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InspectError, LayerError, TargetError
 from onnx_inspect.labels import Labels
@@ -194,18 +195,27 @@ def test_any_text_is_a_target_or_a_sentence(text: str) -> None:
 # In methods.
 
 
+def test_sums_of_classes_are_one_product_however_many(model: oi.Model) -> None:
+    texts = ["0 - 0.5 * 2", " + ".join(f"{k} * {k % 3}" for k in range(1, 101))]
+    jobs = [Job(model, X, text, engine=ENGINE, labels=LABELS) for text in texts]
+    one, many = (len(list(scored(model, job.target, score=SCORE).ir.graph)) for job in jobs)
+    assert one == many
+    times = np.bincount([k % 3 for k in range(1, 101)], range(1, 101))
+    for job, factors in zip(jobs, ([1, 0, -0.5], times), strict=True):
+        np.testing.assert_allclose(job.clean[SCORE], LOGITS[:, :3] @ factors, rtol=1e-5)
+
+
 def test_ranks_in_sums_are_those_of_the_untouched_sample(model: oi.Model) -> None:
     job = Job(model, X, "top - top:2", engine=ENGINE, labels=LABELS)
     order = np.argsort(-LOGITS, axis=1)
     fed = job.target.feeds(4)
-    np.testing.assert_array_equal(fed["target.index.0"], order[:, 0])
-    np.testing.assert_array_equal(fed["target.index.1"], order[:, 1])
+    np.testing.assert_array_equal(fed["target.index.0"], order[:, :2])
     other = nets.images(8)[4:]
     found = job.forward([], job.target, {"image": other, **fed})[SCORE]
     rows = nets.forward(other)["logits"]
     np.testing.assert_allclose(found, rows[range(4), order[:, 0]] - rows[range(4), order[:, 1]], rtol=1e-4, atol=1e-5)
     one = job.fixed[2].feeds(3)
-    np.testing.assert_array_equal(one["target.index.0"], [order[2, 0]] * 3)
+    np.testing.assert_array_equal(one["target.index.0"], [order[2, :2]] * 3)
     assert str(job.target) == "top - top:2"
     assert any("top:2 is" in note for note in job.notes)
     assert job.explained(job.clean) == [None] * 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ..emit import Op
 from ..errors import TargetError
 from ..model import Model
 from ..scores import ScoreKind, Scores, scores
-from .base import Asks, Target, summed
+from .base import Asks, Target, floats, per_sample, summed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,10 +40,11 @@ class Top(Target):
         """The largest score of a sample, or the rank-th."""
         found, rows = rows_of(op, model, self.kind)
         self.check(found.count)
+        seen = _matrix(op, model.value(found.read), found, self.kind) if found.quantised else rows
         if self.rank == 1:
-            index = op.ArgMax(rows, axis=1, keepdims=0)
+            index = op.ArgMax(seen, axis=1, keepdims=0)
         else:
-            index = op.Gather(op.TopK(rows, [self.rank], outputs=2)[1], op.const(np.int64(self.rank - 1)), axis=1)
+            index = op.Gather(op.TopK(seen, [self.rank], outputs=2)[1], op.const(np.int64(self.rank - 1)), axis=1)
         return _pick(op, rows, index)
 
     def chosen(self, rows: NDArray[Any]) -> list[int | None]:
@@ -79,13 +80,7 @@ class Index(Target):
         """The score of the class."""
         found, rows = rows_of(op, model, self.kind)
         self.check(found.count)
-        shape = model.value(found.tensor).shape
-        batch = shape[0] if shape is not None and len(shape) > 1 else None
-        index = ir.Value(name=INPUT, shape=ir.Shape([batch]), type=ir.TensorType(ir.DataType.INT64))
-        if INPUT in op.names:
-            raise TargetError(f"The model has a tensor '{INPUT}' already: it explains a class as it is.")
-        op.graph.inputs.append(index)
-        return _pick(op, rows, index)
+        return _pick(op, rows, per_sample(op, INPUT, ir.DataType.INT64, rows))
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -123,14 +118,17 @@ class Settled(Index):
 def settled(top: Top, runs: Asks) -> Settled:
     """The class that has a rank for each of the samples as they are."""
     found = scores(runs.model, kind=top.kind)
-    rows = found.rows(top.kind, runs.forward([found.tensor])[found.tensor])
+    rows = found.rows(top.kind, runs.forward([found.read])[found.read])
     return Settled(tuple(i for i in top.chosen(rows) if i is not None), top.kind, top.rank)
 
 
 def rows_of(op: Op, model: Model, kind: ScoreKind) -> tuple[Scores, ir.Value]:
     """The scores as a matrix (N, classes). A lone score becomes two: class 1 is its own side, class 0 the other."""
     found = scores(model, kind=kind)
-    value = model.value(found.tensor)
+    return found, _matrix(op, model.value(found.tensor), found, kind)
+
+
+def _matrix(op: Op, value: ir.Value, found: Scores, kind: ScoreKind) -> ir.Value:
     rank = len(value.shape) if value.shape is not None else 2
     if rank == 1:
         value = op.Reshape(value, [-1, 1] if found.count == 1 else [1, -1])
@@ -138,9 +136,25 @@ def rows_of(op: Op, model: Model, kind: ScoreKind) -> tuple[Scores, ir.Value]:
         value = op.Flatten(value, axis=1)
     if found.count == 1:
         value = op.Concat(1 - value if found.is_probability(kind) else -value, value, axis=1)
-    return found, value
+    return value
+
+
+def mixed(op: Op, model: Model, terms: Sequence[tuple[float, Index]], name: str) -> ir.Value:
+    """Classes times factors, added up: one row of weights, however many they are. Adds an input (N, terms)."""
+    found, rows = rows_of(op, model, terms[0][1].kind)
+    rows = floats(op, rows)
+    for _, term in terms:
+        term.check(found.count)
+    factors = op.const(np.array([[factor] for factor, _ in terms], rows.dtype.numpy() if rows.dtype else np.float32))
+    each = _one_hot(op, rows, per_sample(op, name, ir.DataType.INT64, rows, rank=2))
+    return summed(op, rows * op.ReduceSum(each * factors, [1], keepdims=0))
 
 
 def _pick(op: Op, rows: ir.Value, index: ir.Value) -> ir.Value:
+    return summed(op, rows * _one_hot(op, rows, index))
+
+
+def _one_hot(op: Op, rows: ir.Value, index: ir.Value) -> ir.Value:
     zero_one = np.array([0, 1], dtype=rows.dtype.numpy() if rows.dtype else np.float32)
-    return summed(op, rows * op.OneHot(index, op.size(rows, 1), op.const(zero_one)))
+    value: ir.Value = op.OneHot(index, op.size(rows, 1), op.const(zero_one))
+    return value

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from ..emit import Op
@@ -14,7 +15,7 @@ from ..errors import TargetError
 from ..model import Model
 from ..scores import scores
 from .base import Asks, Target, floats
-from .classes import Index, Top, settled
+from .classes import INPUT, Index, Top, mixed, settled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,21 +87,38 @@ class Sum(Target):
         return Sum(tuple((factor, term.sample(i)) for factor, term in self.terms))
 
     def emit(self, op: Op, model: Model) -> ir.Value:
-        """The sum. Inputs that terms add get the number of their term, since they would have the same name."""
+        """The sum. Inputs that terms add get the number of their part, since they would have the same name."""
         total: Any = None
-        for i, (factor, term) in enumerate(self.terms):
-            known = len(op.graph.inputs)
-            value = floats(op, term.emit(op, model))
-            for added in op.graph.inputs[known:]:
-                added.name = f"{added.name}.{i}"
-            scaled = value if factor == 1 else value * factor
-            total = scaled if total is None else total + scaled
+        for i, terms in enumerate(self._parts()):
+            factor, term = terms[0]
+            if isinstance(term, Index):
+                value = mixed(op, model, [(f, t) for f, t in terms if isinstance(t, Index)], f"{INPUT}.{i}")
+            else:
+                known = len(op.graph.inputs)
+                value = floats(op, term.emit(op, model))
+                for added in op.graph.inputs[known:]:
+                    added.name = f"{added.name}.{i}"
+                value = value if factor == 1 else value * factor
+            total = value if total is None else total + value
         total.shape = ir.Shape([None])
         return total  # type: ignore[no-any-return]
 
     def feeds(self, n: int) -> dict[str, NDArray[Any]]:
-        """Those of all terms."""
-        return {f"{k}.{i}": v for i, (_, term) in enumerate(self.terms) for k, v in term.feeds(n).items()}
+        """Those of all terms, of classes beside each other."""
+        fed: dict[str, NDArray[Any]] = {}
+        for i, terms in enumerate(self._parts()):
+            if isinstance(terms[0][1], Index):
+                fed[f"{INPUT}.{i}"] = np.stack([term.feeds(n)[INPUT] for _, term in terms], axis=1)
+            else:
+                fed |= {f"{k}.{i}": v for k, v in terms[0][1].feeds(n).items()}
+        return fed
+
+    def _parts(self) -> list[list[tuple[float, Target]]]:
+        """The classes of each kind of score together, every other term alone."""
+        parts: dict[Hashable, list[tuple[float, Target]]] = {}
+        for i, (factor, term) in enumerate(self.terms):
+            parts.setdefault(term.key() if isinstance(term, Index) else i, []).append((factor, term))
+        return list(parts.values())
 
 
 def _number(factor: float) -> str:
