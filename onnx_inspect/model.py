@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import onnx_ir as ir
 
-from . import canonical, naming, structure
+from . import canonical, layouts, naming, structure
 from .decompose.table import lowered
 from .errors import LayerError, ModelError
 from .source import Source, read
@@ -145,7 +145,7 @@ class Model:
     @cached_property
     def layouts(self) -> dict[ir.Value, str]:
         """What the axes of a tensor mean, "NCHW" or "NHWC" for maps, where the graph tells."""
-        return structure.layouts(self.ir.graph)
+        return layouts.of(self.ir.graph)
 
     def spec(self, value: ir.Value) -> structure.Spec:
         """Name, shape, type and layout of a tensor."""

@@ -70,9 +70,12 @@ def main() -> None:
 def tried(name: str, path: Path) -> dict[str, Any]:
     """The row of one file."""
     command = [sys.executable, str(Path(__file__).with_name("matrix_row.py")), str(path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=LIMIT, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=LIMIT, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+    except subprocess.TimeoutExpired:
+        return {"loads": f"SLOW: more than {LIMIT} s."}
     print(f"{name} {done.returncode}", file=sys.stderr, flush=True)
     if done.returncode:
         return {"loads": f"TRACEBACK: the process ended with {done.returncode}: {done.stderr.strip()[-300:]}"}

@@ -17,6 +17,7 @@ from . import nets
 from .rules.harness import run
 
 SHAPES = {
+    "low": [4, 3, 1, 3],
     "w": [4, 3, 3, 3],
     "v": [4, 4, 3, 3],
     "one": [4, 4, 1, 1],
@@ -129,6 +130,17 @@ def test_open_sizes_are_maps() -> None:
             {"image": "NHWC", "s": "NHWC"},
         ),
         ("f = Flatten (image) y = Relu (f)", ("N", 3, 8, 8), {"image": None, "f": None}),
+        (
+            "k = Constant <value_ints=[-2]> () u = Unsqueeze (image, k) c = Conv (u, low) y = Squeeze (c, k)",
+            ("N", 3, 8),
+            {"image": "NCW", "u": "NCHW", "y": "NCW"},
+        ),
+        (
+            "k = Constant <value_ints=[1]> () u = Unsqueeze (image, k) x = Transpose <perm=[0,3,1,2]> (u) "
+            "c = Conv (x, low) t = Transpose <perm=[0,2,3,1]> (c) y = Squeeze (t, k)",
+            ("N", 8, 3),
+            {"image": "NWC", "u": "NHWC", "y": "NWC"},
+        ),
     ],
 )
 def test_layouts(body: str, image: tuple[object, ...], layouts: dict[str, str | None]) -> None:

@@ -21,6 +21,7 @@ STOREYS = [
     {"geometry", "photos", "charts", "film"},
     {"shape_rules"},
     {"source", "pads", "shapes", "mends", "widen", "batch_rules", "structure"},
+    {"layouts"},
     {"bodies", "sizes", "parameters", "fingerprints"},
     {"scopes"},
     {"names"},
