@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -82,6 +83,8 @@ class Attribution(Saved):
             the rest; None for the extremes.
         extra: further arrays, N on the first axis.
         tensors: where inputs or tensors are attributed to, the values by their names, each shaped like its tensor.
+        shares: where several inputs are attributed to, what part of all magnitudes falls on each, (N,), by its name;
+            of methods whose units are those of the inputs, as saliency's are, a share depends on these.
         measures: a number per sample and name, as how far a method's promise was missed.
         shown: the inputs that are no pictures, by name, as far as they are attributed to.
         names: what samples are called, none if nobody named them: files are named by it.
@@ -107,6 +110,7 @@ class Attribution(Saved):
     percentile: float | None = None
     extra: dict[str, NDArray[Any]] = field(default_factory=dict)
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    shares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     measures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     shown: dict[str, Shown] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
@@ -209,8 +213,10 @@ class Attribution(Saved):
             percentile=self.percentile,
             seen=photo.geometry.mask_in_photo(),
         )
-        others = [layout.frame(signals.drawing(self.parts(i), self.signed), 12)] if self.shown else []
-        return layout.column([picture, *others], 0)
+        if not self.shown:
+            return picture
+        others = layout.titled(signals.drawing(self.parts(i), self.signed), self._shared(i), 15)
+        return layout.column([picture, layout.frame(others, 12)], 0)
 
     def title(self, i: int = 0) -> list[str]:
         """Two lines that say what a picture shows."""
@@ -230,7 +236,15 @@ class Attribution(Saved):
 
     def lines(self, i: int = 0) -> list[str]:
         """What the terminal says of a sample before its classes."""
-        return [f"{k} unknown" if np.isnan(v[i]) else f"{k} {v[i]:.4g}" for k, v in self.measures.items()]
+        known = self.explained[i] is None and np.isfinite(self.scores[i])  # that of a class is told with the classes
+        score = [f"score {self.scores[i]:.4g} of {self.target}"] if known else []
+        measures = [f"{k} unknown" if np.isnan(v[i]) else f"{k} {v[i]:.4g}" for k, v in self.measures.items()]
+        return [*score, *self._shared(i), *measures]
+
+    def _shared(self, i: int) -> list[str]:
+        """The inputs' shares of the attribution, in a line."""
+        told = [f"{name} {100 * share[i]:.3g} %" for name, share in self.shares.items() if np.isfinite(share[i])]
+        return [f"of the attribution: {', '.join(told)}"] if told else []
 
 
 def _short(value: Any) -> str:
@@ -238,6 +252,13 @@ def _short(value: Any) -> str:
     parts = value if isinstance(value, list | tuple) else [value]
     text = "+".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
     return "" if value is True or len(text) > 24 else text
+
+
+def shares(values: Mapping[str, NDArray[Any]], n: int) -> dict[str, NDArray[np.float64]]:
+    """What part of all magnitudes falls on each input, for each of n samples; NaN where all are zero."""
+    sums = {k: np.abs(v, dtype=np.float64).reshape(n, -1).sum(axis=1) for k, v in values.items()}
+    total = np.sum([*sums.values()], axis=0)
+    return {k: np.divide(v, total, out=np.full(n, np.nan), where=total > 0) for k, v in sums.items()}
 
 
 def identity(model: Model) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .image import Picture
+from .image import Picture, escaped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def figure(
         ax.set_axis_off()
     if title:
         made.suptitle(shortened(title, width // 9), fontsize=12)
-    with warnings.catch_warnings():  # letters of a script that the font lacks become boxes
+    with warnings.catch_warnings():  # of letters that the font lacks
         warnings.simplefilter("ignore")
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         canvas.draw()
@@ -208,12 +209,26 @@ def colour(i: int) -> str:
 
 def plain(text: str) -> str:
     """Text as it is: Matplotlib would read formulas between dollars, and names are somebody else's."""
-    return "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
+    return _lettered(text).replace("$", r"\$")
 
 
 def shortened(text: str, most: int = 22) -> str:
     """The end of a long name: that is where layers differ."""
-    return plain(text if len(text) <= most else "…" + text[-most + 1 :])
+    line = _lettered(text)
+    return plain(line if len(line) <= most else "…" + line[-most + 1 :])
+
+
+def _lettered(text: str) -> str:
+    """A line of letters; those that the font lacks as their numbers, not as boxes that are all alike."""
+    line = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode())
+    return "".join(c if c.isascii() or _font().get_char_index(ord(c)) else escaped(c) for c in line)
+
+
+@cache
+def _font() -> Any:
+    from matplotlib import font_manager
+
+    return font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
 
 
 def _entry(name: str) -> str:

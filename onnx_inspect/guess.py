@@ -39,9 +39,12 @@ WORDS: dict[str, dict[str, str]] = {
     for field, kind in (("resize", Resize), ("color", Color), ("layout", Layout))
 }
 WORDS["color"] |= dict.fromkeys(("GRAY", "GRAYSCALE", "GREYSCALE"), "GREY")
+FREE = {False: 224, True: 640}  # the side of pictures where the file leaves it open; for detectors
+_SHADES = 16  # fewer make no picture
 WANTED = {"size": "HxW, like 224x224", "scale": "a number, like 1/255"} | dict.fromkeys(
     ("mean", "std"), "a number, or one per channel between commas"
 )
+_PYTHON = "oi.Preprocessing((height, width), scale=1/255), say"
 ARRAY = "Methods take arrays and tables instead (x.npy, rows.csv, --input NAME=VALUE); other commands need photos."
 
 
@@ -70,6 +73,7 @@ def resolve(
     metadata: Mapping[str, str],
     normalises: bool,
     *,
+    detects: bool = False,
     preset: str | None = None,
     **overrides: Any,
 ) -> tuple[Preprocessing, list[str]]:
@@ -80,15 +84,17 @@ def resolve(
     size, resize, crop_ratio, pad_value; then from a guess: pixels as they are where the graph ``normalises``
     itself or takes whole numbers, [0, 1] for grey, else ImageNet's. ImageNet's crop of 0.875 is guessed only
     where the shorter side has 128 pixels or more: models for smaller pictures are trained on whole ones.
-    Where only some of scale, mean and std are said, the rest is none. Metadata that make no sense are noted and
-    passed over. InputError for an input that takes no photos, and where overrides or preset do not fit it.
+    A model that ``detects`` is guessed to take the whole photo, letterboxed, from 0 to 1. Where only some of
+    scale, mean and std are said, the rest is none. Metadata that make no sense are noted and passed over.
+    InputError for an input that takes no photos, and where overrides or preset do not fit it.
     """
     notes: list[str] = []
     flags = {field: parse(field, value) for field, value in overrides.items() if value is not None}
     layout = _layout(spec, flags.pop("layout", None), metadata, notes)
     axes = dict(zip(layout, spec.shape, strict=True))
     channels = _channels(spec, axes.get("C", 1), flags, notes)
-    size, color = (_side(axes["H"]), _side(axes["W"])), COLORS[channels]
+    height, width = (side if isinstance(side := axes[axis], int) else FREE[detects] for axis in "HW")
+    size, color = (height, width), COLORS[channels]
     plain = Preprocessing(size, color=color, layout=layout, dtype=spec.dtype)
 
     def fits(**values: Any) -> Preprocessing:
@@ -97,6 +103,11 @@ def resolve(
             written = overrides.get("color") or color
             raise InputError(f"The input {_say(spec)} has {channels} channels, not {written}; see --color.")
         made = replace(plain, **values)
+        if (shades := made.shades) < _SHADES:
+            raise InputError(
+                f"The input {_say(spec)} takes {spec.dtype}, whole numbers, and {made.formula} leaves {shades} of a "
+                "photo's 256 shades: give pixels as they are (--preset raw)."
+            )
         if any(isinstance(axes[axis], int) and axes[axis] != side for axis, side in zip("HW", made.size, strict=True)):
             raise InputError(f"The input {_say(spec)} is of a fixed size; leave out --size.")
         return made
@@ -113,18 +124,20 @@ def resolve(
     guesses: dict[str, str] = {}
     missing = [field for field in NORMALISATION if field not in said]
     if missing == list(NORMALISATION):
-        name, guess, guesses["preset"] = _guess(spec.dtype, normalises, channels)
+        name, guess, guesses["preset"] = _guess(spec.dtype, normalises, channels, detects)
         sources.append(f"guess: {name}")
     elif missing:
         rest = " and ".join(f"{field} {NORMALISATION[field]}" for field in missing)
         notes.append(f"the rest of the normalisation is taken to be {rest} ({_flags(missing)})")
     if channels == 3 and (guess or not told):
         # Classifiers of photos are tested on the middle of them; small inputs come from whole pictures.
-        guess["crop_ratio"] = 0.875 if min(said.get("size", size)) >= 128 else 1.0
+        guess["crop_ratio"] = 0.875 if min(said.get("size", size)) >= 128 and not detects else 1.0
     if channels == 3 and "color" not in said:
         guesses["color"] = "the order of colours"
     if "resize" not in said:
         guesses["resize"] = "the crop"
+        if detects:  # what lies at the edge is to be found as well
+            guess["resize"], guesses["resize"] = "letterbox", "the letterbox, as the model is a detector"
     made = fits(**_turned(guess, said) | said | {"source": " + ".join(sources)})
     how = f"guessed: {', '.join(guesses.values())}" if guesses else f"from {made.source}"
     return made, [*notes, f"preprocessing: {made.describe()}; {how} ({_flags(guesses or ['preset'])})"]
@@ -165,10 +178,25 @@ def _passed_over(key: str, value: str, field: str) -> str:
 
 def _preset(name: str, spec: InputSpec, channels: int) -> dict[str, Any]:
     if name not in PRESETS:
-        raise InputError(f"There is no preset {name}; --preset is one of {', '.join(PRESETS)}.")
+        known = ", ".join(PRESETS)
+        raise InputError(f"There is no preset {name}; --preset is one of {known}, from Python preprocessing={_PYTHON}.")
     if len(PRESETS[name]["mean"]) > channels:
         raise InputError(f"The preset {name} is for colours, the input {_say(spec)} is grey: try unit.")
-    return PRESETS[name] | ({"color": "GREY"} if channels == 1 else {})
+    fields = _raw(spec.dtype) if name == "raw" else PRESETS[name]
+    return fields | ({"color": "GREY"} if channels == 1 else {})
+
+
+def in_python(preset: str) -> str:
+    """A preset as Python says it, as in "oi.Preprocessing((height, width), scale=1/255)"."""
+    plain = {field.name: field.default for field in fields(Preprocessing)}
+    own = {name: value for name, value in PRESETS[preset].items() if value != plain[name]}
+    told = [f"{name}=1/{1 / value:g}" if name == "scale" else f"{name}={value!r}" for name, value in own.items()]
+    return f"oi.Preprocessing({', '.join(['(height, width)', *told])})"
+
+
+def _raw(dtype: str) -> dict[str, Any]:
+    """Pixels as they are: a quantised int8 input is uint8 with its zero in the middle."""
+    return PRESETS["raw"] | ({"mean": (128.0,)} if dtype == "int8" else {})
 
 
 def _turned(preset: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,15 +206,14 @@ def _turned(preset: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any
     return {k: v[::-1] if isinstance(v, tuple) else v for k, v in preset.items()}
 
 
-def _guess(dtype: str, normalises: bool, channels: int) -> tuple[str, dict[str, Any], str]:
+def _guess(dtype: str, normalises: bool, channels: int, detects: bool) -> tuple[str, dict[str, Any], str]:
     """The name of a preset, its fields, and a clause for the note."""
     if normalises:
         return "raw", dict(PRESETS["raw"]), "pixels as 0 to 255 since the graph scales them itself"
     if np.dtype(dtype).kind in "iu":
-        # A quantised int8 input is uint8 with its zero in the middle.
-        span, mean = ("-128 to 127", (128.0,)) if dtype == "int8" else ("0 to 255", (0.0,))
-        return "raw", PRESETS["raw"] | {"mean": mean}, f"pixels as {span} since the input is {dtype}"
-    if channels == 1:
+        span = "-128 to 127" if dtype == "int8" else "0 to 255"
+        return "raw", _raw(dtype), f"pixels as {span} since the input is {dtype}"
+    if channels == 1 or detects:
         return "unit", dict(PRESETS["unit"]), "pixels from 0 to 1"
     return "imagenet", dict(PRESETS["imagenet"]), "ImageNet's mean and std"
 
@@ -219,10 +246,6 @@ def _layout(spec: InputSpec, flag: Any, metadata: Mapping[str, str], notes: list
                 notes.append(f"the layout is taken to be {layout} by the sizes of its axes ({FLAGS['layout']})")
                 return layout
     raise InputError(f"The input {_say(spec)} does not show which axis has the channels; say so with --layout.")
-
-
-def _side(length: int | str | None) -> int:
-    return length if isinstance(length, int) else 224
 
 
 def _say(spec: InputSpec) -> str:

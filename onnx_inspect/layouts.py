@@ -53,9 +53,9 @@ def _spread(node: ir.Node, known: dict[ir.Value, str]) -> None:
             known[x] = "NCHW" if size(x, 1) == 1 and size(x, 2) == size(y, 2) else "NHWC"
     elif node.op_type in ("Unsqueeze", "Squeeze"):
         more, less = (y, x) if node.op_type == "Unsqueeze" else (x, y)
-        letters = _without(known.get(more, ""), _axes(node))
-        if letters and less not in known and rank(less) == len(letters):
-            known[less] = letters
+        left = _without(known.get(more, ""), _axes(node))
+        if left and less not in known and rank(less) == len(left):
+            known[less] = left
     elif node.op_type not in _MIXING:
         family = [v for v in [*node.inputs, *node.outputs] if v is not None and not v.is_initializer()]
         letters = next((known[v] for v in family if v in known), None)

@@ -82,6 +82,23 @@ class Preprocessing:
         """1 for grey, else 3."""
         return 1 if self.color == "GREY" else 3
 
+    @property
+    def shades(self) -> int:
+        """How many of a photo's 256 shades are left in the channel where it is fewest: whole numbers are rounded."""
+        ramp = np.arange(256, dtype=np.float32)[:, None]
+        values = _cast((ramp * np.float32(self.scale) - _row(self.mean)) / _row(self.std), self.dtype)
+        return min(len(np.unique(channel)) for channel in values.T)
+
+    @property
+    def formula(self) -> str:
+        """What becomes of a pixel, as in "(x/255 - mean) / std"."""
+        x = "x" if self.scale == 1 else f"x/{1 / self.scale:g}" if self.scale < 1 else f"x*{self.scale:g}"
+        if any(self.mean):
+            x = f"{x} - {_numbers(self.mean)}"
+        if any(value != 1 for value in self.std):
+            x = f"({x}) / {_numbers(self.std)}" if any(self.mean) else f"{x} / {_numbers(self.std)}"
+        return x
+
     def geometry(self, photo_shape: Sequence[int]) -> geometry.Geometry:
         """Where the model's input lies in a photo of shape (H, W, ...)."""
         height, width = photo_shape[:2]
@@ -144,13 +161,8 @@ class Preprocessing:
         """How, on one line, as in "224x224 centre crop 0.875, RGB, (x/255 - mean) / std, NCHW float32"."""
         fit = {"crop": "centre crop", "squash": "squashed", "letterbox": "letterboxed"}[self.resize]
         fit += f" {self.crop_ratio:g}" if self.resize == "crop" and self.crop_ratio < 1 else ""
-        x = "x" if self.scale == 1 else f"x/{1 / self.scale:g}" if self.scale < 1 else f"x*{self.scale:g}"
-        if any(self.mean):
-            x = f"{x} - {_numbers(self.mean)}"
-        if any(value != 1 for value in self.std):
-            x = f"({x}) / {_numbers(self.std)}" if any(self.mean) else f"{x} / {_numbers(self.std)}"
         height, width = self.size
-        return f"{height}x{width} {fit}, {self.color}, {x}, {self.layout} {self.dtype}"
+        return f"{height}x{width} {fit}, {self.color}, {self.formula}, {self.layout} {self.dtype}"
 
     def to_json(self) -> dict[str, Any]:
         """Its fields as what JSON can say."""

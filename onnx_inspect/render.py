@@ -64,7 +64,8 @@ def normalise(
     data = _floats(values)
     if high - low < 1e-300:
         return np.zeros(data.shape, np.float32)
-    scaled = data / high if signed else (data - low) / (high - low)
+    with np.errstate(over="ignore"):  # far beyond the ends, where all is clipped
+        scaled = data / high if signed else (data - low) / (high - low)
     return np.asarray(scaled.clip(-1 if signed else 0, 1), np.float32)
 
 

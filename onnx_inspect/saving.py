@@ -41,6 +41,7 @@ class Saved(ABC):
     notes: list[str]
     extra: dict[str, NDArray[Any]]
     tensors: dict[str, NDArray[Any]]
+    shares: dict[str, NDArray[np.float64]]
     measures: dict[str, NDArray[np.float64]]
     shown: dict[str, Any]
 
@@ -101,6 +102,7 @@ class Saved(ABC):
             "photo_size": list(photo.pixels.shape[:2]) if photo is not None else None,
             "explained": vars(explained) if explained is not None else None,
             "score": float(self.scores[i]),
+            "shares": {k: float(v[i]) for k, v in self.shares.items()},
             "measures": {k: float(v[i]) for k, v in self.measures.items()},
             "predictions": [vars(p) for p in self.predictions[i][:5]],
         }

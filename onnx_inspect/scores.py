@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .dtypes import is_float
+from .emit import Op
 from .errors import TargetError
 from .model import Model
 from .structure import varying
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 ScoreKind = Literal["logits", "output"]
 
 _PASSIVE = frozenset("Reshape Squeeze Unsqueeze Flatten Identity Cast Dropout QuantizeLinear DequantizeLinear".split())
+_QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_LATE = _QUANTISERS | frozenset("Add Sub Mul Div Reshape Squeeze Unsqueeze Flatten Identity".split())
 _ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log softmax", "Sigmoid": "sigmoid"}
 
 
@@ -31,12 +35,16 @@ class Scores:
         tensor: the tensor that is explained: before the final softmax or sigmoid, or the output itself.
         activation: what lies between the two: "softmax", "log softmax", "sigmoid" or None.
         count: number of classes, None if only known at run time.
+        numbers: what it ends in makes no scores of classes, as a vector's division by its length does.
+        quantised: what is explained is the tensor as it would be without its quantiser, see `unquantised`.
     """
 
     output: str
     tensor: str
     activation: str | None
     count: int | None
+    numbers: bool = False
+    quantised: bool = False
 
     def is_probability(self, kind: ScoreKind) -> bool:
         """True for a lone score that is a probability: its other side is 1 less it, not its negative."""
@@ -98,15 +106,15 @@ def scores(model: Model, output: str | None = None, *, kind: ScoreKind = "logits
             )
         )
     sizes = list(shape if len(shape) == 1 and isinstance(shape[0], int) else wide)
-    count = 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None
-    return Scores(chosen.name or "", tensor.name or "", activation, count)
+    count = None if tensor.shape is None else 1 if not sizes else sizes[0] if isinstance(sizes[0], int) else None
+    numbers = activation is None and _makes_numbers(tensor)
+    quantised = kind == "logits" and bool(_tail(tensor))
+    return Scores(chosen.name or "", tensor.name or "", activation, count, numbers, quantised)
 
 
 def _compared(value: ir.Value) -> ir.Value | None:
     """The rows of scores that a label is the index of the largest of; None if it is none."""
-    node = value.producer()
-    while node is not None and node.op_type in _PASSIVE and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
+    node = _maker(value, _PASSIVE)
     x = node.inputs[0] if node is not None and node.op_type == "ArgMax" else None
     if node is None or x is None or x.shape is None or len(x.shape) != 2 or as_floats(x) is None:
         return None
@@ -145,6 +153,63 @@ def before_activation(value: ir.Value) -> tuple[ir.Value, str | None]:
             break
         current = node.inputs[0]
     return start, None
+
+
+def unquantised(op: Op, value: ir.Value) -> ir.Value:
+    """Scores as they would be without their final quantiser: it saturates, and there it lets no gradient through.
+
+    What stands behind it, as the sum with a bias does, is emitted once more.
+    """
+    tail = _tail(value)
+    made = tail[-1].inputs[0] if tail else value
+    assert made is not None
+    for node in (n for n in reversed(tail) if n.op_type not in _QUANTISERS):
+        [known] = _operands(node)
+        inputs = [made if x is known else x for x in node.inputs]
+        made = getattr(op, node.op_type)(*inputs, **node.attributes)
+        made.shape = node.outputs[0].shape
+    return made
+
+
+def _tail(value: ir.Value) -> list[ir.Node]:
+    """The nodes from a final quantiser on to a value, the last one first; none if there is no quantiser."""
+    nodes, kind, end = list[ir.Node](), value.dtype, 0
+    while (node := value.producer()) is not None and node.op_type in _LATE and len(found := _operands(node)) == 1:
+        nodes.append(node)
+        value = found[0]
+        end = len(nodes) if node.op_type == "QuantizeLinear" and value.dtype == kind else end
+    return nodes[:end]
+
+
+def _operands(node: ir.Node) -> list[ir.Value]:
+    """The inputs that are no constants."""
+    return [x for x in node.inputs if x is not None and not _constant(x)]
+
+
+def _constant(value: ir.Value) -> bool:
+    """Whether a value is a constant, or one that was quantised."""
+    node = value.producer()
+    inputs = [value] if node is None else node.inputs if node.op_type == "DequantizeLinear" else ()
+    return value.const_value is not None or (
+        bool(inputs) and all(x is None or x.const_value is not None for x in inputs)
+    )
+
+
+def _makes_numbers(value: ir.Value) -> bool:
+    """True for what ends in an activation that no score of a class goes through, or in a division by a length."""
+    node = _maker(value, _PASSIVE)
+    if node is not None and node.op_type == "Div" and node.inputs[1] is not None:
+        node = _maker(node.inputs[1], _PASSIVE | {"Expand", "Max", "Clip", "Add"})
+        return node is not None and node.op_type in ("ReduceL2", "Sqrt")
+    return node is not None and node.op_type in ("Relu", "Tanh", "Softplus", "Exp", "LpNormalization")
+
+
+def _maker(value: ir.Value, passed: Collection[str]) -> ir.Node | None:
+    """The node that a value comes from, beyond those of some kinds."""
+    node = value.producer()
+    while node is not None and node.op_type in passed and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node
 
 
 def _over_classes(node: ir.Node) -> bool:

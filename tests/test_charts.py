@@ -68,3 +68,9 @@ def test_a_title_is_not_cut_off(draw: Callable[[str], NDArray[np.uint8]]) -> Non
     assert ink.any()
     assert not ink[:3].any()
     assert not ink[-3:].any()
+
+
+def test_letters_without_a_glyph_are_told_by_their_numbers() -> None:
+    assert charts.plain("возраст 金魚 $x$") == r"возраст \u91d1\u9b5a \$x\$"
+    assert charts.shortened("金" * 9, 13) == r"…\u91d1\u91d1"
+    assert charts.shortened("$" * 9, 5) == "…" + r"\$" * 4

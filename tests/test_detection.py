@@ -23,6 +23,7 @@ from onnx_inspect.engine import Engine
 from onnx_inspect.errors import AbsentError, TargetError
 from onnx_inspect.labels import Labels
 from onnx_inspect.methods.detect import detect
+from onnx_inspect.methods.inputs import guess_preprocessing
 from onnx_inspect.methods.job import Job
 from onnx_inspect.target import detections as targets
 from onnx_inspect.target.detected import PARTS
@@ -142,11 +143,14 @@ def test_the_graph_is_cut_before_suppression() -> None:
     ],
 )
 def test_what_was_inferred_is_said_with_how_to_say_otherwise(name: str, said: str, stated: str) -> None:
-    job = Job(oi.load(DETECTORS[name][0]), X, Everything(), engine=ENGINE)
-    note = next(n for n in job.notes if n.startswith("detector:"))
-    assert said in note
-    assert stated in note
-    assert "--target 'box:1@" in note
+    for target, way in ((Everything(), "(--head '"), ("class:0", "(--target 'box:1@")):
+        job = Job(
+            oi.load(DETECTORS[name][0]), X, target if name != "ssd" or way[3] == "h" else "class:1", engine=ENGINE
+        )
+        note = next(n for n in job.notes if n.startswith("detector:"))
+        assert said in note
+        assert stated in note
+        assert way in note
 
 
 def test_what_is_stated_wins() -> None:
@@ -196,7 +200,8 @@ def test_the_format_is_told_from_where_boxes_lie(boxes: list[Any], form: str, sh
     assert formats.likely(t, np.ones(12), cells, every, size, "", "") == (form, unit)
 
 
-def test_raw_boxes_in_anchors_need_the_anchors() -> None:
+def anchored() -> onnx.ModelProto:
+    """As YOLOv5 without its anchors: two candidates a cell."""
     g = Graph(5)
     heads = [g("Sigmoid", g.conv(m, 6, 2 * 7)) for m in g.maps()]
     two = [g("Reshape", h, g.const([0, 2, 7, -1])) for h in heads]
@@ -204,7 +209,11 @@ def test_raw_boxes_in_anchors_need_the_anchors() -> None:
     offset, size, rest = g("Split", g("Concat", *rows, axis=1), g.const([2, 2, 3]), axis=2, outputs=3)
     offset = g("Sub", g("Mul", offset, g.const(2, np.float32)), g.const(0.5, np.float32))
     size = g("Pow", g("Mul", size, g.const(2, np.float32)), g.const(2, np.float32))
-    proto = g.model(output=g("Concat", offset, size, rest, axis=2))
+    return g.model(output=g("Concat", offset, size, rest, axis=2))
+
+
+def test_raw_boxes_in_anchors_need_the_anchors() -> None:
+    proto = anchored()
     with pytest.raises(TargetError, match=r"anchors.*format=yolov5"):
         detect(proto.SerializeToString(), X, engine=ENGINE)
     head = "format=yolov5,anchors=3x4 6x5 8x7 9x12,threshold=0.05,iou=1"
@@ -304,14 +313,19 @@ def test_suppression_of_all_classes_together_has_classes() -> None:
     assert detect(proto.SerializeToString(), X, engine=ENGINE) == plain
 
 
-def test_levels_in_outputs_of_their_own_are_not_passed_over() -> None:
+def levels() -> onnx.ModelProto:
+    """Boxes and scores of each level as outputs of their own."""
     g = Graph(3)
     outs = {}
     for i, m in enumerate(g.maps()):
         for name, k in (("boxes", 4), ("scores", 3)):
             y = g("Transpose", g.conv(m, 6, k), perm=[0, 2, 3, 1])
             outs[f"{name}_{i}"] = g("Sigmoid", g("Reshape", y, g.const([0, -1, k])))
-    model = oi.load(g.model(**outs))
+    return g.model(**outs)
+
+
+def test_levels_in_outputs_of_their_own_are_not_passed_over() -> None:
+    model = oi.load(levels())
     with pytest.raises(TargetError, match=r"2 pairs of outputs.*boxes=NAME,scores=NAME"):
         detect(model, X, engine=ENGINE)
     assert detect(model, X, head="boxes=boxes_0,scores=scores_0,threshold=0.1,format=xyxy", engine=ENGINE)[0]
@@ -383,6 +397,126 @@ def test_a_head_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for x in X:
         detect(model, x[None], engine=ENGINE)
     assert len(calls) == 1
+
+
+def tokens() -> onnx.ModelProto:
+    """As the last hidden state of a transformer for pictures: a table, of no boxes."""
+    g = Graph(6)
+    rows = g("Transpose", g("Reshape", g.conv("x", 3, 6, 4, 4), g.const([0, 6, -1])), perm=[0, 2, 1])
+    return g.model(hidden=g("Relu", rows))
+
+
+def classifier() -> onnx.ModelProto:
+    g = Graph()
+    return g.model(logits=g("Flatten", g("GlobalAveragePool", g.conv("x", 3, 5))))
+
+
+def segmenter() -> onnx.ModelProto:
+    g = Graph()
+    return g.model(scores=g("Relu", g.conv("x", 3, 5)))
+
+
+# What advises, by what is wrong: whoever lists boxes has --head and no --target.
+REFUSED = {
+    "no boxes": (classifier, "No boxes and class scores", "boxes=NAME,scores=NAME"),
+    "levels": (levels, "2 pairs of outputs", "boxes=NAME,scores=NAME"),
+    "anchors": (anchored, "in units of anchors", "format=yolov5,anchors="),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_advise_what_the_caller_can_use(name: str) -> None:
+    build, what, text = REFUSED[name]
+    model = oi.load(build())
+    with pytest.raises(TargetError, match=what) as listed:
+        detect(model, X, engine=ENGINE)
+    assert f"(--head '{text}" in str(listed.value)
+    assert "from Python head=" in str(listed.value)
+    assert "--target" not in str(listed.value)
+    with pytest.raises(TargetError, match=what) as explained:
+        oi.saliency(model, X, "box:1", engine=ENGINE)
+    assert f"(--target 'box:1@{text}" in str(explained.value)
+    assert "--head" not in str(explained.value)
+
+
+@pytest.mark.parametrize("build", [*(lambda d=d: d[0] for d in DETECTORS.values()), levels, anchored])
+def test_detectors_are_told_from_the_graph(build: Any) -> None:
+    model = oi.load(build())
+    assert detection.present(model, model.inputs[0])
+    free = onnx.ModelProto.FromString(build().SerializeToString())
+    for axis in free.graph.input[0].type.tensor_type.shape.dim[2:]:
+        axis.dim_param = "side"
+    how, notes = guess_preprocessing(oi.load(free))
+    assert (how.resize, how.scale, how.mean, how.pad_value, how.source) == (
+        "letterbox",
+        1 / 255,
+        (0,),
+        114,
+        "guess: unit",
+    )
+    assert any(n.endswith("as the model is a detector (--preset NAME, --color ORDER, --resize RULE)") for n in notes)
+
+
+@pytest.mark.parametrize("build", [classifier, segmenter, tokens])
+def test_what_is_no_detector_is_not_taken_for_one(build: Any) -> None:
+    model = oi.load(build())
+    assert not detection.present(model, model.inputs[0])
+    assert guess_preprocessing(model)[0].resize == "crop"
+
+
+# Which preprocessing.
+
+
+def as_photos(folder: Path, model: oi.Model, count: int) -> tuple[list[Path], list[blobs.Photo]]:
+    made = blob(model, count, seed=7, blobs=(1, 3))
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for path, photo in zip(paths, made, strict=True):
+        image.write(path, photo.pixels)
+    return paths, made
+
+
+def of_bytes(name: str, folder: Path) -> Path:
+    """A trained detector that takes pixels of 0 to 255, with nothing in front of its layers that says so."""
+    proto = onnx.load(OWN / name)
+    first = next(n for n in proto.graph.node if n.op_type == "Conv")
+    weight = next(w for w in proto.graph.initializer if w.name == first.input[1])
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) / 255, weight.name))
+    onnx.save(proto, folder / "bytes.onnx")
+    return folder / "bytes.onnx"
+
+
+def test_a_first_call_finds_what_is_there(tmp_path: Path) -> None:
+    paths, made = as_photos(tmp_path, oi.load(OWN / "torch_legacy_yolo.onnx"), 2)
+    done = CliRunner().invoke(
+        cli, ["boxes", *map(str, [OWN / "torch_legacy_yolo.onnx", *paths]), "--json", "-o", str(tmp_path)]
+    )
+    assert done.exit_code == 0, done.output
+    for entry, photo in zip(json.loads(done.stdout), made, strict=True):
+        assert {b["index"] for b in entry["boxes"]} >= set(photo.labels.tolist())
+        assert any("letterbox, as the model is a detector" in n for n in entry["notes"]), "the guess is stored"
+    table = [line.split() for line in done.stderr.splitlines() if " %  " in line]
+    assert table[0][-2:] == ["as", "used"]
+
+
+def test_where_a_guess_finds_nothing_the_right_preprocessing_is_named(tmp_path: Path) -> None:
+    model = of_bytes("torch_legacy_yolo.onnx", tmp_path)
+    paths, _ = as_photos(tmp_path, oi.load(model), 2)
+    words = ["boxes", *map(str, [model, *paths]), "-o", str(tmp_path)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert "try --preset raw --color RGB" in done.stderr
+    assert next(line for line in done.stderr.splitlines() if " %  " in line).endswith("--preset raw --color RGB")
+    (tmp_path / "broken.png").write_text("no photo")
+    broken = CliRunner().invoke(cli, ["boxes", str(model), str(tmp_path / "broken.png"), "-o", str(tmp_path)])
+    assert broken.exit_code == 2, broken.output
+    assert "again" not in broken.stderr, "there is nothing to compare on"
+    said = CliRunner().invoke(cli, [*words, "--preset", "raw", "--color", "RGB"])
+    assert "again" not in said.stderr, "nothing is compared where the preprocessing is given"
+    assert said.stdout.count("\n   1  ") == 2
+    quiet = CliRunner().invoke(cli, [*words, "-q", "--threshold", "1"])
+    assert quiet.stderr == ""
+    assert "nothing at 1 or surer" in quiet.stdout
+    assert "onnx-inspect doctor" in quiet.stdout
 
 
 # Lineage.
@@ -589,13 +723,6 @@ def test_weights_for_all_positions_are_noted_where_one_box_is_explained(method: 
 def test_a_box_needs_a_photo() -> None:
     with pytest.raises(TargetError, match="found in a photo"):
         oi.gradient(oi.load(DETECTORS["yolov8"][0]), "box:1", ["x"])
-
-
-def test_models_that_are_no_detectors_are_refused() -> None:
-    g = Graph()
-    proto = g.model(logits=g("Flatten", g("GlobalAveragePool", g.conv("x", 3, 5))))
-    with pytest.raises(TargetError, match="No boxes and class scores"):
-        Job(oi.load(proto), X, "box:1", engine=ENGINE)
 
 
 def test_a_class_that_is_not_found_is_explained_at_its_likeliest_candidate() -> None:

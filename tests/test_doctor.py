@@ -6,7 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,16 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_inspect import gradient, image, load
 from onnx_inspect.autodiff.table import RULES
 from onnx_inspect.cli import cli
-from onnx_inspect.doctor import Report, examine, install, path, photos
+from onnx_inspect.doctor import Report, examine, install, path, photos, sightings
+from onnx_inspect.doctor.sightings import Sighting
+from onnx_inspect.engine import Engine
 from onnx_inspect.errors import DeviceError, LayerError, ModelError
 from onnx_inspect.labels import Labels
+from onnx_inspect.methods.detect import detect
+from onnx_inspect.methods.inputs import guess_preprocessing
 from onnx_inspect.preprocess import Preprocessing
 
-from . import nets
+from . import blobs, detectors, nets
 from .shared import ASSETS, needs_assets
 
 n, info = helper.make_node, helper.make_tensor_value_info
@@ -606,6 +610,91 @@ def test_photos_show_a_wrong_scale(tmp_path: Path) -> None:
     only(report, "warning", "says nearly the same of all photos (0.0 bits; 1.0 with --preset")
     assert any("weak evidence" in str(f) for f in report.findings)
     assert look(judge(0.05, {}), pictures, preprocessing={"preset": "raw"}).fine
+
+
+def sighting(flags: str, boxes: int, surest: float, again: float) -> Sighting:
+    return Sighting(flags, Preprocessing((4, 4)), not flags, boxes, surest, again)
+
+
+@pytest.mark.parametrize(("tried", "said"), [
+    ([sighting("--x", 3, 0.9, 0.9), sighting("", 0, 0.0, 0.0)], "with --x, the surest boxes score 0.90; as used, 0.00"),
+    ([sighting("--x", 40, 1.0, 0.6), sighting("", 0, 0.0, 0.0)], "finds again in their mirror images: take photos of"),
+    ([sighting("--x", 40, 1.0, 0.6), sighting("--y", 2, 0.4, 0.9), sighting("", 0, 0.0, 0.0)], "try --y, and look"),
+    ([sighting("", 0, 0.0, 0.0), sighting("--x", 0, 0.0, 0.0)], "take photos of what the model knows"),
+    ([sighting("--x", 4, 0.9, 0.9), sighting("", 3, 0.8, 0.9)], ""),
+    ([sighting("", 3, 0.8, 0.9), sighting("--x", 3, 0.5, 0.9)], ""),
+])  # fmt: skip
+def test_only_steady_and_clear_sightings_count(tried: list[Sighting], said: str) -> None:
+    found = [str(f) for f in sightings.check(tried)]
+    assert [said in text for text in found] == [True] * bool(said), found
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(w, 0) * max(h, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+@needs_assets
+def test_yolox_and_ultraface_show_how_they_are_fed() -> None:
+    cat, engine = ASSETS / "images/coco/000000000443.jpg", Engine("cpu", threads=1)
+
+    def seen(name: str, picture: Path) -> list[Sighting]:
+        detector = load(ASSETS / "models" / name)
+        return sightings.sightings(detector, [picture], guess_preprocessing(detector)[0], engine=engine)
+
+    tried = seen("yolox_nano.onnx", cat)
+    assert tried[0].flags == "--preset raw --color BGR"
+    assert "try --preset raw --color BGR" in str(next(sightings.check(tried)))
+    tried = seen("ultraface_version-RFB-320.onnx", ASSETS / "images/misc/astronaut.png")
+    assert (tried[0].used, tried[0].boxes, tried[0].again) == (True, 1, 1)
+    caffe = next(s for s in tried if s.flags == "--preset caffe --color RGB")
+    assert caffe.surest > 0.99
+    assert caffe.again == 0, "sure, but of nothing"
+    assert not list(sightings.check(tried))
+    (found,) = sightings.check(seen("ultraface_version-RFB-320.onnx", cat))
+    assert "take photos of what the model knows" in str(found), "there is no face in it"
+
+
+def test_detectors_are_tried_with_every_preprocessing(tmp_path: Path) -> None:
+    yolo = Path(__file__).parent / "zoo/torch_legacy_yolo.onnx"
+    pictures = [tmp_path / f"{i}.png" for i in range(3)]
+    for name, photo in zip(pictures, blobs.photos(seed=7, count=3, size=(64, 96), blobs=(1, 3)), strict=True):
+        image.write(name, photo.pixels)
+    report = look(yolo, pictures)
+    assert report.fine, [str(f) for f in report.findings]
+    assert report.methods == {"gradcam": True, "saliency": True, "occlusion": True}
+    best = report.presets[0]
+    assert (best.used, best.flags, best.boxes) == (True, "", 6)
+    total = both = 0.0
+    for name in pictures:
+        x = best.preprocessing.batch([image.read(name)])
+        one, other = detect(yolo, x)[0], detect(yolo, x[..., ::-1].copy())[0]
+        for d, rest in [(d, other) for d in one] + [(d, one) for d in other]:
+            total += d.score
+            x0, y0, x1, y1 = d.box
+            both += d.score * any(e.index == d.index and iou((96 - x1, y0, 96 - x0, y1), e.box) > 0.5 for e in rest)
+    assert best.again == pytest.approx(both / total)
+    assert 0.9 < best.again < 1
+    proto = onnx.load(yolo)
+    first = next(node for node in proto.graph.node if node.op_type == "Conv")
+    weight = next(w for w in proto.graph.initializer if w.name == first.input[1])
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) / 255, weight.name))
+    report = look(proto, pictures)
+    only(report, "warning", "try --preset raw --color RGB, and look at the boxes")
+    assert report.presets[-1].rank == 0
+    assert json.dumps(report.to_json()["presets"][0]["preprocessing"])
+    assert look(proto, pictures, preprocessing={"preset": "raw"}).fine
+    onnx.save(proto, tmp_path / "bytes.onnx")
+    lines = call(tmp_path / "bytes.onnx", *pictures).stdout.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.split() == ["boxes", "surest", "again", "preprocessing"])
+    assert lines[header + 1].endswith(" %  --preset raw --color RGB")
+
+
+def test_detectors_whose_first_class_means_nothing(tmp_path: Path) -> None:
+    report = look(detectors.ssd())
+    only(report, "note", "this is a detector")
+    assert report.target == "class:1"
 
 
 def trial(

@@ -89,6 +89,45 @@ def test_mean_and_std_follow_the_order_of_colours():
     assert given.mean == (1.0, 2.0, 3.0)
 
 
+def test_detectors_see_the_whole_photo():
+    made, notes = resolve(Spec((1, 3, 416, 320), layout="NCHW"), {}, False, detects=True)
+    assert made == Preprocessing((416, 320), "letterbox", scale=1 / 255, source="guess: unit")
+    assert named(notes[-1]) == ["preset", "color", "resize"] and "letterbox, as the model is a detector" in notes[-1]
+    assert resolve(Spec((1, 3, "h", "w"), layout="NCHW"), {}, False, detects=True)[0].size == (640, 640)
+    for preset in PRESETS:
+        assert resolve(Spec((1, 3, 416, 416)), {}, False, detects=True, preset=preset)[0].resize == "letterbox"
+    assert resolve(Spec((1, 3, 8, 8)), {}, False, detects=True, resize="squash")[0].resize == "squash"
+    assert resolve(Spec((1, 3, 8, 8)), {"resize": "crop"}, False, detects=True)[0].resize == "crop"
+    assert resolve(Spec((1, 3, 8, 8)), {}, True, detects=True)[0].scale == 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32"])
+@pytest.mark.parametrize(
+    "flags", [{"preset": "unit"}, {"preset": "tf"}, {"preset": "imagenet"}, {"scale": "1/255"}, {"std": "100"}]
+)
+def test_whole_numbers_take_no_fractions(dtype, flags):
+    spec = Spec((1, 3, 8, 8), dtype)
+    with pytest.raises(InputError) as refused:
+        resolve(spec, {}, False, **flags)
+    for said in ("The input 'input' (1, 3, 8, 8) takes " + dtype, "of a photo's 256 shades", "(--preset raw)."):
+        assert said in str(refused.value)
+    assert resolve(spec, {}, False, preset="raw")[0].shades == 256, "what is advised helps"
+    made, notes = resolve(spec, {"scale": "1/255"}, False)
+    assert made.scale == 1 and any("scale = '1/255' is impossible here and passed over" in note for note in notes)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_as_python_says_them(preset):
+    """What is advised is what the command line does, but for how the photo is fitted."""
+    from onnx_inspect.guess import in_python
+
+    class oi:  # noqa: N801
+        Preprocessing = Preprocessing
+
+    made = eval(in_python(preset), {"oi": oi, "height": 224, "width": 224})
+    assert replace(made, source="") == replace(resolve(Spec((1, 3, 224, 224)), {}, False, preset=preset)[0], source="")
+
+
 def test_flags_are_those_of_the_command_line():
     from onnx_inspect.commands import options
 
@@ -213,7 +252,11 @@ def test_no_metadata_crash(metadata):
         (Spec((1, 3, 8, 8)), {"color": "grey"}, "--color"),
         (Spec((1, 1, 8, 8)), {"color": "rgb"}, "--color"),
         (Spec((1, 1, 8, 8)), {"preset": "imagenet"}, "try unit"),
-        (Spec((1, 3, 8, 8)), {"preset": "pytorch"}, "one of imagenet, tf"),
+        (
+            Spec((1, 3, 8, 8)),
+            {"preset": "pytorch"},
+            r"one of imagenet, tf.*from Python preprocessing=oi\.Preprocessing",
+        ),
         (Spec((1, 3, 8, 8)), {"layout": "NHW"}, "--layout"),
         (Spec((1, 3, 8, 8)), {"zoom": 2}, "zoom"),
     ],

@@ -280,11 +280,23 @@ def test_any_text_stays_inside_its_line(string):
     assert canvas[..., 0].min() >= 200 - 1
 
 
+@pytest.mark.skipif(not hasattr(cv2, "FontFace"), reason="this OpenCV has no fonts")
+def test_letters_without_a_glyph_are_told_by_their_numbers():
+    def written(string):
+        canvas = np.full((30, 300, 3), 255, np.uint8)
+        image.text(canvas, string, (5, 2), 16)
+        return canvas
+
+    assert np.array_equal(written("ka 🐱 ሰ"), written(r"ka \U0001f431 \u1230"))
+    assert not np.array_equal(written("金魚"), written(r"\u91d1\u9b5a"))
+    assert image.text_size("🐱", 16) == image.text_size(r"\U0001f431", 16)
+
+
 def test_old_opencv_letters_ascii(monkeypatch):
     monkeypatch.delattr(cv2, "FontFace", raising=False)
     canvas = np.full((40, 200, 3), 255, np.uint8)
     image.text(canvas, "naïve 猫", (5, 5), 20)
     question = np.full((40, 200, 3), 255, np.uint8)
-    image.text(question, "na?ve ?", (5, 5), 20)
+    image.text(question, r"na\xefve \u732b", (5, 5), 20)
     assert canvas.min() < 100 and (canvas == question).all()
-    assert image.text_size("naïve 猫", 20) == image.text_size("na?ve ?", 20)
+    assert image.text_size("naïve 猫", 20) == image.text_size(r"na\xefve \u732b", 20)

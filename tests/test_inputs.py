@@ -713,6 +713,45 @@ def test_the_command_takes_tables(tmp_path: Path) -> None:
     assert single.read_text() == "a,b,c\n1,2,3\n"
 
 
+def test_python_takes_the_files_that_the_command_takes(tmp_path: Path) -> None:
+    text, ids = oi.load(tiny.text()), IDS.astype(np.int64)
+    np.save(tmp_path / "ids.npy", ids)
+    np.savez(tmp_path / "both.npz", ids=ids, mask=ids > 0)
+    (tmp_path / "ids.json").write_text(json.dumps(ids.tolist()))
+    wanted = oi.integrated_gradients(text, ids, engine=ENGINE)
+    given: dict[str, Any] = {
+        "ids": tmp_path / "ids.npy", "both": f"{tmp_path}/both.npz:ids", "by name": {"ids": str(tmp_path / "both.npz")}
+    }  # fmt: skip
+    for x in [*given.values(), str(tmp_path / "ids.json")]:
+        got = oi.integrated_gradients(text, x, engine=ENGINE)
+        np.testing.assert_array_equal(got.values, wanted.values)
+        assert got.names[0].endswith("-1")
+    assert oi.integrated_gradients(text, given["ids"], engine=ENGINE).names == ["ids-1", "ids-2"]
+    masked = oi.saliency(text, {"ids": ids, "mask": tmp_path / "both.npz"}, engine=ENGINE)
+    by_hand = oi.saliency(text, {"ids": ids, "mask": (ids > 0).astype(np.int64)}, engine=ENGINE)
+    np.testing.assert_array_equal(masked.values, by_hand.values)
+    file = table(tmp_path, "id,a,b,c\n1,1,2,3\n2,4,5,6\n", "rows.csv")
+    rows_ = oi.saliency(oi.load(tiny.rows()), file, "0", engine=ENGINE)
+    assert rows_.names == ["rows-1", "rows-2"]
+    assert any("left out: 'id'" in note for note in rows_.notes)
+    with pytest.raises(InputError, match=r"ids\.npy' has to be given alone"):
+        oi.saliency(text, [given["ids"], given["ids"]], engine=ENGINE)
+    with pytest.raises(InputError, match=r"none\.npy' cannot be read"):
+        oi.saliency(text, tmp_path / "none.npy", engine=ENGINE)
+
+
+@pytest.mark.parametrize(("method", "how"), [
+    ("saliency", {"preset": "unit"}), ("gradcam", {"preset": "unit"}), ("detect", {"preset": "unit"}),
+    ("saliency", {"preprocessing": "unit"}),
+])  # fmt: skip
+def test_presets_for_pixels_have_a_way_in_python(method: str, how: dict[str, Any]) -> None:
+    with pytest.raises((InputError, TypeError)) as refused:
+        getattr(oi, method)(nets.classifier(), np.zeros((1, 3, 16, 16), np.float32), **how)
+    assert str(refused.value).endswith(
+        " Pixels become numbers by preprocessing=oi.Preprocessing((height, width), scale=1/255)."
+    )
+
+
 def test_the_command_takes_tokens(tmp_path: Path) -> None:
     model = tmp_path / "text.onnx"
     onnx.save(tiny.text(), model)

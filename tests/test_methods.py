@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -181,7 +182,7 @@ def test_targets_per_sample(model: oi.Model) -> None:
 
 def test_a_single_logit_is_explained_on_its_side() -> None:
     net, logit = nets.classifier(classes=1), nets.forward(X, classes=1)["logits"][:, 0]
-    top = oi.saliency(net, X, engine=ENGINE)
+    top = oi.saliency(net, X, engine=ENGINE, labels=["no", "yes"])  # without names it may as well be a number
     np.testing.assert_allclose(top.scores, np.abs(logit), rtol=1e-4)
     assert [e.index for e in top.explained] == [int(v >= 0) for v in logit]  # type: ignore[union-attr]
     np.testing.assert_allclose(oi.saliency(net, X, target=1, engine=ENGINE).scores, logit, rtol=1e-4)
@@ -285,8 +286,23 @@ def test_activations_need_no_target() -> None:
 
 
 def test_misspelt_arguments_are_refused(model: oi.Model) -> None:
-    with pytest.raises(TypeError, match="no argument 'enigne'"):
+    with pytest.raises(InputError, match=r"no argument 'enigne' of gradcam: it takes model, x, target, .*engine"):
         oi.gradcam(model, X, enigne=ENGINE)  # type: ignore[call-arg]
+    with pytest.raises(InputError, match="gradcam cannot be called like this, missing a required argument: 'x'"):
+        oi.gradcam(model)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("method", "instead"), [(oi.attention, "generic_attention"), (oi.activations, "gradcam")], ids=["attention", "map"]
+)
+def test_methods_without_a_target_refuse_one(method: Any, instead: str, model: oi.Model) -> None:
+    said = (
+        rf"{method.__name__} explains no score, so it takes no target \({instead} takes one\): it takes model, x, layer"
+    )
+    with pytest.raises(InputError, match=said):
+        method(model, X, target=3)
+    with pytest.raises(InputError, match=said):
+        method(model, X, "3")
 
 
 def test_a_target_brings_its_own_score() -> None:

@@ -290,8 +290,8 @@ def test_a_single_number_is_a_number_by_its_name() -> None:
     assert found.predictions == [[], []]
     assert found.explained == [None, None]
     assert not any("yes or no" in n for n in found.notes)
-    as_class = oi.input_x_gradient(oi.load(regressor()), x, "top", engine=ENGINE)
-    np.testing.assert_allclose(as_class.scores, [6, 2])
+    as_class = oi.input_x_gradient(oi.load(regressor()), x, 0, engine=ENGINE)
+    np.testing.assert_allclose(as_class.scores, [-6, 2])
     assert any("yes or no" in n for n in as_class.notes)
     squashed = oi.input_x_gradient(oi.load(regressor("Sigmoid")), x, "price", engine=ENGINE, score="output")
     np.testing.assert_allclose(squashed.scores, 1 / (1 + np.exp([-6.0, 2])), rtol=1e-5)

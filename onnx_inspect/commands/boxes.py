@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
+from .doctor import table
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from ..detection import Detection
+    from ..doctor.sightings import Sighting
+
+_TRIED = 2  # photos that preprocessings are compared on
 
 
 @click.command("boxes")
@@ -55,9 +59,12 @@ def command(
     Boxes are read from the raw head, before NonMaxSuppression and the like, and thinned out per class; the surest comes
     first. The numbers are those of the targets box:1, box:2, ... of every method; coordinates are pixels of the photo.
     The picture is PHOTO.boxes.png.
+
+    Where nobody says how pixels become numbers, a table on stderr tells what the first photos give with each preset.
     """
     from .. import files, image
     from ..detection import parse
+    from ..doctor.sightings import sightings
     from ..errors import PhotoError
     from ..methods.detect import detections, target
     from ..methods.job import Job
@@ -87,11 +94,14 @@ def command(
         options.say([n for n in [*notes, *job.notes] if n not in said], quiet)
         said.update([*notes, *job.notes])
         entry: dict[str, Any] = {"photo": str(photo), "picture": str(targets[photo])}
-        record.append(entry | {"boxes": [b.to_json() for b in boxes], "notes": job.notes})
+        record.append(entry | {"boxes": [b.to_json() for b in boxes], "notes": [*notes, *job.notes]})
         if not as_json:
-            _print(photo, targets[photo], boxes)
+            _print(photo, targets[photo], boxes, threshold)
     if as_json:
         options.print_json(record)
+    good = [Path(entry["photo"]) for entry in record if "error" not in entry]
+    if good and "guess" in preprocessing.source and not quiet:
+        _compare(sightings(loaded, good[:_TRIED], preprocessing, stated, labels=labels, engine=engine))
     if any("error" in entry for entry in record):
         raise click.exceptions.Exit(2)
 
@@ -114,11 +124,21 @@ def drawn(photo: NDArray[np.uint8], boxes: list[Detection]) -> NDArray[np.uint8]
     return layout.row([photo, layout.column(told, size // 3)], 12) if told else photo
 
 
-def _print(photo: Path, picture: Path, boxes: list[Detection]) -> None:
+def _compare(tried: list[Sighting]) -> None:
+    """How other preprocessings fare where this one is a guess, on stderr: it is no result."""
+    from ..doctor.sightings import check
+
+    if tried:
+        table(tried, err=True)
+    options.say([str(found) for found in check(tried)], quiet=False)
+
+
+def _print(photo: Path, picture: Path, boxes: list[Detection], threshold: float) -> None:
     click.echo(options.printable(f"{photo.name} -> {picture}"))
     if not boxes:
         click.echo(
-            "   nothing: try the model's preprocessing (--preset raw --resize letterbox, say) or --threshold 0.1"
+            f"   nothing at {threshold:g} or surer: give a lower --threshold, or the model's own preprocessing "
+            "(`onnx-inspect doctor MODEL PHOTO` compares)"
         )
     width = max((len(one.label) for one in boxes), default=0)
     for one in boxes:

@@ -87,6 +87,10 @@ def command(
 
 def _print(photo: Path, written: Path, entries: list[dict[str, Any]]) -> None:
     click.echo(options.printable(f"{photo.name} -> {written}"))
+    if (first := next((entry["result"] for entry in entries if "result" in entry), None)) is not None:
+        of, score = first["results"][0]["explained"], first["results"][0]["score"]
+        subject = f"{of['label']} ({of['index']})" if of is not None else first["target"]
+        click.echo(options.printable(f"   score {score:.4g} of {subject}"))
     for entry in entries:
         if "seconds" in entry:
             numbers = "".join(f"  {k} {v[0]:.3g}" for k, v in entry["measures"].items() if v[0] is not None)

@@ -146,10 +146,11 @@ class Given:
     def _names(self, count: int, others: dict[str, str]) -> list[str]:
         """Names of samples from the file that holds them."""
         from ..arrays import is_file
+        from ..methods.samples import numbered
 
         named = self.file or (Path(others[self.main]) if is_file(others.get(self.main, "")) else None)
         stem = (named.stem if named is not None else self.main) or "sample"
-        return [stem] if count == 1 else [f"{stem}-{i}" for i in range(1, count + 1)]
+        return numbered(stem, count)
 
 
 def chunks(given: Given, size: int) -> Iterator[range]:

@@ -133,6 +133,8 @@ def _activations(graph: ir.Graph) -> int | None:
 
 
 def _print(facts: dict[str, Any]) -> None:
+    from ..structure import sizes
+
     def line(name: str, value: object) -> None:
         click.echo(f"{name:15} {options.printable(str(value))}")
 
@@ -146,7 +148,7 @@ def _print(facts: dict[str, Any]) -> None:
         line("functions", ", ".join(facts["functions"]) + " (inlined)")
     for kind in ("inputs", "outputs"):
         for i, spec in enumerate(facts[kind]):
-            shape = "×".join(str(d) if d is not None else "?" for d in spec["shape"]) or "scalar"
+            shape = sizes(spec["shape"]) if spec["rank_known"] else "of unknown rank"
             layout = f" {spec['layout']}" if spec["layout"] else ""
             line(kind[:-1] if i == 0 else "", f"'{spec['name']}' {shape} {spec['dtype']}{layout}")
     line("batch", facts["batch"])

@@ -64,7 +64,8 @@ def command(
     elif as_json:
         options.print_json([_record(layer) for layer in found])
     else:
-        rows = [(c.name, c.tensor, c.op_type, _shape(c), _arranged(c), _field(c)) for c in found]
+        told = [_shape(c) or loaded.spec(loaded.value(c.tensor)).sizes() for c in found]
+        rows = [(c.name, c.tensor, c.op_type, s, _arranged(c), _field(c)) for c, s in zip(found, told, strict=True)]
         _table([("name", "tensor", "op", "shape", "layout", "sees"), *rows])
     if not as_json:
         options.say(list(loaded.notes), quiet)
@@ -119,7 +120,7 @@ def _arranged(layer: Layer) -> str:
 
 
 def _shape(layer: Layer) -> str:
-    return "×".join(str(d) if d is not None else "?" for d in layer.shape) or "scalar"
+    return "×".join(str(d) if d is not None else "?" for d in layer.shape)
 
 
 def _field(layer: Layer) -> str:

@@ -20,6 +20,8 @@ class Report:
     def __init__(self, notes: list[str], as_json: bool, quiet: bool, targets: list[str]) -> None:
         self.notes, self.as_json, self.quiet, self.targets = notes, as_json, quiet, targets
         self.record: dict[str, Any] = {}
+        self.results: list[dict[str, Any]] = []
+        self.said: dict[str, None] = {}  # every note once, in order
         self.failed: list[str] = []
         self.ranking: dict[str, Any] = {}
 
@@ -30,16 +32,18 @@ class Report:
 
     def add(self, result: Attribution, written: list[dict[str, Path]]) -> None:
         """Say what came out of a chunk."""
-        options.say([n for n in [*self.notes, *result.notes] if n not in self.record.get("notes", [])], self.quiet)
+        notes = [n for n in dict.fromkeys([*self.notes, *result.notes]) if n not in self.said]
+        self.said |= dict.fromkeys(notes)
+        options.say(notes, self.quiet)
         record = result.to_json()
-        record["notes"] = list(dict.fromkeys([*self.record.get("notes", []), *self.notes, *result.notes]))
         for entry, made in zip(record["results"], written, strict=True):
             entry["files"] = {k: str(v) for k, v in made.items()}
+            if len(self.targets) > 1:
+                entry["target"] = result.target
+        self.results += record["results"]
+        self.record = record | {"results": self.results}
         if len(self.targets) > 1:
-            record["target"] = "; ".join(self.targets)
-            record["results"] = [{**entry, "target": result.target} for entry in record["results"]]
-        record["results"] = [*self.record.get("results", []), *record["results"]]
-        self.record = record
+            self.record["target"] = "; ".join(self.targets)
         if not self.as_json:
             for i, made in enumerate(written):
                 _print(result, i, made)
@@ -61,6 +65,8 @@ class Report:
         """Write the manifest, print JSON, and fail if photos could not be read."""
         from ..files import write_json
 
+        if self.record:
+            self.record["notes"] = list(self.said)
         if self.failed:
             self.record["failed"] = self.failed
         if self.ranking:

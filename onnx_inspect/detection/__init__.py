@@ -14,4 +14,5 @@ from .found import candidates as candidates
 from .found import detection as detection
 from .found import detections as detections
 from .head import Head as Head
+from .presence import present as present
 from .settling import find as find

@@ -10,11 +10,11 @@ import onnx_ir as ir
 
 from .. import structure
 from ..dtypes import is_float
-from ..errors import TargetError
 from ..model import Model
 from .formats import Stated
 from .lineage import ACTIVATIONS, POINTWISE, Lineage
 from .moves import MOVES
+from .telling import HeadError
 
 # What chooses among candidates, which no gradient passes.
 SELECTING = frozenset("NonMaxSuppression TopK ArgMax ArgMin NonZero Unique Compress Loop".split())
@@ -52,7 +52,7 @@ def raw(model: Model, lineage: Lineage, stated: Stated) -> Raw:
     """The tensors of boxes and class scores.
 
     Raises:
-        TargetError: there are none, or several ways to read what there is.
+        HeadError: there are none, or several ways to read what there is.
     """
     if stated.boxes or stated.scores:
         one, other = stated.boxes or stated.scores, stated.scores or stated.boxes
@@ -71,10 +71,8 @@ def raw(model: Model, lineage: Lineage, stated: Stated) -> Raw:
         if (found := _pair(tensors, lineage) or _both(tensors, lineage)) is not None:
             return found
     told = ", ".join(f"'{v.name}' {structure.sizes(lineage.shape(v))}" for v in ends[-4:])
-    raise TargetError(
-        f"No boxes and class scores are found where this model ends ({told or 'no floats'}): state the tensors "
-        "(--target 'box:1@boxes=NAME,scores=NAME'), or name the elements to explain (--target OUTPUT[row, column])."
-    )
+    what = f"No boxes and class scores are found where this model ends ({told or 'no floats'})"
+    raise HeadError(what, "state the tensors")
 
 
 def selections(graph: ir.Graph, *, inside: bool = False) -> list[ir.Node]:
@@ -160,10 +158,8 @@ def _pair(tensors: list[ir.Value], lineage: Lineage) -> Raw | None:
         return None
     if len(lists) > 1:
         told = ", ".join(f"'{v.name}' {structure.sizes(lineage.shape(v))}" for v in tensors if v.is_graph_output())
-        raise TargetError(
-            f"Boxes and class scores lie in {len(lists)} pairs of outputs, as of the levels of a pyramid ({told}): "
-            "state one (--target 'box:1@boxes=NAME,scores=NAME')."
-        )
+        what = f"Boxes and class scores lie in {len(lists)} pairs of outputs, as of the levels of a pyramid ({told})"
+        raise HeadError(what, "state one", several=True)
     best = max(pairs, key=lambda p: p[:3])
     return Raw(best[3], best[4])
 

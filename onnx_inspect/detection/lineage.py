@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ..dtypes import is_float
 from ..emit import Op
-from ..errors import TargetError
 from ..model import Model
 from ..sizes import Sized
 from .moves import MOVES, keeps_samples
+from .telling import HeadError
 
 Array = NDArray[Any]
 ACTIVATIONS = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
@@ -131,7 +131,7 @@ class Lineage:
             deep: step over all that keeps an element in its place, whatever it does to it.
 
         Raises:
-            TargetError: its shape cannot be told.
+            HeadError: its shape cannot be told.
         """
         walk = _Walk(self, steps_over, deep)
         found = [numbers if self.alone else numbers[0] for numbers in walk.back(value, None)]
@@ -161,10 +161,7 @@ class _Walk:
     def _leaf(self, value: ir.Value, activation: str | None) -> NDArray[np.int64]:
         shape = self.lineage.sample(value)
         if not shape or 0 in shape:
-            raise TargetError(
-                f"The shape of '{value.name}' is not known before the model runs: name the elements to explain "
-                "(--target OUTPUT[row, column])."
-            )
+            raise HeadError(f"The shape of '{value.name}' is not known before the model runs")
         leaf = Leaf(value.name or "", activation, shape, self.lineage.alone)
         if leaf not in self._leaves:
             self._leaves[leaf] = self._count

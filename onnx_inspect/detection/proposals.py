@@ -10,6 +10,7 @@ from .. import structure
 from ..dtypes import is_float
 from ..errors import TargetError
 from .frontier import POOLING, selections
+from .telling import HeadError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,14 +24,12 @@ def tensor(model: Model) -> str:
     """The tensor of proposals, "" for detectors of one stage.
 
     Raises:
-        TargetError: there are several, as where each level of a pyramid is pooled by itself.
+        HeadError: there are several, as where each level of a pyramid is pooled by itself.
     """
     found = {n.inputs[1].name for n in model.ir.graph if n.op_type in POOLING and n.inputs[1] is not None}
     if len(found) > 1:
-        raise TargetError(
-            f"This detector pools {len(found)} sets of proposals, one for each level of a pyramid, which is not known "
-            "how to hold still: name the elements to explain (--target TENSOR[row, column])."
-        )
+        what = f"This detector pools {len(found)} sets of proposals, one for each level of a pyramid"
+        raise HeadError(f"{what}, which is not known how to hold still", elements="TENSOR[row, column]")
     return found.pop() or "" if found else ""
 
 

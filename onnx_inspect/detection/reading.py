@@ -15,6 +15,7 @@ from .formats import Stated
 from .frontier import Raw, raw, rows
 from .head import Head
 from .lineage import Elements, Lineage
+from .telling import HeadError
 
 Array = NDArray[Any]
 
@@ -53,10 +54,8 @@ def _oriented(lineage: Lineage, found: Raw, what: str) -> list[Elements]:
     value = found.boxes if what == "boxes" else found.scores
     shape = rows(lineage.sample(value), found.count(lineage))
     if shape is None:
-        raise TargetError(
-            f"'{value.name}' has shape {sizes(lineage.shape(value))}, which is no list of candidates: name elements "
-            "to explain (--target OUTPUT[row, column])."
-        )
+        what = f"'{value.name}' has shape {sizes(lineage.shape(value))}, which is no list of candidates"
+        raise HeadError(what, "state other tensors")
     return [_table(e, shape) for e in lineage.of(value, steps_over=what == "logits", deep=what == "deep")]
 
 

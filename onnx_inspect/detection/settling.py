@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TargetError
 from . import formats, proposals
 from .formats import Stated
 from .frontier import activation_behind, selections
 from .head import Head
 from .lineage import Lineage
 from .reading import read
+from .telling import HeadError, way
 
 if TYPE_CHECKING:
     from ..labels import Labels
@@ -61,19 +61,30 @@ class Samples(Protocol):
         """Run the samples as they are."""
 
 
-def find(samples: Samples, stated: Stated | None = None) -> tuple[Head, dict[str, Array]]:
+def find(samples: Samples, stated: Stated | None = None, *, listing: bool = False) -> tuple[Head, dict[str, Array]]:
     """The head of a detector, and the values of its tensors for the samples; what was inferred becomes a note.
 
+    Args:
+        samples: the samples.
+        stated: what is said of the detector.
+        listing: notes and errors are for those who list boxes, and have no target.
+
     Raises:
-        TargetError: the model ends in no candidates that can be read.
+        HeadError: the model ends in no candidates that can be read.
     """
-    stated = stated or Stated()
+    try:
+        return _find(samples, stated or Stated(), listing)
+    except HeadError as error:
+        raise (error.listed if listing else error) from None
+
+
+def _find(samples: Samples, stated: Stated, listing: bool) -> tuple[Head, dict[str, Array]]:
     batch = samples.input.shape[0] if samples.input.shape else 1
     batch = batch if isinstance(batch, int) else 1  # as many as the file insists on
     one = {name: value.shape for name, value in samples.copies(0, batch).items()}
     letters = samples.input.layout or ""
     if not {"H", "W"} <= set(letters):
-        raise TargetError("Boxes are found in pictures, and this model takes none: name elements (--target OUTPUT[3]).")
+        raise HeadError("Boxes are found in pictures, and this model takes none", elements="OUTPUT[3]")
     height, width = (one[samples.input.name][letters.index(k)] for k in "HW")
     seen = proposals.seen(samples)
 
@@ -88,10 +99,10 @@ def find(samples: Samples, stated: Stated | None = None) -> tuple[Head, dict[str
             "where the same number may be another thing: of methods that change it, only drise looks for the same one"
         )
     found = samples.forward(head.tensors)
-    return settle(head, found, samples), found
+    return settle(head, found, samples, listing=listing), found
 
 
-def settle(head: Head, found: Mapping[str, Array], samples: Samples) -> Head:
+def settle(head: Head, found: Mapping[str, Array], samples: Samples, *, listing: bool = False) -> Head:
     """What values tell: the activation of the scores, the background, names, and how boxes are written."""
     head = _classes(head, found, samples)
     factors = head.factors(found)
@@ -107,15 +118,21 @@ def settle(head: Head, found: Mapping[str, Array], samples: Samples) -> Head:
         rows, weights, cells, every, head.size, head.stated.format or head.raw.corners, head.stated.unit
     )
     if form in formats.RAW and cells is None:
-        raise TargetError(f"Boxes of the format {form} need the cells of a map, and the scores come from none.")
+        raise HeadError(
+            f"Boxes of the format {form} need the cells of a map, and the scores come from none",
+            "state another format",
+            "format=cxcywh",
+        )
     if form == "yolov5" and not head.stated.anchors:
-        raise TargetError(
-            f"The boxes of '{head.raw.boxes.name}' look like those of YOLOv5's raw head, in units of anchors, which "
-            "are not in the file: state them (--target 'box:1@format=yolov5,anchors=10x13 16x30 33x23'), or name the "
-            f"elements to explain (--target \"'{head.raw.scores.name}'[0, 4]\")."
+        what = f"The boxes of '{head.raw.boxes.name}' look like those of YOLOv5's raw head, in units of anchors"
+        raise HeadError(
+            f"{what}, which are not in the file",
+            "state them",
+            "format=yolov5,anchors=10x13 16x30 33x23",
+            elements=f"\"'{head.raw.scores.name}'[0, 4]\"",
         )
     head = replace(head, stated=replace(head.stated, format=form, unit=unit))
-    _tell(head, samples.notes)
+    _tell(head, samples.notes, listing)
     return head
 
 
@@ -157,7 +174,7 @@ def _activation(head: Head, i: int, found: Mapping[str, Array], model: Model) ->
     return "softmax" if nothing and not i and head.cells is None else "sigmoid"
 
 
-def _tell(head: Head, notes: list[str]) -> None:
+def _tell(head: Head, notes: list[str], listing: bool) -> None:
     """What was inferred, as it can be stated otherwise."""
     own, one = head.stated, head.raw.boxes is head.raw.scores
     where = f"'{head.raw.boxes.name}'" if one else f"'{head.raw.boxes.name}' and '{head.raw.scores.name}'"
@@ -172,5 +189,5 @@ def _tell(head: Head, notes: list[str]) -> None:
     )
     told = ",".join([str(given), *(f"{k}={getattr(own, k):g}" for k in ("threshold", "iou") if k not in str(given))])
     notes.append(
-        f"detector: {where} read as {count} candidates of {classes} classes (--target 'box:1@{told}' says otherwise)"
+        f"detector: {where} read as {count} candidates of {classes} classes ({way(told, listing)} says otherwise)"
     )

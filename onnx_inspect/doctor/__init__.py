@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import detection
 from ..autodiff.gradient import scored
 from ..errors import InputError, InspectError, TargetError, UnsupportedError
 from ..methods.inputs import image_input
 from ..methods.job import SCORE, Job
 from ..model import Model
+from ..target.detected import Detected
 from ..versions import versions
-from . import feeds, file, install, path, photos, probe, subject
+from . import feeds, file, install, path, photos, probe, sightings, subject
 from .report import Finding, Report, Severity
 
 if TYPE_CHECKING:
@@ -129,9 +131,14 @@ def _try(
         report.fitting = subject.fitting(job, at, report.methods)
     if able := next((name for name, works in report.methods.items() if works), ""):
         report.add(*subject.arrays(job, able))
-    if pictures:
-        report.presets = photos.trials(job, pictures)
-        report.add(*photos.check(report.presets))
+    if pictures and how is not None and detection.present(model, job.input):
+        stated = job.target.stated if isinstance(job.target, Detected) else None
+        found = sightings.sightings(model, pictures, how, stated, labels=labels, engine=engine)
+        report.presets = found
+        report.add(*sightings.check(found))
+    elif pictures:
+        report.presets = trials = photos.trials(job, pictures)
+        report.add(*photos.check(trials))
     return None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ..labels import Labels
 from ..methods import predict
 from ..methods.inputs import guess_preprocessing
 from ..methods.job import Job
+from ..model import Model
 from ..preprocess import Preprocessing
 from ..rewrite import expose
 from .report import Finding
@@ -63,6 +65,13 @@ class Trial:
     known: int
     sureness: NDArray[Any]
 
+    COLUMNS = ("right", "sure", "bits")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What a table says of it."""
+        return f"{self.right}/{self.known}" if self.known else "?", f"{self.confidence:.2f}", f"{self.bits:.1f}"
+
     @property
     def rank(self) -> tuple[float, float]:
         """Better preprocessings have larger ones."""
@@ -82,17 +91,9 @@ def trials(job: Job, photos: Sequence[Path]) -> list[Trial]:
     if job.scores is None or job.preprocessing is None or len(job.model.inputs) > 1 or job.scores.count == 1:
         return []
     chosen = photos[:: -(-len(photos) // MOST)]
-    pixels = [_read(p, max(job.preprocessing.size)) for p in chosen]
+    pixels = [read(p, max(job.preprocessing.size)) for p in chosen]
     classes = np.array([-1 if (c := known_class(p, job.labels)) is None else c for p in chosen])
-    used = job.preprocessing
-    tried = {_plain(used): _trial(job, "", used, pixels, classes)}
-
-    def attempt(**flags: Any) -> None:
-        try:
-            how = guess_preprocessing(job.model, **{"size": used.size, "layout": used.layout} | flags)[0]
-        except InputError:  # three means for one channel, and the like
-            return
-        keep(_flags(flags), how)
+    tried: dict[Preprocessing, Trial] = {}
 
     def keep(flags: str, how: Preprocessing) -> None:
         if _plain(how) not in tried:
@@ -100,20 +101,29 @@ def trials(job: Job, photos: Sequence[Path]) -> list[Trial]:
             if not any(np.array_equal(trial.sureness, t.sureness) for t in tried.values()):  # photos that fit anyway
                 tried[_plain(how)] = trial
 
-    for preset in PRESETS:
-        for color in ("RGB", "BGR") if used.channels == 3 else ("GREY",):
-            attempt(preset=preset, color=color)
+    for flags, how in usual(job.model, job.preprocessing):
+        keep(flags, how)
     best = max(tried.values(), key=lambda t: t.rank)
     for fit in _FITS:
-        if best.flags:
-            preset, color = best.flags.split()[1::2][:2]
-            attempt(preset=preset, color=color, **fit)
-        else:
-            keep(_flags(fit), replace(used, **fit))
+        keep(f"{best.flags} {_flags(fit)}".strip(), replace(best.preprocessing, **fit))
     return sorted(tried.values(), key=lambda t: t.rank, reverse=True)
 
 
-def _read(photo: Path, side: int) -> NDArray[np.uint8]:
+def usual(model: Model, used: Preprocessing) -> Iterator[tuple[str, Preprocessing]]:
+    """What is used, "", then every preset with every order of colours, as the command line asks for it; each once."""
+    known = [_plain(used)]
+    yield "", used
+    for preset in PRESETS:
+        for color in ("RGB", "BGR") if used.channels == 3 else ("GREY",):
+            flags = {"preset": preset, "color": color}
+            with suppress(InputError):  # three means for one channel, and the like
+                how = guess_preprocessing(model, **flags, size=used.size, layout=used.layout)[0]
+                if _plain(how) not in known:
+                    known.append(_plain(how))
+                    yield _flags(flags), how
+
+
+def read(photo: Path, side: int) -> NDArray[np.uint8]:
     """A photo, not much larger than is needed: many are in memory at the same time."""
     pixels = image.read(photo)
     height, width = pixels.shape[:2]

@@ -174,7 +174,8 @@ def _refused(model: Model, error: InspectError) -> Finding:
 def covered(job: Job, at: Layer | None) -> Finding | None:
     """Why occlusion cannot be had, None if it can: it runs many copies of a photo at a time."""
     try:
-        found = job.forward([at.tensor] if at else [], job.target, job.copies(0, 2) | job.target.feeds(2))
+        target = job.target.sample(0)
+        found = job.forward([at.tensor] if at else [], target, job.copies(0, 2) | target.feeds(2))
     except InspectError as error:
         return Finding("error", "gradient", f"occlusion: {error}")
     if any(len(values) != 2 for values in found.values()):

@@ -50,7 +50,7 @@ class Report:
         fitting: all methods by name, and whether they fit.
         target: the stand-in for a target where the model has no class scores, "" otherwise.
         notes: what was assumed, each with the flag that changes it.
-        presets: how the photos fare with each preprocessing, the best first; see `photos.Trial`.
+        presets: how the photos fare with each preprocessing, the best first: `photos.Trial`, `sightings.Sighting`.
     """
 
     facts: dict[str, Any]

@@ -20,15 +20,17 @@ from . import path
 from .report import Finding, Report, Severity, typed
 
 # What can be asked of models without class scores, whatever is on the photo, and what one would rather ask.
-_KINDS = {
-    "detector": ("class:0", "explain what it finds, as in --target box:1 (`onnx-inspect boxes` lists it)"),
-    "segmentation": ("segmentation:class=0@all", "explain a class, as in --target segmentation:class=0"),
-}
+_BOXES = "explain what it finds, as in --target box:1 (`onnx-inspect boxes` lists it)"
+_KINDS = (
+    ("detector", "class:0", _BOXES),
+    ("detector", "class:1", _BOXES),  # where class 0 means nothing
+    ("segmentation", "segmentation:class=0@all", "explain a class, as in --target segmentation:class=0"),
+)
 
 
 def stand_in(report: Report, job: Job) -> Finding:
     """Without class scores, something else is explained: a class that is found, or a channel of a tensor."""
-    for kind, (told, remedy) in _KINDS.items():
+    for kind, told, remedy in _KINDS:
         with suppress(InspectError):
             job.target = parse(told, job.model, job.labels, job.score).settle(job)
             report.target = told

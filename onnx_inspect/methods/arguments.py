@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import plain
+from ..guess import PRESETS, in_python
 
 
 def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -30,11 +31,48 @@ def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         told = " ".join(reprlib.repr(value).split())
         if get_origin(hint) is Literal and not _is(hint, value):
             words = ", ".join(repr(w) for w in get_args(hint) if w)
-            raise InputError(f"There is no {name} {told}: choose from {words}.")
+            raise InputError(f"There is no {name} {told}: choose from {words}.{pixels(name, value)}")
         if not any(_is(kind, value) for kind in kinds):
-            raise InputError(f"There is no {name} {told}: give {' or '.join(map(_told, kinds))}.")
+            wanted = " or ".join(map(_told, kinds))
+            raise InputError(f"There is no {name} {told}: give {wanted}.{pixels(name, value)}")
         if name in _NOT_NEGATIVE and value is not None and value < 0:
             raise InputError(f"There is no {name} {value}: it cannot be negative (--{name}).")
+
+
+def called(
+    function: Callable[..., Any], hints: Mapping[str, Any], args: Sequence[Any], given: Mapping[str, Any], instead: str
+) -> None:
+    """Refuse what a method cannot be called with.
+
+    Args:
+        function: the method.
+        hints: the types of its parameters.
+        args: what it gets by position.
+        given: what it gets by name.
+        instead: a method to name to those who give a target to one that explains no score.
+
+    Raises:
+        InputError: an argument that it does not take, or one that it lacks.
+    """
+    signature, name = inspect.signature(function), function.__name__
+    own = [k for k, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
+    shared = [k for kind in get_args(hints.get("how")) for k in kind.__annotations__]
+    takes = f"it takes {', '.join(own)}" + (f", and as all do {', '.join(shared)}" if shared else "")
+    if "target" not in own and ("target" in given or len(args) > 2):  # the third of all other methods
+        raise InputError(f"{name} explains no score, so it takes no target ({instead} takes one): {takes}.")
+    if unknown := [k for k in given if k not in own and k not in shared]:
+        told = pixels(unknown[0], given[unknown[0]])
+        raise InputError(f"There is no argument '{unknown[0]}' of {name}: {takes}.{told}")
+    try:
+        signature.bind(*args, **given)
+    except TypeError as error:
+        raise InputError(f"{name} cannot be called like this, {error}: {takes}.") from error
+
+
+def pixels(name: str, value: Any) -> str:
+    """How Python says what --preset does, as a sentence, where that was meant; "" elsewhere."""
+    meant = name in ("preset", "preprocessing") and isinstance(value, str) and value in PRESETS
+    return f" Pixels become numbers by preprocessing={in_python(value)}." if meant else ""
 
 
 _LARGEST: Any = sys.float_info.max

@@ -14,7 +14,8 @@ def detect(model: ModelLike, x: Input, *, head: Stated | str = "", **how: Unpack
     """The detections of each photo, the surest first, as the targets box:1, box:2, ... number them.
 
     The graph is cut before NonMaxSuppression, TopK and the like; boxes are decoded from the raw head, and of those of
-    a class that overlap the surest stays.
+    a class that overlap the surest stays. Where nothing is found, the preprocessing is most often a wrong guess:
+    `onnx-inspect doctor MODEL PHOTO` compares the usual ones.
 
     Args:
         model: a model, or what `load` takes.

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import geometry, guess
+from .. import arrays, detection, geometry, guess, rows
 from ..attribution import Photo
 from ..errors import InputError, InspectError
 from ..model import Model
 from ..preprocess import Preprocessing
 from ..structure import Spec, normalises
-from .samples import Feeds, Samples, completed, counted, fitted, is_mask
+from . import tabular
+from .samples import Feeds, Samples, completed, counted, fitted, is_mask, numbered
 
 __all__ = ["Feeds", "Input", "ModelLike", "PhotoLike", "Taken", "guess_preprocessing", "image_input", "read"]
 
@@ -54,7 +55,7 @@ def read(model: Model, x: Input, preprocessing: Preprocessing | None) -> Taken:
         PhotoError: a photo cannot be read.
     """
     main = image_input(model)
-    samples = x if isinstance(x, Samples) else Samples(x if isinstance(x, Mapping) else {main.name: x})
+    samples, left = _opened(model, main, x)
     specs = {s.name: s for s in model.inputs}
     if unknown := [k for k in samples if k not in specs]:
         raise InputError(f"There is no input {unknown[0]!r}: the model has {', '.join(map(repr, specs))}.")
@@ -77,10 +78,26 @@ def read(model: Model, x: Input, preprocessing: Preprocessing | None) -> Taken:
         {k: (feeds | more)[k] for k in specs},
         taken.photos,
         taken.preprocessing,
-        taken.notes + notes,
+        left + taken.notes + notes,
         frozenset(more),
         samples,
     )
+
+
+def _opened(model: Model, main: Spec, x: Input) -> tuple[Samples, list[str]]:
+    """Values by input, those in files read as on the command line; and notes on columns left out."""
+    if isinstance(x, str | Path) and Path(x).suffix.lower() in rows.SUFFIXES:
+        return tabular.samples(rows.read(Path(x)), model.inputs)
+    samples = x if isinstance(x, Samples) else Samples(x if isinstance(x, Mapping) else {main.name: x})
+    texts = {s.name for s in model.inputs if s.dtype == "unknown"} if isinstance(x, Mapping) else ()
+    named = {k: str(v) for k, v in samples.items() if isinstance(v, str | Path) and k not in texts}
+    files = {k: name for k, name in named.items() if arrays.is_file(name)}
+    values = {k: arrays.read(files[k], k) if k in files else v for k, v in samples.items()}
+    names = samples.names
+    if main.name in files and not names:
+        lead = main.shape[0] if main.shape else None
+        names = numbered(Path(files[main.name]).stem, counted(main, fitted(main, values[main.name], lead)))
+    return replace(samples, values=values, names=names) if files else samples, []
 
 
 def _paths(given: Any, main: Spec, *, named: bool) -> list[Path] | None:
@@ -96,6 +113,8 @@ def _paths(given: Any, main: Spec, *, named: bool) -> list[Path] | None:
         raise InputError(f"A photo is named by its path, not by {strange[0]}: give numbers as one array, (N, ...).")
     if not several:
         raise InputError("There is no photo to explain.")
+    if files := [p for p in several if arrays.is_file(str(p)) or Path(p).suffix.lower() in rows.SUFFIXES]:
+        raise InputError(f"'{files[0]}' has to be given alone: one file of arrays or rows at a time.")
     return [Path(p) for p in several]
 
 
@@ -171,4 +190,5 @@ def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -
     """Preprocessing from flags, the file's metadata, or a guess that the notes own up to."""
     spec = image_input(model)
     value = next(v for v in model.ir.graph.inputs if v.name == spec.name)
-    return guess.resolve(spec, model.metadata, normalises(value), preset=preset, **flags)
+    detects = detection.present(model, spec)
+    return guess.resolve(spec, model.metadata, normalises(value), detects=detects, preset=preset, **flags)

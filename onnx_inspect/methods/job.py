@@ -13,13 +13,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .. import structure
-from ..attribution import Attribution, Prediction, Shown, identity
+from ..attribution import Attribution, Prediction, Shown, identity, shares
 from ..dtypes import is_float
 from ..errors import InputError
-from ..maps import channels_first
+from ..maps import blank, channels_first
 from ..naming import Layer
 from ..rewrite import settled
-from ..target import Index, TargetLike, Top
+from ..target import Index, TargetLike, Top, parse
 from . import predict
 from .embeddings import Stand, stand
 from .inputs import Feeds, Input, ModelLike, read
@@ -56,6 +56,18 @@ class Job(Setting):
         self.find_scores()
         self.aim(target)
         self.target = self.target.settle(self)
+
+    def aim(self, target: TargetLike) -> None:
+        """Set the target; where there are no classes, the most probable one is a number.
+
+        Raises:
+            TargetError: no such target.
+        """
+        found = parse(target, self.model, self.labels, self.score)
+        if isinstance(found, Top) and self.scores is not None:
+            found, notes = predict.meant(found, self.scores, self.model, self.labels)
+            self.notes += notes
+        super().aim(found)
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
@@ -148,9 +160,11 @@ class Job(Setting):
     # The result.
 
     def predict(self, found: Mapping[str, NDArray[Any]]) -> list[list[Prediction]]:
-        """All classes per sample, the most probable first."""
+        """All classes per sample, the most probable first; none where the scores are of something else."""
         rows = self.rows(found)
-        return [[]] * self.n if rows is None else predict.ranked(rows, self.probabilities(rows), self.labels)
+        if rows is None or (self.scores is not None and self.scores.numbers):
+            return [[] for _ in range(self.n)]
+        return predict.ranked(rows, self.probabilities(rows), self.labels)
 
     def attribution(
         self,
@@ -218,6 +232,7 @@ class Job(Setting):
             percentile=99 if self.input.name in tensors else None,
             extra=extra or {},
             tensors=tensors,
+            shares=shares(tensors, self.n) if len(tensors) > 1 and set(tensors) <= set(self.feeds) else {},
             measures={k: np.asarray(v, np.float64) for k, v in (measures or {}).items()},
             shown={k: self._shown(k, found) for k in tensors or seen if k != self.input.name or not any(self.photos)},
             names=list(self.samples.names),
@@ -235,7 +250,7 @@ class Job(Setting):
                 result.notes.append(
                     f"the {method} map of '{stem}' is zero everywhere: nothing{where} speaks for this target ({ways})"
                 )
-            elif one.size > 1 and np.ptp(one) <= 1e-6 * np.abs(one).max():
+            elif one.size > 1 and blank(one):
                 result.notes.append(
                     f"the {method} map of '{stem}' is the same everywhere{where}, as it is behind global pooling, say: "
                     f"it tells no place from another ({ways})"

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from ..attribution import Prediction
 from ..labels import Labels
-from ..scores import ScoreKind, Scores
+from ..model import Model
+from ..scores import ScoreKind, Scores, as_floats
+from ..target import Element, Target, Top
 
 
 def rows(found: Scores, kind: ScoreKind, values: NDArray[Any]) -> NDArray[Any]:
@@ -37,3 +39,15 @@ def ranked(rows: NDArray[Any], probabilities: NDArray[Any], labels: Labels) -> l
         [Prediction(i, labels.name(i), float(row[i]), float(p[i])) for i in np.argsort(-row, kind="stable").tolist()]
         for row, p in zip(rows, probabilities, strict=True)
     ]
+
+
+def meant(top: Top, found: Scores, model: Model, labels: Labels) -> tuple[Target, list[str]]:
+    """What the most probable class stands for where nothing says that there are classes, and notes on that."""
+    said = bool(labels.names) or any(as_floats(v) is None for v in model.ir.graph.outputs)  # names, or labels beside
+    if found.count == 1 and found.activation is None and top.rank == 1 and not said:
+        number = Element(found.output, (0,) * (len(model.value(found.output).shape or ()) - 1), top.kind)
+        note = f"target: {number}, a number as it is: nothing says that it is a yes or no (--target 1 reads it so)"
+        return number, [note]
+    if found.numbers:
+        return top, [f"target: '{found.output}' holds no classes: {top} is its largest (--target NAME[3], say)"]
+    return top, []

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast, get_type_hints
 
 from ..attribution import Attribution
 from ..errors import InputError
-from .arguments import check, unusual
+from .arguments import called, check, unusual
 
 F = TypeVar("F", bound=Callable[..., Attribution])
 Need = Literal["gradient", "map", "head", "picture", "attention", "detector"]
@@ -34,7 +34,9 @@ def method(*needs: Need, explains: bool = True) -> Callable[[F], F]:
     def register(given: F) -> F:
         @functools.wraps(given)
         def checked(*args: Any, **how: Any) -> Attribution:
-            check(get_type_hints(given), how)
+            hints = get_type_hints(given)
+            called(given, hints, args, how, "generic_attention" if "attention" in needs else "gradcam")
+            check(hints, how)
             result = given(*args, **how)
             result.options = unusual(given, how)
             return result

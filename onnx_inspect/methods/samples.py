@@ -67,6 +67,11 @@ class Samples(Mapping[str, Any]):
         return [known.get(int(number), f"[{number}]") for number in value]
 
 
+def numbered(stem: str, count: int) -> list[str]:
+    """Names of the samples that a file holds."""
+    return [stem] if count == 1 else [f"{stem}-{i}" for i in range(1, count + 1)]
+
+
 # One value.
 
 

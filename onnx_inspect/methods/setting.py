@@ -20,7 +20,7 @@ from ..places import Places
 from ..preprocess import Preprocessing
 from ..scores import ScoreKind, scores
 from ..target import TargetLike, parse
-from .arguments import check
+from .arguments import check, pixels
 from .inputs import ModelLike, image_input
 from .runs import Progress, Runs
 
@@ -56,7 +56,8 @@ class Setting(Runs):
 
     def __init__(self, model: ModelLike, **how: Unpack[How]) -> None:
         if unknown := sorted(set(how) - set(How.__annotations__)):
-            raise TypeError(f"There is no argument '{unknown[0]}': methods also take {', '.join(How.__annotations__)}.")
+            takes, told = ", ".join(How.__annotations__), pixels(unknown[0], how[unknown[0]])  # type: ignore[literal-required]
+            raise TypeError(f"There is no argument '{unknown[0]}': methods also take {takes}.{told}")
         check(get_type_hints(How), how)
         self.model = model if isinstance(model, Model) else load(model)
         self.engine = how.get("engine") or engines.default()
@@ -73,7 +74,7 @@ class Setting(Runs):
         self.scores = None
         with contextlib.suppress(TargetError):  # no row of class scores: a target must name the elements it means
             self.scores = scores(self.model, kind=self.score)
-        count = self.scores.count if self.scores is not None else None
+        count = self.scores.count if self.scores is not None and not self.scores.numbers else None
         if isinstance(self._named, Labels):
             self.labels = self._named
         else:
@@ -83,6 +84,10 @@ class Setting(Runs):
             where = "before" if self.score == "logits" else "after"
             other = "output" if self.score == "logits" else "logits"
             self.notes.append(f"score: taken {where} the final {self.scores.activation} (--score {other})")
+        if self.scores is not None and self.scores.quantised:
+            self.notes.append(
+                "score: taken before the final quantiser, which is flat where it saturates (--score output)"
+            )
         floats = [o.name for o in self.model.outputs if o.dtype.startswith("float")]
         if self.scores is not None and self.scores.output in floats[1:]:
             self.notes.append(

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ..emit import Op
 from ..errors import TargetError
 from ..model import Model
-from ..scores import ScoreKind, Scores, scores
+from ..scores import ScoreKind, Scores, scores, unquantised
 from .base import Asks, Target, floats, per_sample, summed
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Top(Target):
         """The largest score of a sample, or the rank-th."""
         found, rows = rows_of(op, model, self.kind)
         self.check(found.count)
-        seen = _matrix(op, model.value(found.read), found, self.kind) if found.quantised else rows
+        seen = _matrix(op, model.value(found.tensor), found, self.kind) if found.quantised else rows
         if self.rank == 1:
             index = op.ArgMax(seen, axis=1, keepdims=0)
         else:
@@ -118,14 +118,15 @@ class Settled(Index):
 def settled(top: Top, runs: Asks) -> Settled:
     """The class that has a rank for each of the samples as they are."""
     found = scores(runs.model, kind=top.kind)
-    rows = found.rows(top.kind, runs.forward([found.read])[found.read])
+    rows = found.rows(top.kind, runs.forward([found.tensor])[found.tensor])
     return Settled(tuple(i for i in top.chosen(rows) if i is not None), top.kind, top.rank)
 
 
 def rows_of(op: Op, model: Model, kind: ScoreKind) -> tuple[Scores, ir.Value]:
     """The scores as a matrix (N, classes). A lone score becomes two: class 1 is its own side, class 0 the other."""
     found = scores(model, kind=kind)
-    return found, _matrix(op, model.value(found.tensor), found, kind)
+    value = model.value(found.tensor)
+    return found, _matrix(op, unquantised(op, value) if found.quantised else value, found, kind)
 
 
 def _matrix(op: Op, value: ir.Value, found: Scores, kind: ScoreKind) -> ir.Value:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ..emit import Op
 from ..errors import TargetError
 from ..model import Model
-from ..scores import ScoreKind, Scores, as_floats, before_activation
+from ..scores import ScoreKind, Scores, as_floats, before_activation, unquantised
 from .base import Target, floats, summed
 
 NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -60,6 +60,7 @@ class Element(Target):
     def emit(self, op: Op, model: Model) -> ir.Value:
         """The sum of the elements, or what else is asked of them."""
         value = self.tensor(model)
+        value = unquantised(op, value) if self.kind == "logits" else value
         if value.shape is None or len(value.shape) - 1 < len(self.index):
             raise TargetError(f"'{self.output}' has shape {model.spec(value).sizes()}: {self} has too many indices.")
         for axis, wanted in enumerate(self.index, start=1):

@@ -35,7 +35,7 @@ class Everything(Target):
 
     def settle(self, runs: Asks) -> Everything:
         """The detections of all samples."""
-        head, found = detection.find(runs, self.stated)
+        head, found = detection.find(runs, self.stated, listing=True)
         lists = detection.detections(head, found, runs.photos or [None] * runs.n)
         return replace(self, found=tuple(map(tuple, lists)))
 
