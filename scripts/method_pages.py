@@ -25,7 +25,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 INDEX = """# Methods
 
-Made by `python scripts/method_pages.py`: the docstring of each method, and its picture of one photo by one model.
+Made by `python scripts/method_pages.py`: the docstring of each method, and its picture: of one photo by one
+model, or of coloured shapes where that model will not do.
 
 What a model must offer: *gradient*, a differentiable way from input to score; *map*, a layer with positions; *head*,
 global average pooling and a linear layer at the end; *picture*, an input with height and width; *attention*, weights
@@ -34,10 +35,12 @@ that a softmax makes; *detector*, candidates of boxes at the end.
 | method | | needs |
 | --- | --- | --- |
 """
-# What convolutions have none of is shown on a small transformer, trained to name coloured shapes.
-TRANSFORMER = Path(__file__).parents[1] / "tests" / "zoo" / "torch_dynamo_vit.onnx"
-SHAPE = DOCS / "images" / "shape.png"
-SEEN = oi.Preprocessing(size=(48, 80), scale=1 / 255)
+# What a classifier of convolutions has none of is shown on small networks, trained on coloured shapes.
+ZOO = Path(__file__).parents[1] / "tests" / "zoo"
+SHAPES = {
+    "attention": (ZOO / "torch_dynamo_vit.onnx", DOCS / "images" / "shape.png", (48, 80)),
+    "detector": (ZOO / "torch_dynamo_yolo.onnx", DOCS / "images" / "shapes.png", (64, 96)),
+}
 ALONE = {"permutation"}  # values are swapped between photos, so it takes several
 
 
@@ -48,8 +51,9 @@ def main() -> None:
     rows = []
     for name, function in sorted(METHODS.items()):
         photos: Any = [PHOTO, *(p for p in others if p != PHOTO)] if name in ALONE else PHOTO
-        if "attention" in NEEDS[name]:
-            result = function(TRANSFORMER, SHAPE, preprocessing=SEEN)
+        if shapes := of_shapes(name):
+            network, photo, size = shapes
+            result = function(network, photo, preprocessing=oi.Preprocessing(size=size, scale=1 / 255))
         else:
             result = function(model, photos, **OPTIONS.get(name, {}))
         image.write(DOCS / "images" / "methods" / f"{name}.jpg", result.panel(0))
@@ -60,11 +64,17 @@ def main() -> None:
     (DOCS / "methods" / "README.md").write_text(INDEX + "\n".join(rows) + "\n", encoding="utf-8")
 
 
+def of_shapes(name: str) -> tuple[Path, Path, tuple[int, int]] | None:
+    """The network, the photo and its size that show a method which needs more than a classifier; None for others."""
+    return next((SHAPES[need] for need in NEEDS[name] if need in SHAPES), None)
+
+
 def page(name: str, function: Any, result: oi.Attribution) -> str:
     """The page of a method, with its call, its picture and what was assumed."""
     command = f"onnx-inspect {name} models/signs/{MODEL.name} models/signs/photos/{PHOTO.name}"
-    if "attention" in NEEDS[name]:
-        command = f"onnx-inspect {name} tests/zoo/{TRANSFORMER.name} docs/images/{SHAPE.name} --scale 1/255"
+    if shapes := of_shapes(name):
+        network, photo, _ = shapes
+        command = f"onnx-inspect {name} tests/zoo/{network.name} docs/images/{photo.name} --scale 1/255"
     text = markdown(name, function, f"![{name}](../images/methods/{name}.jpg)\n\n```sh\n{command}\n```")
     if result.notes:
         text += "\n**Assumed for the picture**\n\n" + "\n".join(f"- {note}" for note in result.notes) + "\n"

@@ -195,6 +195,7 @@ def inputs_too(path: Path) -> onnx.ModelProto:
     )
     for node in model.graph.node:
         del node.metadata_props[:]
+    onnx.checker.check_model(model)
     return model
 
 

@@ -36,7 +36,7 @@ FILES: list[tuple[str, str, Callable[[Path], onnx.ModelProto], str]] = [
     ("onnx_cnn_functions", "torch_dynamo_cnn", forms.functions, "blocks are model-local functions"),
     ("onnx_cnn_unnamed", "torch_dynamo_cnn", forms.unnamed, "no node names, tensors are numbers"),
     ("onnx_cnn_constants", "torch_legacy_cnn", forms.constants, "weights are Constant nodes"),
-    ("onnx_cnn_ir3", "torch_legacy_cnn_opset7", forms.inputs_too, "weights among the inputs"),
+    ("onnx_cnn_ir3", "torch_legacy_cnn", forms.inputs_too, "weights among the inputs, at IR version 3"),
     ("onnx_cnn_opset26", "torch_dynamo_cnn", forms.newest, "opset 26"),
     ("onnx_cnn_odd_names", "torch_dynamo_cnn", forms.odd_names, "quotes, brackets, blanks and umlauts in names"),
     ("onnx_cnn_map_first", "torch_legacy_cnn", forms.map_first, "the last map is the first output"),
