@@ -7,7 +7,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO
@@ -31,7 +31,7 @@ def is_file(text: str) -> bool:
 
 
 def read(text: str, name: str = "") -> NDArray[Any]:
-    """The array that a text names: x.npy, x.npz, x.npz:key, x.json, a number, or a list in JSON.
+    """The array that a text names: x.npy, x.npz, x.npz:key, x.json, a number, numbers between commas, a list in JSON.
 
     Args:
         text: the text; what is none of these is a word.
@@ -44,10 +44,10 @@ def read(text: str, name: str = "") -> NDArray[Any]:
         path, key = _split(text)
         with _told(path):
             return _of_json(path) if path.suffix.lower() == ".json" else _of_numpy(path, key, name)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = text
+    value: Any = text
+    for written in (f"[{text}]", text):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(written)
     return _array(value if isinstance(value, list | int | float | bool) else text, "what is given")
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import onnx_ir as ir
 
 from . import structure
-from .dtypes import is_float
 from .emit import ints
 from .errors import InspectError, LayerError
 from .maps import positions
@@ -26,7 +25,9 @@ RESHAPING = frozenset(
     "Reshape Flatten Squeeze Unsqueeze Identity Dropout Cast Transpose Shape Gather Concat QuantizeLinear "
     "DequantizeLinear".split()
 )
-LINEAR = RESHAPING | frozenset("Gemm MatMul Conv Add Sub Mul Div BatchNormalization".split())
+LINEAR = RESHAPING | frozenset(
+    "Gemm MatMul Conv Add Sub Mul Div BatchNormalization DynamicQuantizeLinear MatMulInteger ConvInteger".split()
+)
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,8 @@ def before_pooling(model: Model, score: str) -> Layer:
     """
     value = model.value(score)
     while (node := value.producer()) is not None:
-        quantised = node.op_type in ("QuantizeLinear", "DequantizeLinear")
-        varying = [v for v in node.inputs if v is not None and v in model.varying and (quantised or is_float(v))]
+        given = node.inputs[:1] if node.op_type in RESHAPING - {"Concat"} else node.inputs
+        varying = [v for v in given if v is not None and v in model.varying and not _is_scale(v, model)]
         if _is_pooling(node, model):
             at = next((c for c in model.layers if c.tensor == varying[0].name), None)
             if at is not None and at.role == "spatial":
@@ -223,6 +224,15 @@ def before_pooling(model: Model, score: str) -> Layer:
         "cam needs a model that ends in global average pooling and a linear layer; this one has no such pooling. "
         "`onnx-inspect doctor MODEL` lists the methods that fit."
     )
+
+
+def _is_scale(value: ir.Value, model: Model) -> bool:
+    """True for what a dynamic quantiser measures, or a multiple: it holds still where numbers go straight through."""
+    node = value.producer()
+    if node is not None and node.op_type == "Mul":
+        varying = [v for v in node.inputs if v is not None and v in model.varying]
+        value, node = varying[0], varying[0].producer() if len(varying) == 1 else None
+    return node is not None and node.op_type == "DynamicQuantizeLinear" and value is not node.outputs[0]
 
 
 def _is_pooling(node: ir.Node, model: Model) -> bool:

@@ -21,9 +21,11 @@ from onnx_inspect.autodiff.gradient import differentiate
 from onnx_inspect.emit import Op
 from onnx_inspect.engine import Engine
 
+from . import blobs
 from .rules.harness import Array, run
 
 F = np.float32
+ZOO = Path(__file__).parent / "zoo"
 node = helper.make_node
 
 
@@ -188,6 +190,15 @@ def test_a_quantised_file(make: Any, quantise: Any, how: dict[str, Any], tmp_pat
     assert off[1] < (0.03 if how.get("form") == "QDQ" else state)
     assert np.abs(y - real).max() / np.abs(real).max() > 1e-3
     assert cosine(dx, dx_real) > (0.9 if quant.QuantType.QInt4 in how.values() else 0.95)
+
+
+@pytest.mark.parametrize("file", ["ort_cnn_dynamic", "ort_cnn_qdq", "ort_cnn_qoperator", "onnx_cnn_uint8"])
+def test_the_weights_of_cam_are_found_behind_quantisers(file: str) -> None:
+    real, model = oi.load(ZOO / "torch_legacy_cnn.onnx"), oi.load(ZOO / f"{file}.onnx")
+    x = blobs.floats(blobs.photos(seed=1, count=4, size=(48, 80)))
+    given = x if model.inputs[0].dtype == "float32" else np.rint(x * 255).astype(np.uint8)
+    found, expected = (oi.cam(m, values, 1).values for m, values in ((model, given), (real, x)))
+    assert cosine(found, expected) > 0.97
 
 
 def test_what_is_looked_at_does_not_change_a_score(tmp_path: Path) -> None:
