@@ -93,9 +93,10 @@ def fitted(spec: Spec, given: Any, lead: int | str | None) -> NDArray[Any]:
     if spec.dtype in ("unknown", "str", "object"):
         value = (np.char.decode(value) if value.dtype.kind == "S" else value).astype(object)
     elif value.dtype.kind not in "biuf":
+        first = np.ravel(value)[0] if value.size else ""
         raise InputError(
-            f"The input '{spec.name}' takes {spec.dtype} numbers, not '{np.ravel(value)[0] if value.size else ''}': photos "
-            "are named by their paths only for the input that takes pictures; numbers are a file, or a list (0.5,1,2)."
+            f"The input '{spec.name}' takes {spec.dtype} numbers, not '{first}': photos are named by their paths only "
+            "for the input that takes pictures; numbers are a file, or a list (0.5,1,2)."
         )
     else:
         value = _cast(spec, value)
