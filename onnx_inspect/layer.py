@@ -70,7 +70,8 @@ def auto(model: Model, *scores: str, places: Places | None = None) -> Choice:
     what = structure.sizes(chosen.shape[1:])
     if chosen.grid is not None and chosen.role == "tokens":
         what = f"{structure.sizes(chosen.shape)}, tokens in a grid of {structure.sizes(chosen.grid.sizes)}"
-        what += f" and {chosen.grid.extra} others" if chosen.grid.extra else ""
+        if chosen.grid.extra:
+            what += " and 1 other" if chosen.grid.extra == 1 else f" and {chosen.grid.extra} others"
     reason = (
         f"layer: '{chosen.name}' ({chosen.op_type} {what}), the last map with spatial "
         "extent that the whole path to the target runs through"

@@ -251,3 +251,11 @@ def test_command(tmp_path: Path) -> None:
     assert [c["name"] for c in found["only_b"]] == ["abs_1", "exp_1"] and found["only_a"] == []
     some = json.loads(CliRunner().invoke(cli, [*words, "conv*", "--json"], prog_name="onnx-inspect").stdout)
     assert len(some["pairs"]) == 1 and some["only_b"] == []
+
+
+def test_strangers(tmp_path: Path) -> None:
+    for name, text in {"one": "y = Conv(x, W)", "other": "y = Tanh(x)"}.items():
+        onnx.save(r(21, text, x=X, W=W).proto(), tmp_path / f"{name}.onnx")
+    words = ["layers", str(tmp_path / "one.onnx"), "--match", str(tmp_path / "other.onnx")]
+    said = CliRunner().invoke(cli, words, prog_name="onnx-inspect").stdout.splitlines()
+    assert said[0].startswith("no layer of one is known to be one of the other") and len(said) == 7

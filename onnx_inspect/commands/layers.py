@@ -100,7 +100,10 @@ def _match(model: Model, other: Model, layers: list[Layer] | None, as_json: bool
         options.print_json(found.to_json())
         return
     rows = [(p.a.name, p.b.name, ", ".join(p.how)) for p in found.pairs]
-    _table([(model.source.name, other.source.name, "how"), *rows])
+    if rows:
+        _table([(model.source.name, other.source.name, "how"), *rows])
+    else:
+        click.echo("no layer of one is known to be one of the other: no weights, names or neighbours tell")
     for source, left in ((model.source.name, found.only_a), (other.source.name, found.only_b)):
         if left:
             click.echo(f"\nonly in {options.printable(source)} ({len(left)}):")

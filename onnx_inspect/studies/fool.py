@@ -130,9 +130,11 @@ def _fool(
 ) -> tuple[dict[str, Any], Picture]:
     """What the model makes of a picture before and after, and the changed one: as little as it takes."""
     made = easel.preprocessing
+    lone = easel.scores is not None and easel.scores.count == 1  # to be sure of something takes it for a yes or no
     job = Job(
         easel.model,
         made.apply(start)[None],
+        0 if lone else "top",
         engine=easel.engine,
         preprocessing=made,
         labels=easel.labels,
