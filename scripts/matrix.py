@@ -24,6 +24,7 @@ import tables
 from matrix_row import AGREES, CELLS, DIRECTIONS, HALF, ROOT, SHARED
 
 FOLDERS = {"zoo": SHARED / "zoo", "assets": SHARED / "assets" / "models", "fixtures": ROOT / "tests" / "zoo"}
+INAPT = ("No tensor on the path", "cam needs a model")  # of networks that lack a map, or a pooling
 LIMIT = 600  # seconds per file
 FACTS = ("loads", "layers", "grid", "input", "layer", "doctor")
 PLAIN = re.compile(r"ok|blank|-|\d+|\de[-+]\d+|(map|tokens|signal) [\w?× +]+|vector")
@@ -37,7 +38,8 @@ Every model file at hand, and what it can be asked: those of nine exporters and 
   Differences are taken in float64, on onnx's own implementation; those of quantised models with the rounding of the
   sample frozen, which is what the straight-through estimator differentiates (`scripts/straight.py`).
 - **methods**, one per family. *ok*: a map that is finite, not zero and not the same everywhere. *blank*: it is zero or
-  the same everywhere, and the result says so in a note. A letter: refused, with the sentence below.
+  the same everywhere, and the result says so in a note. N: the network lacks what the method needs, as a multilayer
+  perceptron has no map. R: refused, with the sentence below.
 - **doctor**: what `onnx-inspect doctor` says on a made-up picture: fine, or with what reservations.
 """
 
@@ -96,13 +98,15 @@ def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
         if PLAIN.fullmatch(text):
             return text
         general = re.sub(r"'[^']*'", "'…'", text).replace("|", "¦")
-        return sentences.setdefault(general, f"R{len(sentences) + 1}")
+        letter = "N" if text.startswith(INAPT) else "R"
+        return sentences.setdefault(general, f"{letter}{sum(v[0] == letter for v in sentences.values()) + 1}")
 
     facts = [
         (f"`{n}`", *(code(str(r.get(k, "-"))) if k != "doctor" else verdict(r) for k in FACTS)) for n, r in rows.items()
     ]
     cells = [(f"`{n}`", *(code(str(r.get(k, "-"))) for k in CELLS)) for n, r in rows.items()]
-    counts = Counter("ok" if c == "ok" else c if c in ("blank", "-") else "refused" for row in cells for c in row[1:])
+    named = {"ok": "ok", "blank": "blank", "-": "not asked", "N": "do not apply", "R": "refused"}
+    counts = Counter(named.get(c) or named[c[0]] for row in cells for c in row[1:])
     parts = [
         f"{len(rows)} files, {sum(r['loads'] == 'ok' for r in rows.values())} load; of {sum(counts.values())} cells of "
         f"methods {', '.join(f'{n} {k}' for k, n in counts.most_common())}.",

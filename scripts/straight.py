@@ -31,6 +31,7 @@ _INTEGERS = {getattr(ir.DataType, name) for name in ("INT8", "UINT8", "INT16", "
 
 def twin(model: oi.Model, feeds: dict[str, Array], engine: oi.Engine) -> oi.Model:
     """The model in float32, with the rounding of one sample frozen; its graph has the same names."""
+    model = _spelt(model)
     new = model.clone()
     if any(n.op_type in QUANTISERS for n in model.ir.graph):
         values = {v.name: v.const_value.numpy() for v in model.ir.graph.initializers.values() if v.const_value}
@@ -42,10 +43,39 @@ def twin(model: oi.Model, feeds: dict[str, Array], engine: oi.Engine) -> oi.Mode
         values |= feeds | engine.run(expose(seen, [*names, *choices]), feeds, [*names, *choices])
         for y in (y for n in new.ir.graph for y in n.outputs if y.dtype in _INTEGERS):
             y.type = None
+        op = Op(new.ir.graph)
+        for node in [n for n in new.ir.graph if n.op_type == "Add"]:  # sums of integers are reals as well
+            for i, x in enumerate(node.inputs):
+                if x is not None and x.const_value is not None and x.dtype == ir.DataType.INT32:
+                    node.replace_input_with(i, op.const(x.const_value.numpy().astype(np.float32)))
         decompose(new.ir, _Frozen(values).table())
         infer_shapes(new.ir)
     widen(new.ir.graph, ir.DataType.FLOAT16)
     return new.derived("straight")
+
+
+def _spelt(model: oi.Model) -> oi.Model:
+    """The model with operators that compute in integers all the way as reals between two quantisers."""
+    new = model.clone()
+    decompose(new.ir, {"QLinearConv": _conv, "QLinearMatMul": _matmul})
+    infer_shapes(new.ir)
+    return new.derived("spelt")
+
+
+def _conv(op: Op, node: ir.Node) -> ir.Value:
+    x, x_scale, x_zero, w, w_scale, w_zero, scale, zero, bias = inputs(node, 9)
+    reals = [op.DequantizeLinear(x, x_scale, x_zero), op.DequantizeLinear(w, w_scale, w_zero, axis=0)]
+    if bias is not None:
+        reals.append(op.Mul(op.Cast(bias, to=ir.DataType.FLOAT), op.Mul(x_scale, w_scale)))
+    y = op.Conv(*reals, **{name: a.value for name, a in node.attributes.items()})
+    return op.QuantizeLinear(y, scale, zero, dtype=zero.dtype)
+
+
+def _matmul(op: Op, node: ir.Node) -> ir.Value:
+    a, a_scale, a_zero, b, b_scale, b_zero, scale, zero = inputs(node, 8)
+    b = op.DequantizeLinear(b, b_scale, b_zero, axis=op.rank(b) - 1)
+    y = op.MatMul(op.DequantizeLinear(a, a_scale, a_zero), b)
+    return op.QuantizeLinear(y, scale, zero, dtype=zero.dtype)
 
 
 def _with_choices(model: oi.Model) -> tuple[oi.Model, list[str]]:

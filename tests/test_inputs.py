@@ -646,6 +646,15 @@ def test_a_map_of_positions_lies_on_its_signal() -> None:
     assert part.value.shape == (3, 80)
 
 
+@pytest.mark.parametrize("file", ["torch_dynamo_gru", "jax_gru"])
+def test_a_lone_row_is_a_signal(file: str) -> None:
+    """(N, 1, 128), cut into frames before anything tells: a window covers some of the steps, not the whole."""
+    x = RNG.normal(size=(1, 1, 128)).astype(np.float32)
+    result = oi.occlusion(Path(__file__).parent / "zoo" / f"{file}.onnx", x, 0, window=8, stride=8, engine=ENGINE)
+    assert "are taken to be samples, one channel and positions" in " ".join(result.notes)
+    assert len(np.unique(result.values.reshape(16, 8), axis=0)) == 16
+
+
 # The command line.
 
 

@@ -96,9 +96,11 @@ def channel_axis(job: Job, name: str) -> int | None:
         return layout.index("C") if "C" in layout else None
     if rank != 3:
         return None
-    if (note := f"the axes of '{name}' are taken to be samples, positions and features") not in job.notes:
+    lone = job.feeds[name].shape[1] == 1 < job.feeds[name].shape[2]
+    axes = "samples, one channel and positions" if lone else "samples, positions and features"
+    if (note := f"the axes of '{name}' are taken to be {axes}") not in job.notes:
         job.notes.append(note)
-    return 2
+    return 1 if lone else 2
 
 
 # Segmentations.
