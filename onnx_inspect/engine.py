@@ -31,6 +31,9 @@ _THREADS = 256  # that any machine is given if asked: on a shared one the number
 _EXHAUSTED = re.compile(r"bad_alloc|allocate memory|out of memory|BFCArena|smaller than requested bytes", re.IGNORECASE)
 
 
+BLAME = "if onnxruntime runs the file by itself, that is a fault of this tool, else export the file again"
+
+
 class _Exhausted(ResultError):
     """Memory ran out during a run."""
 
@@ -292,7 +295,8 @@ class Engine:
         try:
             return ort.InferenceSession(data, options, providers=self._providers)
         except Exception as error:
-            raise ModelError(f"onnxruntime does not accept '{model.source.name}': {_reason(error)}") from error
+            what = f"onnxruntime does not accept '{model.source.name}': {_reason(error).rstrip('.')}"
+            raise ModelError(f"{what}: {BLAME}.") from error
 
 
 def _call(session: ort.InferenceSession, outputs: list[str], feeds: Arrays) -> list[NDArray[Any]]:
@@ -302,7 +306,7 @@ def _call(session: ort.InferenceSession, outputs: list[str], feeds: Arrays) -> l
         if isinstance(error, MemoryError) or _EXHAUSTED.search(str(error)):
             raise _Exhausted(_reason(error)) from error
         kind = InputError if "Got invalid dimensions" in str(error) else ResultError
-        raise kind(f"onnxruntime failed while running the model: {_reason(error)}") from error
+        raise kind(f"onnxruntime failed while running the model: {_reason(error).rstrip('.')}: {BLAME}.") from error
 
 
 def _reason(error: Exception) -> str:

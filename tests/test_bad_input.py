@@ -91,7 +91,7 @@ def test_parameters(model: oi.Model, name: str, given: dict[str, Any], said: str
         (None, "NoneType is no input"),
         (3, "int is no input"),
         ({"image": "cat.jpg"}, "cat.jpg"),
-        ({"image": None}, "not NoneType"),
+        ({"image": None}, "not 'None'"),
         ({"image": [[1.0], [1.0, 2.0]]}, "'image' is no array"),
         ({"image": X, "picture": X}, "There is no input 'picture': the model has 'image'"),
     ],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..autodiff.gradient import differentiate, scored, vjp
 from ..dtypes import is_float
+from ..engine import BLAME
 from ..errors import InspectError, ModelError
 from ..methods import predict
 from ..methods.job import SCORE, Job
@@ -167,8 +168,7 @@ def _refused(model: Model, error: InspectError) -> Finding:
         if said and (node.domain or "ai.onnx", node.op_type) == said.groups():
             what = f"onnxruntime has no operator {key(node)}, as in node '{label(node)}'"
             return Finding("error", "operators", what, "ask for the model in standard operators", label(node))
-    remedy = "if onnxruntime runs the file by itself, that is a fault of this tool, else export the file again"
-    return Finding("error", "gradient", str(error).removesuffix("."), remedy)
+    return Finding("error", "gradient", str(error).removesuffix(".").removesuffix(f": {BLAME}"), BLAME)
 
 
 def covered(job: Job, at: Layer | None) -> Finding | None:

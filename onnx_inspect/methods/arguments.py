@@ -89,6 +89,7 @@ def _is(kind: Any, value: Any) -> bool:
         return isinstance(value, str) and value in of
     if kind is int or kind is float:
         number = Integral if kind is int else Real
+        value = value.item() if isinstance(value, np.generic) else value
         return isinstance(value, number) and not isinstance(value, bool) and bool(abs(value) <= _LARGEST)
     if kind is bool:
         return isinstance(value, bool | np.bool_)
