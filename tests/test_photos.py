@@ -361,7 +361,8 @@ def test_who_stops_early_leaves_no_threads(workers):
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
 def test_ctrl_c_stops_at_once(tmp_path):
     code = (
-        "import time, threading\nfrom onnx_inspect.photos.stream import ordered\n"
+        "import signal, time, threading\nfrom onnx_inspect.photos.stream import ordered\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "try:\n    for i in ordered(10**6, lambda i: time.sleep(0.05), 4):\n        print(i, flush=True)\n"
         "except KeyboardInterrupt:\n    print('stopped', threading.active_count(), flush=True)\n"
     )
