@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Operand = ir.Value | float | np.integer[Any] | Sequence[int] | np.ndarray[Any, Any] | None
 
+PREFIX = "inspect"  # what the names of all nodes and values begin with that no model's author wrote
 _MAGIC = threading.RLock()  # onnx_ir keeps the handler of + - * / in one global place
 
 
@@ -56,7 +57,7 @@ class Op:
         spots: sequences of zeros but for one element: its position, and what is there.
     """
 
-    def __init__(self, graph: ir.Graph, outer: Op | None = None, *, prefix: str = "inspect") -> None:
+    def __init__(self, graph: ir.Graph, outer: Op | None = None, *, prefix: str = PREFIX) -> None:
         """Emit at the end of `graph`; `outer` emits into the graph around it, if it is a subgraph."""
         self.graph = graph
         self.prefix = prefix

@@ -16,6 +16,7 @@ import onnxruntime as ort
 from . import memory
 from .batching import Arrays, Plan, fit, is_second, make_plan, one_for_all, put, shared_output
 from .errors import DeviceError, InputError, ModelError, ResultError
+from .lowering import TABLES, lower
 from .memory import Need, told
 from .model import Model
 from .providers import CPU, SILENT, WARNING, choose, half
@@ -48,6 +49,7 @@ class Engine:
         max_memory: what a run may take with its weights, in bytes or as text ("4GB", "500MB", "2GiB"): as many samples
             go into a run as are estimated to fit. None for half of what the machine, container or card has.
         sessions: how many compiled models are kept.
+        lowering: rewrite gradients into what the provider computes fast; without, they run as they were built.
         verbose: let onnxruntime write its own warnings to stderr.
 
     Attributes:
@@ -68,6 +70,7 @@ class Engine:
         batch: int = 8,
         max_memory: int | str | None = None,
         sessions: int = 16,
+        lowering: bool = True,
         verbose: bool = False,
     ) -> None:
         ort.set_default_logger_severity(WARNING if verbose else SILENT)
@@ -80,6 +83,7 @@ class Engine:
         self.device, self.threads, self.batch, self.verbose = device, threads, batch, verbose
         self._providers = choose(device)
         self.provider: str = self._providers[0][0]
+        self.lowering = lowering
         self.max_memory = half(self._providers[0]) if max_memory is None else memory.parse(max_memory)
         self.notes: list[str] = []
         self._limit = sessions
@@ -101,9 +105,8 @@ class Engine:
         with self._lock:
             if runs not in self._narrow:
                 limit = max(1, self.max_memory // runs)
-                self._narrow[runs] = Engine(
-                    "cpu", 1, batch=self.batch, max_memory=limit, sessions=self._limit, verbose=self.verbose
-                )
+                more: dict[str, Any] = {"sessions": self._limit, "lowering": self.lowering, "verbose": self.verbose}
+                self._narrow[runs] = Engine("cpu", 1, batch=self.batch, max_memory=limit, **more)
             return self._narrow[runs]
 
     def run(
@@ -274,6 +277,8 @@ class Engine:
             return self._sessions[key]
 
     def _open(self, model: Model) -> ort.InferenceSession:
+        if self.lowering:
+            model = lower(model, TABLES.get(self.provider, {}))
         options = ort.SessionOptions()
         options.log_severity_level = WARNING if self.verbose else SILENT
         # Integer kernels, which round in other ways, would stand wherever no output or gradient reads what is between.

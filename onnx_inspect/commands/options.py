@@ -106,6 +106,7 @@ engine = _apply(
             metavar="SIZE",
             help="What a run may take, as 4GB or 500MB: fewer samples go into it [default: half of what is free].",
         ),
+        click.option("--no-lowering", is_flag=True, help="Run gradients as they were built, for debugging."),
         click.option("-v", "--verbose", is_flag=True, help="Let onnxruntime speak on stderr."),
     ]
 )
@@ -132,7 +133,7 @@ def make_engine(values: dict[str, Any]) -> Engine:
 
     device, threads = values.pop("device"), values.pop("threads")
     more = {name: values.pop(name) for name in ("batch", "max_memory", "verbose")}
-    return Engine(device, threads, **more)
+    return Engine(device, threads, lowering=not values.pop("no_lowering"), **more)
 
 
 def make_preprocessing(model: Model, values: dict[str, Any]) -> tuple[Preprocessing, list[str]]:

@@ -91,7 +91,7 @@ def decompose(model: ir.Model, table: Mapping[str, Decomposition], *, keep: bool
             added = [node]
             if applies(node, table) and node not in kept:
                 try:
-                    added = _replace(op, node, table[key(node)])
+                    added = replaced(op, node, table[key(node)]) or []
                     done[key(node).replace("::", ".")] = None
                 except UnsupportedError as error:
                     if not keep:
@@ -106,14 +106,18 @@ def decompose(model: ir.Model, table: Mapping[str, Decomposition], *, keep: bool
     return [*([f"{', '.join(done)} taken apart into standard operators"] if done else []), *notes, *kept.values()]
 
 
-def _replace(outer: Op, node: ir.Node, decomposition: Decomposition) -> list[ir.Node]:
-    """Put what a decomposition emits in the place of a node."""
+def replaced(
+    outer: Op, node: ir.Node, decomposition: Callable[[Op, ir.Node], ir.Value | Sequence[ir.Value | None] | None]
+) -> list[ir.Node] | None:
+    """Put what a decomposition emits in the place of a node; None if it leaves the node."""
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     op = Op(ir.Graph([], [], nodes=[], name=label(node)), outer, prefix=label(node))
     op.node, op.doing = node, "taken apart"
     with op:
         emitted = decomposition(op, node)
+        if emitted is None:
+            return None
         outputs = [emitted] if isinstance(emitted, ir.Value) else list(emitted)
         outputs += [None] * (len(node.outputs) - len(outputs))
         given = [(y, new) for y, new in zip(node.outputs, outputs, strict=True) if y.name]

@@ -141,8 +141,17 @@ def where(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
 
 @rule("Clip")
 def clip(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
-    """Y = min(max(X, low), high); X gets dY inside and on the bounds, as torch; bounds get the rest."""
-    x, low, high = inputs(node, 3)
+    """Y = min(max(X, low), high); X gets dY inside and on the bounds, as torch's clamp; bounds get the rest.
+
+    Between 0 and 6 it is ReLU6, which stops at its bounds in torch and TensorFlow alike: that is read off Y, so that
+    Conv + Clip stay fused.
+    """
+    (x, low, high), y = inputs(node, 3), node.outputs[0]
+    lowest, highest = _number(low), _number(high)
+    if (lowest, highest) == (0, 6):
+        return dy * op.mask(op.And(op.Greater(y, low), op.Less(y, high)), dy)
+    if lowest is not None and highest is not None and lowest <= highest:
+        return dy * op.mask(op.Equal(x, y), dy)
     below = op.Less(x, low) if low is not None else None
     above = op.Greater(x, high) if high is not None else None
     if below is not None and above is not None:
@@ -151,8 +160,14 @@ def clip(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     dx, bounds = dy, []
     for side, bound in ((below, low), (above, high)):
         dx = dx if side is None else op.Where(side, 0, dx)
-        bounds.append(side and op.sum_to(op.Where(side, dy, 0), bound, of=node.outputs[0]))
+        bounds.append(side and op.sum_to(op.Where(side, dy, 0), bound, of=y))
     return [dx, *bounds]
+
+
+def _number(value: ir.Value | None) -> float | None:
+    """What a constant scalar holds."""
+    tensor = value.const_value if value is not None else None
+    return float(tensor.numpy().item()) if tensor is not None and tensor.size == 1 else None
 
 
 @rule("Identity")

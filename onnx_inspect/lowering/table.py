@@ -1,0 +1,58 @@
+"""Applying a table of rewrites to the nodes that gradients and targets added.
+
+A lowering looks at a node, emits what computes the same through `op`, and returns it; or None to leave the node:
+
+    @lowering("Relu")
+    def relu(op, node):
+        '''max(X, 0).'''
+        return op.Max(node.inputs[0], 0.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnx_ir as ir
+
+from ..decompose.table import replaced
+from ..emit import PREFIX, Op
+from ..model import Model, prune
+
+Lowering = Callable[[Op, ir.Node], "ir.Value | None"]
+
+
+def registry(table: dict[str, Lowering]) -> Callable[..., Callable[[Lowering], Lowering]]:
+    """What registers lowerings in a table, by the operators that they stand for."""
+
+    def lowering(*op_types: str) -> Callable[[Lowering], Lowering]:
+        def register(function: Lowering) -> Lowering:
+            table.update(dict.fromkeys(op_types, function))
+            return function
+
+        return register
+
+    return lowering
+
+
+def lower(model: Model, table: Mapping[str, Lowering]) -> Model:
+    """The model as a provider computes it fast; itself where the table has nothing to say.
+
+    Args:
+        model: with the gradients that were asked for.
+        table: of the provider.
+    """
+    if not any(_ours(node, table) for node in model.ir.graph):
+        return model
+    new = model.clone()
+    op, changed = Op(new.ir.graph), False
+    for node in list(new.ir.graph):
+        if _ours(node, table):
+            changed |= replaced(op, node, table[node.op_type]) is not None
+    if not changed:
+        return model
+    prune(new.ir)
+    return new.derived("lowered")
+
+
+def _ours(node: ir.Node, table: Mapping[str, Lowering]) -> bool:
+    return node.op_type in table and not node.domain and (node.name or "").startswith(f"{PREFIX}/")
