@@ -228,7 +228,7 @@ def _result(
         extra={"adversarial": changed},
         measures={"epsilon": size.ravel(), **attack.measures(points, after)},
     )
-    result.after = job.predict(after)
+    result.after, _ = job.predict(after)
     result.notes = list(dict.fromkeys(job.notes))  # an input left as it is is no blank map
     more = ", more --steps" if "steps" in params and params.get("attack") != "fgsm" else ""
     result.notes += [

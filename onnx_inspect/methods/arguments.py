@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import reprlib
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ..errors import InputError
 from ..files import plain
 from ..guess import PRESETS, in_python
+
+hints_of = functools.cache(get_type_hints)  # which takes a third of a millisecond
 
 
 def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:

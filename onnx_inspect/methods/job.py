@@ -28,6 +28,8 @@ from .runs import SCORE, Progress, Run, Vary, draws
 from .samples import Samples, is_mask
 from .setting import How, Setting
 
+MOST = 5  # of the most probable classes that a result names
+
 __all__ = ["SCORE", "How", "Job", "Progress", "Run", "Vary", "draws"]
 
 
@@ -159,12 +161,15 @@ class Job(Setting):
 
     # The result.
 
-    def predict(self, found: Mapping[str, NDArray[Any]]) -> list[list[Prediction]]:
-        """All classes per sample, the most probable first; none where the scores are of something else."""
+    def predict(self, found: Mapping[str, NDArray[Any]]) -> tuple[list[list[Prediction]], list[Prediction | None]]:
+        """The most probable classes per sample, and the explained one; none where the scores are of something else."""
         rows = self.rows(found)
         if rows is None or (self.scores is not None and self.scores.numbers):
-            return [[] for _ in range(self.n)]
-        return predict.ranked(rows, self.probabilities(rows), self.labels)
+            return [[] for _ in range(self.n)], [None] * self.n
+        p = self.probabilities(rows)
+        classes = zip(self.explained(found), rows, p, strict=True)
+        explained = [None if c is None else predict.one(c, row, of, self.labels) for c, row, of in classes]
+        return predict.ranked(rows, p, self.labels, MOST), explained
 
     def attribution(
         self,
@@ -203,9 +208,7 @@ class Job(Setting):
             heat = self._heat(first, values, signed) if heat is None else heat
         for name, array in (tensors or {method: values}).items():
             self._finite(array, name)
-        predictions = self.predict(found)
-        by_index = [{p.index: p for p in row} for row in predictions]
-        explained = [by_index[i].get(c) if c is not None else None for i, c in enumerate(self.explained(found))]
+        predictions, explained = self.predict(found)
         given = np.array([e.score if e is not None else np.nan for e in explained])
         heat = values if heat is None else heat
         # A map of positions is drawn on the signal that it belongs to.
@@ -219,7 +222,7 @@ class Job(Setting):
             target=str(self.target),
             explained=explained,
             scores=np.asarray(found.get(SCORE, given), np.float64),
-            predictions=[row[:5] for row in predictions],
+            predictions=predictions,
             photos=self.photos,
             preprocessing=self.preprocessing,
             provider=self.engine.provider,

@@ -33,12 +33,19 @@ def probabilities(found: Scores, kind: ScoreKind, rows: NDArray[Any]) -> NDArray
     return softmax
 
 
-def ranked(rows: NDArray[Any], probabilities: NDArray[Any], labels: Labels) -> list[list[Prediction]]:
-    """All classes per sample, the highest score first; the first among equals."""
+def ranked(
+    rows: NDArray[Any], probabilities: NDArray[Any], labels: Labels, most: int | None = None
+) -> list[list[Prediction]]:
+    """The classes per sample, or the `most` probable, the highest score first; the first among equals."""
+    order = np.argsort(-rows, axis=1, kind="stable")[:, :most]
     return [
-        [Prediction(i, labels.name(i), float(row[i]), float(p[i])) for i in np.argsort(-row, kind="stable").tolist()]
-        for row, p in zip(rows, probabilities, strict=True)
+        [one(i, row, p, labels) for i in best] for best, row, p in zip(order.tolist(), rows, probabilities, strict=True)
     ]
+
+
+def one(i: int, row: NDArray[Any], probabilities: NDArray[Any], labels: Labels) -> Prediction:
+    """A class of a sample."""
+    return Prediction(i, labels.name(i), float(row[i]), float(probabilities[i]))
 
 
 def meant(top: Top, found: Scores, model: Model, labels: Labels) -> tuple[Target, list[str]]:

@@ -7,11 +7,11 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, cast, get_type_hints
+from typing import Any, Literal, TypeVar, cast
 
 from ..attribution import Attribution
 from ..errors import InputError
-from .arguments import called, check, unusual
+from .arguments import called, check, hints_of, unusual
 
 F = TypeVar("F", bound=Callable[..., Attribution])
 Need = Literal["gradient", "map", "head", "picture", "attention", "detector"]
@@ -34,7 +34,7 @@ def method(*needs: Need, explains: bool = True) -> Callable[[F], F]:
     def register(given: F) -> F:
         @functools.wraps(given)
         def checked(*args: Any, **how: Any) -> Attribution:
-            hints = get_type_hints(given)
+            hints = hints_of(given)
             called(given, hints, args, how, "generic_attention" if "attention" in needs else "gradcam")
             check(hints, how)
             result = given(*args, **how)

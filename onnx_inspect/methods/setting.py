@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, get_type_hints
+from typing import Any, TypedDict, Unpack
 
 from .. import engine as engines
 from .. import labels, layer, rewrite
@@ -20,7 +20,7 @@ from ..places import Places
 from ..preprocess import Preprocessing
 from ..scores import ScoreKind, scores
 from ..target import TargetLike, parse
-from .arguments import check, pixels
+from .arguments import check, hints_of, pixels
 from .inputs import ModelLike, image_input
 from .runs import Progress, Runs
 
@@ -58,7 +58,7 @@ class Setting(Runs):
         if unknown := sorted(set(how) - set(How.__annotations__)):
             takes, told = ", ".join(How.__annotations__), pixels(unknown[0], how[unknown[0]])  # type: ignore[literal-required]
             raise TypeError(f"There is no argument '{unknown[0]}': methods also take {takes}.{told}")
-        check(get_type_hints(How), how)
+        check(hints_of(How), how)
         self.model = model if isinstance(model, Model) else load(model)
         self.engine = how.get("engine") or engines.default()
         self.notes = list(self.model.notes)
@@ -78,7 +78,13 @@ class Setting(Runs):
         if isinstance(self._named, Labels):
             self.labels = self._named
         else:
-            self.labels, notes = labels.resolve(self.model.metadata, count, self._named)
+            given: str | Path | Sequence[str] | None = self._named
+
+            def named() -> tuple[Labels, list[str]]:
+                return labels.resolve(self.model.metadata, count, given)
+
+            # What a file says may change, what the model says does not.
+            self.labels, notes = named() if given is not None else self.model.memo(("labels", count), named)
             self.notes += notes
         if self.scores is not None and self.scores.activation is not None:
             where = "before" if self.score == "logits" else "after"

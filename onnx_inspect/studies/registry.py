@@ -6,10 +6,10 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast
 
 from ..finding import Finding
-from ..methods.arguments import check, unusual
+from ..methods.arguments import check, hints_of, unusual
 
 F = TypeVar("F", bound=Callable[..., Finding])
 
@@ -21,7 +21,7 @@ def study(given: F) -> F:
 
     @functools.wraps(given)
     def checked(*args: Any, **how: Any) -> Finding:
-        check(get_type_hints(given), {k: v for k, v in how.items() if k not in ("models", "photos")})
+        check(hints_of(given), {k: v for k, v in how.items() if k not in ("models", "photos")})
         result = given(*args, **how)
         result.options = unusual(given, {k: v for k, v in how.items() if k not in ("out", "photos")})
         return result
