@@ -43,7 +43,7 @@ STOREYS = [
     {"relevance.table", "contrast.twin"},
     {"relevance.upstream", "contrast.pair"},
     {"relevance", "contrast"},
-    {"lowering.table"},
+    {"lowering.table", "lowering.pooling"},
     {"lowering.cpu"},
     {"lowering"},
     {"providers"},

@@ -87,6 +87,34 @@ def test_nodes_of_the_model_stay() -> None:
     assert ops(lower(oi.vjp(model, ["x"], ["y"]), CPU)).count("ConvTranspose") == 1
 
 
+@settings(derandomize=True, database=None, deadline=None, max_examples=150)
+@given(st.data())
+def test_any_pooling(data: st.DataObject) -> None:
+    """Of equal ones the first takes all, also where the largest stands in several rows, or padding comes first."""
+    kernel = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=2))
+    begin, end = ([data.draw(st.integers(0, k - 1)) for k in kernel] for _ in range(2))
+    strides = data.draw(st.lists(st.integers(1, 3), min_size=2, max_size=2))
+    extent = data.draw(st.lists(st.integers(5, 12), min_size=2, max_size=2))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    x = rng.normal(size=(2, 3, *extent)).astype(F)
+    x = np.rint(x) if data.draw(st.booleans()) else x  # full of ties
+    how: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "pads": begin + end}
+    node = helper.make_node("MaxPool", ["x"], ["y"], ceil_mode=data.draw(st.integers(0, 1)), **how)
+    model = net([node], ("N", 3, *extent))
+    assert "MaxPool" not in ops(lower(oi.vjp(model, ["x"], ["y"]), CPU))
+    expected, found = both(model, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.inf, float(np.finfo(F).min), 0])
+def test_pooling_of_extremes(value: float) -> None:
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    expected, found = both(net([node], ("N", 3, 7, 7)), np.full((2, 3, 7, 7), value, F))
+    assert np.isfinite(found).all()
+    if np.isfinite(value) and value > np.finfo(F).min:
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 # Masks: kinks, and values next to them.
 
 NEXT = np.nextafter(F([0, 0, 6, 6, 6]), F([1, -1, 0, 7, 6]))

@@ -13,17 +13,14 @@ from functools import reduce
 import onnx_ir as ir
 
 from ..emit import Op, inputs
-from .table import Lowering, registry
-
-CPU: dict[str, Lowering] = {}
-lowering = registry(CPU)
+from .pooling import pooled
+from .table import Lowering
 
 FEW = 8  # channels that a convolution cannot fill its blocks with
 STEEP = 2.0**100  # a slope that makes a step of a line, down to 1e-30
 LARGE = 1e6  # bounds that, times the slope, stay far from infinity
 
 
-@lowering("ConvTranspose")
 def conv_transpose(op: Op, node: ir.Node) -> ir.Value | None:
     """X ⋆ᵀ W = X ⋆ W, flipped and with its channels exchanged, where there is no stride."""
     x, w, b = inputs(node, 3)
@@ -61,7 +58,6 @@ def _flipped(op: Op, w: ir.Value, group: int) -> ir.Value:
     return op.Reshape(w, [group * ins, outs // group, *kernel])
 
 
-@lowering("Mul")
 def masked(op: Op, node: ir.Node) -> ir.Value | None:
     """dY where Y > 0 (and Y < high): steep lines, cut off at 0 and 1, are fewer passes than comparisons and a cast."""
     dy, mask = node.inputs
@@ -91,3 +87,6 @@ def _conditions(mask: ir.Value | None) -> list[tuple[str, ir.Value, float]]:
             return []
         sides.append((side.op_type, y, number))
     return sides
+
+
+CPU: dict[str, Lowering] = {"ConvTranspose": conv_transpose, "Mul": masked, "ScatterElements": pooled}

@@ -2,7 +2,6 @@
 
 A lowering looks at a node, emits what computes the same through `op`, and returns it; or None to leave the node:
 
-    @lowering("Relu")
     def relu(op, node):
         '''max(X, 0).'''
         return op.Max(node.inputs[0], 0.0)
@@ -19,19 +18,6 @@ from ..emit import PREFIX, Op
 from ..model import Model, prune
 
 Lowering = Callable[[Op, ir.Node], "ir.Value | None"]
-
-
-def registry(table: dict[str, Lowering]) -> Callable[..., Callable[[Lowering], Lowering]]:
-    """What registers lowerings in a table, by the operators that they stand for."""
-
-    def lowering(*op_types: str) -> Callable[[Lowering], Lowering]:
-        def register(function: Lowering) -> Lowering:
-            table.update(dict.fromkeys(op_types, function))
-            return function
-
-        return register
-
-    return lowering
 
 
 def lower(model: Model, table: Mapping[str, Lowering]) -> Model:
