@@ -124,7 +124,8 @@ class Job(Setting):
             InputError: one is the same for all samples.
         """
         graph = self.model.ir.graph
-        own = structure.varying(graph, [v for v in graph.inputs if count == 1 or v.name in self._samples])
+        given = [v for v in graph.inputs if count == 1 or v.name in self._samples]
+        own = self.model.memo(("varying", *(v.name for v in given)), lambda: structure.varying(graph, given))
         if shared := [v for v in tensors if v not in own]:
             name = shared[0].name
             raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")
@@ -155,8 +156,12 @@ class Job(Setting):
     @property
     def reached(self) -> set[str]:
         """The inputs that the score depends on."""
+        tensors = self.explained_tensors
+        return self.model.memo(("reached", *tensors), lambda: self._reached(tensors))
+
+    def _reached(self, tensors: Sequence[str]) -> set[str]:
         graph = self.model.ir.graph
-        reached = [structure.needed(graph, self.model.value(tensor)) for tensor in self.explained_tensors]
+        reached = [structure.needed(graph, self.model.value(tensor)) for tensor in tensors]
         return {v.name or "" for v in set().union(*reached).intersection(graph.inputs)}
 
     # The result.
