@@ -310,8 +310,10 @@ def _call(session: ort.InferenceSession, outputs: list[str], feeds: Arrays) -> l
     except Exception as error:
         if isinstance(error, MemoryError) or _EXHAUSTED.search(str(error)):
             raise _Exhausted(_reason(error)) from error
-        kind = InputError if "Got invalid dimensions" in str(error) else ResultError
-        raise kind(f"onnxruntime failed while running the model: {_reason(error).rstrip('.')}: {BLAME}.") from error
+        what = f"onnxruntime failed while running the model: {_reason(error).rstrip('.')}"
+        if "Got invalid dimensions" in str(error):  # which blames the input by itself
+            raise InputError(f"{what}.") from error
+        raise ResultError(f"{what}: {BLAME}.") from error
 
 
 def _reason(error: Exception) -> str:
