@@ -64,7 +64,7 @@ def command(
     elif as_json:
         options.print_json([_record(layer) for layer in found])
     else:
-        told = [_shape(c) or loaded.spec(loaded.value(c.tensor)).sizes() for c in found]
+        told = [loaded.spec(loaded.value(c.tensor)).sizes() for c in found]
         rows = [(c.name, c.tensor, c.op_type, s, _arranged(c), _field(c)) for c, s in zip(found, told, strict=True)]
         _table([("name", "tensor", "op", "shape", "layout", "sees"), *rows])
     if not as_json:
@@ -120,10 +120,6 @@ def _record(layer: Layer) -> dict[str, Any]:
 def _arranged(layer: Layer) -> str:
     """The letters of its axes, or the grid that its tokens are, "6×10 + 5" with 5 others."""
     return str(layer.grid) if layer.grid is not None else layer.layout or ""
-
-
-def _shape(layer: Layer) -> str:
-    return "×".join(str(d) if d is not None else "?" for d in layer.shape)
 
 
 def _field(layer: Layer) -> str:
