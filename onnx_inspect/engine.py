@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import onnxruntime as ort
-
 from . import memory
 from .batching import Arrays, Plan, fit, is_second, make_plan, one_for_all, put, shared_output
-from .errors import DeviceError, InputError, ModelError, ResultError
-from .lowering import TABLES, lower
+from .errors import DeviceError, InputError, ResultError
 from .memory import Need, told
 from .model import Model
-from .providers import CPU, SILENT, WARNING, choose, half
+from .providers import CPU, choose, half
 from .rewrite import cut
+from .sessions import Exhausted, Sessions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LARGE = 2000  # nodes
-_HEAVY = 2**30  # bytes of weights
 _KEPT = 1000  # estimates
 _THREADS = 256  # that any machine is given if asked: on a shared one the number of cores is no limit
-_EXHAUSTED = re.compile(r"bad_alloc|allocate memory|out of memory|BFCArena|smaller than requested bytes", re.IGNORECASE)
-
-
-BLAME = "if onnxruntime runs the file by itself, that is a fault of this tool, else export the file again"
-
-
-class _Exhausted(ResultError):
-    """Memory ran out during a run."""
 
 
 class Engine:
@@ -73,7 +59,6 @@ class Engine:
         lowering: bool = True,
         verbose: bool = False,
     ) -> None:
-        ort.set_default_logger_severity(WARNING if verbose else SILENT)
         if threads is not None and threads < 1:
             raise DeviceError(f"{threads} threads cannot run anything: give at least 1, or none for one per core.")
         if threads is not None and threads > (most := max(_THREADS, 4 * (os.cpu_count() or 1))):
@@ -81,14 +66,14 @@ class Engine:
         if batch < 1:
             raise InputError(f"A batch of {batch} is empty: give at least 1.")
         self.device, self.threads, self.batch, self.verbose = device, threads, batch, verbose
-        self._providers = choose(device)
-        self.provider: str = self._providers[0][0]
+        providers = choose(device)
+        self.provider: str = providers[0][0]
         self.lowering = lowering
-        self.max_memory = half(self._providers[0]) if max_memory is None else memory.parse(max_memory)
+        self.max_memory = half(providers[0]) if max_memory is None else memory.parse(max_memory)
         self.notes: list[str] = []
-        self._limit = sessions
-        self._sessions: OrderedDict[tuple[str, tuple[str, ...]], ort.InferenceSession] = OrderedDict()
-        self._taken: dict[tuple[str, tuple[str, ...]], int] = {}  # by the largest run of a session
+        self.sessions = Sessions(
+            providers, threads, limit=sessions, memory=self.max_memory, lowering=lowering, verbose=verbose
+        )
         self._needs: dict[Any, Need] = {}
         self._halved: dict[Any, int] = {}
         self._singly: dict[str, bool] = {}
@@ -105,7 +90,11 @@ class Engine:
         with self._lock:
             if runs not in self._narrow:
                 limit = max(1, self.max_memory // runs)
-                more: dict[str, Any] = {"sessions": self._limit, "lowering": self.lowering, "verbose": self.verbose}
+                more: dict[str, Any] = {
+                    "sessions": self.sessions.limit,
+                    "lowering": self.lowering,
+                    "verbose": self.verbose,
+                }
                 self._narrow[runs] = Engine("cpu", 1, batch=self.batch, max_memory=limit, **more)
             return self._narrow[runs]
 
@@ -156,9 +145,9 @@ class Engine:
         start = 0
         while start < plan.n:
             try:
-                session = self._session(part, need.of(1 if plan.fixed else plan.size))
-                found = dict(zip(wanted, _call(session, wanted, plan.part(values, start)), strict=True))
-            except _Exhausted as error:
+                session = self.sessions.of(part, need.of(1 if plan.fixed else plan.size))
+                found = dict(zip(wanted, session.run(wanted, plan.part(values, start)), strict=True))
+            except Exhausted as error:
                 plan = self._less(part, need, key, plan, error)
                 continue
             if plan.in_parts:
@@ -209,12 +198,9 @@ class Engine:
     def _size(self, need: Need, key: Any, most: int) -> int:
         return max(1, min(most, need.fit(self.max_memory), self._halved.get(key, most)))
 
-    def _less(self, model: Model, need: Need, key: Any, plan: Plan, error: _Exhausted) -> Plan:
+    def _less(self, model: Model, need: Need, key: Any, plan: Plan, error: Exhausted) -> Plan:
         """How to go on after memory ran out: without the other sessions, then with half of the samples."""
-        with self._lock:
-            alone = len(self._sessions) < 2
-            self._sessions.clear()  # their arenas hold what is missing
-        if not alone:
+        if self.sessions.clear() > 1:  # their arenas hold what is missing
             return plan
         if plan.apart and plan.size > 1:
             self._halved[key] = plan.size // 2
@@ -245,83 +231,20 @@ class Engine:
         if text not in self.notes:
             self.notes.append(text)
 
-    # Sessions.
-
     def _must_run_singly(self, model: Model, values: Arrays, plan: Plan) -> bool:
         """Check once per model that a batch gives what single runs give."""
         if model.digest not in self._singly:
             names = [o.name for o in model.outputs]
-            session = self._session(model)
+            session = self.sessions.of(model)
             try:
-                pair = _call(session, names, replace(plan, size=2).part(values, plan.n - 2))
-                alone = _call(session, names, replace(plan, size=1).part(values, plan.n - 1))
+                pair = session.run(names, replace(plan, size=2).part(values, plan.n - 2))
+                alone = session.run(names, replace(plan, size=1).part(values, plan.n - 1))
                 self._singly[model.digest] = not all(map(is_second, pair, alone))
-            except _Exhausted:  # two are too many now, whatever they would give
+            except Exhausted:  # two are too many now, whatever they would give
                 return True
             except ResultError:
                 self._singly[model.digest] = True
         return self._singly[model.digest]
-
-    def _session(self, model: Model, taken: int = 0) -> ort.InferenceSession:
-        """The compiled model; those that were used least lately go where there are too many, or too large ones."""
-        key = (model.digest, tuple(o.name for o in model.outputs))
-        with self._lock:
-            found = self._sessions.pop(key, None)
-            self._taken[key] = max(taken, self._taken.get(key, 0) if found is not None else 0)
-            while self._sessions and (
-                len(self._sessions) >= self._limit
-                or sum(self._taken[k] for k in [*self._sessions, key]) > self.max_memory  # arenas keep what they took
-            ):
-                self._sessions.popitem(last=False)
-            self._sessions[key] = found if found is not None else self._open(model)
-            return self._sessions[key]
-
-    def _open(self, model: Model) -> ort.InferenceSession:
-        if self.lowering:
-            model = lower(model, TABLES.get(self.provider, {}))
-        options = ort.SessionOptions()
-        options.log_severity_level = WARNING if self.verbose else SILENT
-        # Integer kernels, which round in other ways, would stand wherever no output or gradient reads what is between.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        # onnxruntime's planner takes quadratic time where sizes are open: minutes for graphs of several thousand nodes.
-        options.enable_mem_reuse = len(model.ir.graph) < _LARGE
-        # One block for all of a run, laid out by sizes seen before: twice the memory, and no faster.
-        options.enable_mem_pattern = False
-        if model.nbytes > _HEAVY:
-            options.add_session_config_entry("session.disable_prepacking", "1")  # it copies weights for each use
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
-        if model.external and model.source.path is not None:
-            data = model.to_proto().SerializeToString()
-            folder = str(model.source.path.parent.resolve())
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        else:
-            data = model.to_bytes()
-        try:
-            return ort.InferenceSession(data, options, providers=self._providers)
-        except Exception as error:
-            what = f"onnxruntime does not accept '{model.source.name}': {_reason(error).rstrip('.')}"
-            raise ModelError(f"{what}: {BLAME}.") from error
-
-
-def _call(session: ort.InferenceSession, outputs: list[str], feeds: Arrays) -> list[NDArray[Any]]:
-    try:
-        return session.run(outputs, feeds)  # type: ignore[no-any-return]
-    except Exception as error:
-        if isinstance(error, MemoryError) or _EXHAUSTED.search(str(error)):
-            raise _Exhausted(_reason(error)) from error
-        what = f"onnxruntime failed while running the model: {_reason(error).rstrip('.')}"
-        if "Got invalid dimensions" in str(error):  # which blames the input by itself
-            raise InputError(f"{what}.") from error
-        raise ResultError(f"{what}: {BLAME}.") from error
-
-
-def _reason(error: Exception) -> str:
-    """What onnxruntime said, in one line without its source files."""
-    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error)).strip()
-    text = re.sub(r"/\S+\.(?:cc|h):\d+ [^\n]*?\) ?", "", text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines[:2])[:400] or type(error).__name__
 
 
 _default: Engine | None = None

@@ -71,6 +71,7 @@ def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
 
     if find_spec("nvidia") is not None:
         ort.preload_dlls()
+    ort.set_default_logger_severity(SILENT)
     options = ort.SessionOptions()
     options.log_severity_level = SILENT
     try:

@@ -277,10 +277,10 @@ def test_one_compiled_model_serves_every_class_and_every_channel() -> None:
     for k in range(4):
         at.aim(k)
         at.slope(picture())
-    assert len(engine._sessions) == 1
+    assert len(engine.sessions) == 1
     for k in range(6):
         at.slope(picture(), Direction("a:2/x;0", np.eye(6)[k]))
-    assert len(engine._sessions) == 2
+    assert len(engine.sessions) == 2
 
 
 def test_directions_of_another_length_are_refused() -> None:

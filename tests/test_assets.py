@@ -155,6 +155,6 @@ def test_one_compiled_model_serves_every_class() -> None:
     model, (x, _) = load("cifar10_cnn_pytorch17"), feed("cifar10_cnn_pytorch17", 2)
     engine = Engine("cpu", threads=1)
     maps = [oi.gradcam(model, x, target=Index(k), engine=engine).values for k in range(10)]
-    assert len(engine._sessions) == 1
+    assert len(engine.sessions) == 1
     both = oi.gradcam(model, x, target=[3, 7], engine=engine).values
     np.testing.assert_allclose(both, np.stack([maps[3][0], maps[7][1]]), rtol=1e-5)

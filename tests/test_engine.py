@@ -76,11 +76,11 @@ def test_sessions_are_kept_up_to_a_limit() -> None:
     engine, model = Engine("cpu", sessions=2), oi.load(nets.classifier())
     for wanted in (["r1"], ["c1"], ["r1"], ["scores"], ["c2"]):
         engine.run(model, {"image": X}, wanted)
-    assert len(engine._sessions) == 2
+    assert len(engine.sessions) == 2
     again = oi.load(nets.classifier())
-    before = list(engine._sessions)
+    before = list(engine.sessions._kept)
     engine.run(again, {"image": X}, ["c2"])
-    assert list(engine._sessions) == before, "an equal model loaded again uses the same session"
+    assert list(engine.sessions._kept) == before, "an equal model loaded again uses the same session"
 
 
 def test_a_device_is_what_really_runs() -> None:
@@ -281,8 +281,8 @@ def watched(
 ) -> list[int]:
     """The sizes of all runs from here on."""
     sizes: list[int] = []
-    opened = engine._open
-    monkeypatch.setattr(engine, "_open", lambda model: Watched(opened(model), sizes, room, said))
+    opened = engine.sessions._open
+    monkeypatch.setattr(engine.sessions, "_open", lambda model: Watched(opened(model), sizes, room, said))
     return sizes
 
 
@@ -381,7 +381,7 @@ def test_a_run_may_run_out_of_memory_in_the_middle(monkeypatch: pytest.MonkeyPat
     model, x = oi.load(nets.classifier()), nets.images(9)
     engine = Engine("cpu", batch=4)
     runs = watched(monkeypatch, engine)
-    original, opened = engine._open, []
+    original, opened = engine.sessions._open, []
 
     def once(part: oi.Model) -> Watched:
         session = original(part)
@@ -391,7 +391,7 @@ def test_a_run_may_run_out_of_memory_in_the_middle(monkeypatch: pytest.MonkeyPat
             session.run = lambda *given: run(*given) if len(runs) < 1 else (_ for _ in ()).throw(MemoryError())
         return session
 
-    monkeypatch.setattr(engine, "_open", once)
+    monkeypatch.setattr(engine.sessions, "_open", once)
     np.testing.assert_allclose(engine.run(model, {"image": x})["scores"], nets.forward(x)["logits"], rtol=1e-4)
     assert runs == [4, 2, 2, 1] and len(opened) == 2, "a new session: the arena of the old one holds what is missing"
 
@@ -402,7 +402,7 @@ def test_memory_that_other_sessions_hold_is_given_back_first(monkeypatch: pytest
     engine.run(other, {"image": X})
     runs = watched(monkeypatch, engine, 4)
     engine.run(model, {"image": X})
-    assert runs == [5, 5, 2, 2, 1] and len(engine._sessions) == 1
+    assert runs == [5, 5, 2, 2, 1] and len(engine.sessions) == 1
 
 
 def test_where_not_even_one_sample_fits_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,7 +415,7 @@ def test_where_not_even_one_sample_fits_there_is_an_error(monkeypatch: pytest.Mo
     assert runs == [5, 2, 1] and "size 77" in str(e.value)
     with pytest.raises(ResultError, match="onnxruntime failed"):  # any other error is none of memory
         watched(monkeypatch, engine, 0, "Non-zero status code")
-        engine._sessions.clear()
+        engine.sessions.clear()
         engine.run(model, {"image": X})
 
 
@@ -439,7 +439,7 @@ def test_what_cannot_be_divided_goes_in_whole(monkeypatch: pytest.MonkeyPatch, k
     assert runs == sizes
     assert f"{sizes[0]} samples, which have to go into one run, of" in engine.notes[0]
     assert engine.fits(model, feeds) == (4 if kind == "fixed" else 1)
-    engine._sessions.clear()
+    engine.sessions.clear()
     watched(monkeypatch, engine, 0)
     with pytest.raises(ResultError, match=f"{sizes[0]} samples, which have to go into one run, took more"):
         engine.run(model, feeds)
@@ -451,11 +451,11 @@ def test_sessions_are_kept_while_there_is_room_for_what_they_took() -> None:
     engine = Engine("cpu", max_memory=needed(large, 1, x) + needed(small, 1) // 2)
     engine.run(small, {"image": X[:1]})
     engine.run(large, {"image": X[:1]})
-    assert len(engine._sessions) == 2
+    assert len(engine.sessions) == 2
     engine.run(large, {"image": x})
-    assert [k[0] for k in engine._sessions] == [large.digest]
+    assert large in engine.sessions and small not in engine.sessions
     engine.run(small, {"image": X[:1]})
-    assert [k[0] for k in engine._sessions] == [small.digest], "the other still holds what the large input took"
+    assert small in engine.sessions and large not in engine.sessions, "the other still holds what the large input took"
 
 
 def test_results_whose_size_differs_from_run_to_run() -> None:

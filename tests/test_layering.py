@@ -47,6 +47,7 @@ STOREYS = [
     {"lowering.cpu"},
     {"lowering"},
     {"providers"},
+    {"sessions"},
     {"engine", "scores"},
     {"preprocess"},
     {"guess", "labels"},
@@ -70,7 +71,7 @@ STOREYS = [
 ]
 HEIGHT = {name: i for i, names in enumerate(STOREYS) for name in names}
 DOORS = {
-    "onnxruntime": {"engine", "providers"},
+    "onnxruntime": {"providers", "sessions"},
     "cv2": {"image"},
     "pyarrow": {"photos", "responses", "features", "studies"},
     "matplotlib": {"charts"},

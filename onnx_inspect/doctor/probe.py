@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..autodiff.gradient import differentiate, scored, vjp
 from ..dtypes import is_float
-from ..engine import BLAME
+from ..sessions import BLAME
 from ..errors import InspectError, ModelError
 from ..methods import predict
 from ..methods.job import SCORE, Job

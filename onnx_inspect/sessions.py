@@ -1,0 +1,153 @@
+"""`Sessions`: models as onnxruntime compiled them, kept while there is room."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime as ort
+
+from .batching import Arrays
+from .errors import InputError, ModelError, ResultError
+from .lowering import TABLES, lower
+from .model import Model
+from .providers import SILENT, WARNING
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_LARGE = 2000  # nodes
+_HEAVY = 2**30  # bytes of weights
+_EXHAUSTED = re.compile(r"bad_alloc|allocate memory|out of memory|BFCArena|smaller than requested bytes", re.IGNORECASE)
+BLAME = "if onnxruntime runs the file by itself, that is a fault of this tool, else export the file again"
+
+
+class Exhausted(ResultError):
+    """Memory ran out during a run."""
+
+
+class Sessions:
+    """Compiled models by digest and outputs; those that were used least lately go where there are too many.
+
+    Args:
+        providers: what runs them, the first that can.
+        threads: of the CPU provider; None for one per core.
+        limit: how many are kept.
+        memory: bytes that they may take together.
+        lowering: rewrite gradients into what the provider computes fast.
+        verbose: let onnxruntime write its own warnings to stderr.
+    """
+
+    def __init__(
+        self,
+        providers: list[tuple[str, dict[str, Any]]],
+        threads: int | None,
+        *,
+        limit: int,
+        memory: int,
+        lowering: bool,
+        verbose: bool,
+    ) -> None:
+        ort.set_default_logger_severity(WARNING if verbose else SILENT)
+        self.providers, self.threads, self.limit, self.memory = providers, threads, limit, memory
+        self.lowering, self.verbose = lowering, verbose
+        self._kept: OrderedDict[tuple[str, ...], Session] = OrderedDict()
+        self._taken: dict[tuple[str, ...], int] = {}  # by the largest run of a session
+        self._lock = RLock()
+
+    def __contains__(self, model: object) -> bool:
+        return isinstance(model, Model) and _key(model) in self._kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def clear(self) -> int:
+        """Let go of all, and of what their arenas hold; how many there were."""
+        with self._lock:
+            count = len(self._kept)
+            self._kept.clear()
+        return count
+
+    def of(self, model: Model, taken: int = 0) -> Session:
+        """The compiled model, for a run that takes so many bytes.
+
+        Raises:
+            ModelError: onnxruntime refuses the model.
+        """
+        key = _key(model)
+        with self._lock:
+            found = self._kept.pop(key, None)
+            self._taken[key] = max(taken, self._taken.get(key, 0) if found is not None else 0)
+            while self._kept and (
+                len(self._kept) >= self.limit
+                or sum(self._taken[k] for k in [*self._kept, key]) > self.memory  # arenas keep what they took
+            ):
+                self._kept.popitem(last=False)
+            self._kept[key] = found if found is not None else Session(self._open(model))
+            return self._kept[key]
+
+    def _open(self, model: Model) -> ort.InferenceSession:
+        if self.lowering:
+            model = lower(model, TABLES.get(self.providers[0][0], {}))
+        options = ort.SessionOptions()
+        options.log_severity_level = WARNING if self.verbose else SILENT
+        # Integer kernels, which round in other ways, would stand wherever no output or gradient reads what is between.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        # onnxruntime's planner takes quadratic time where sizes are open: minutes for graphs of several thousand nodes.
+        options.enable_mem_reuse = len(model.ir.graph) < _LARGE
+        # One block for all of a run, laid out by sizes seen before: twice the memory, and no faster.
+        options.enable_mem_pattern = False
+        if model.nbytes > _HEAVY:
+            options.add_session_config_entry("session.disable_prepacking", "1")  # it copies weights for each use
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        if model.external and model.source.path is not None:
+            data = model.to_proto().SerializeToString()
+            folder = str(model.source.path.parent.resolve())
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        else:
+            data = model.to_bytes()
+        try:
+            return ort.InferenceSession(data, options, providers=self.providers)
+        except Exception as error:
+            what = f"onnxruntime does not accept '{model.source.name}': {_reason(error).rstrip('.')}"
+            raise ModelError(f"{what}: {BLAME}.") from error
+
+
+def _key(model: Model) -> tuple[str, ...]:
+    return (model.digest, *(o.name for o in model.outputs))
+
+
+class Session:
+    """One compiled model."""
+
+    def __init__(self, compiled: ort.InferenceSession) -> None:
+        self.compiled = compiled
+
+    def run(self, outputs: list[str], feeds: Arrays) -> list[NDArray[Any]]:
+        """The values of outputs.
+
+        Raises:
+            Exhausted: memory ran out.
+            InputError: a value does not fit.
+            ResultError: anything else went wrong.
+        """
+        try:
+            return self.compiled.run(outputs, feeds)  # type: ignore[no-any-return]
+        except Exception as error:
+            if isinstance(error, MemoryError) or _EXHAUSTED.search(str(error)):
+                raise Exhausted(_reason(error)) from error
+            what = f"onnxruntime failed while running the model: {_reason(error).rstrip('.')}"
+            if "Got invalid dimensions" in str(error):  # which blames the input by itself
+                raise InputError(f"{what}.") from error
+            raise ResultError(f"{what}: {BLAME}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """What onnxruntime said, in one line without its source files."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error)).strip()
+    text = re.sub(r"/\S+\.(?:cc|h):\d+ [^\n]*?\) ?", "", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:2])[:400] or type(error).__name__
