@@ -81,6 +81,10 @@ def make_plan(model: Model, values: Arrays, batch: int) -> Plan:
 
 def shared_output(model: Model, plan: Plan) -> str:
     """The first output that is known not to hold one entry per sample; "" if there is none."""
+    return model.fact(("shared", plan.fixed), lambda: _shared_output(model, plan))
+
+
+def _shared_output(model: Model, plan: Plan) -> str:
     for spec in model.outputs:
         lead = spec.shape[0] if spec.shape else None
         of_weight = spec.name.removeprefix("gradient.") in model.ir.graph.initializers

@@ -181,7 +181,7 @@ class Engine:
         """The model with the outputs that are wanted, and no more than they need."""
         own = [o.name for o in model.outputs]
         wanted = list(dict.fromkeys(own if outputs is None else outputs))
-        return model if wanted == own else model.memo(("cut", *wanted), lambda: cut(model, outputs=wanted))
+        return model if wanted == own else model.rewritten(("cut", *wanted), lambda: cut(model, outputs=wanted))
 
     # Memory.
 
@@ -192,7 +192,8 @@ class Engine:
         if key not in self._needs:
             if len(self._needs) >= _KEPT:
                 self._needs.clear()
-            self._needs[key] = memory.need(model, sizes, plan.samples)
+            known = ("need", tuple(sorted(sizes.items())), tuple(sorted(plan.samples)))
+            self._needs[key] = model.fact(known, lambda: memory.need(model, sizes, plan.samples))
         return self._needs[key], key
 
     def _size(self, need: Need, key: Any, most: int) -> int:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from . import structure
 from .emit import ints
 from .errors import InspectError, LayerError
+from .facts import kept
 from .maps import positions
 from .model import Model
 from .naming import Layer
@@ -30,6 +31,7 @@ LINEAR = RESHAPING | frozenset(
 )
 
 
+@kept
 @dataclass(frozen=True)
 class Choice:
     """A layer and why it was chosen."""

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .facts import kept
+
 Array = NDArray[Any]
 
 
@@ -36,6 +38,7 @@ def positions(layout: str) -> str:
     return layout.replace("N", "").replace("C", "")
 
 
+@kept
 @dataclass(frozen=True)
 class Grid:
     """Tokens as the cells of a map: which of a tensor's rows lies where, whatever windows or rolls they went through.

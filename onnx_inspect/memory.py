@@ -6,15 +6,17 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
+from .collector import uncollected
 from .decompose.table import lowered
 from .errors import InputError
+from .facts import kept
 from .model import Model
 from .sizes import Sized, Sizes
 from .structure import all_inputs, subgraphs, varying
@@ -84,6 +86,7 @@ def of_card(number: int) -> int:
 # How much a run takes.
 
 
+@kept
 @dataclass(frozen=True)
 class Need:
     """The memory that runs of a model take, in bytes.
@@ -105,6 +108,7 @@ class Need:
         return max(0, min((int((left - once) // each) for each, once in self.steps if each), default=sys.maxsize))
 
 
+@uncollected()
 def need(model: Model, sizes: Sizes, samples: frozenset[str]) -> Need:
     """Estimate what a run takes: the most bytes that are live at once, in the order of the graph.
 
@@ -127,22 +131,24 @@ def need(model: Model, sizes: Sizes, samples: frozenset[str]) -> Need:
     return Need(sum(map(sized.bytes, fixed)), tuple((each, once) for once, each in most.items()))
 
 
+def views(nodes: Iterable[ir.Node], values: set[ir.Value]) -> dict[ir.Value, ir.Value]:
+    """Of those values that show the bytes of another, that other."""
+    owner: dict[ir.Value, ir.Value] = {}
+    for node in nodes:
+        first, y = node.inputs[0] if node.inputs else None, node.outputs[0]
+        if node.op_type in _SAME and not node.domain and first in values and not y.is_graph_output():
+            owner[y] = owner.get(first, first)
+    return owner
+
+
 def _steps(graph: ir.Graph, sized: Sized, per_sample: set[ir.Value]) -> Iterator[tuple[int, int]]:
     """What is live while each node runs: bytes per sample, and scratch space."""
-    owner: dict[ir.Value, ir.Value] = {}  # of the bytes that a tensor is a view of
-    last: dict[ir.Value, int] = {}
     order = list(graph)
+    owner = views(order, per_sample)
+    last: dict[ir.Value, int] = {}
     for i, node in enumerate(order):
         for x in all_inputs(node):
             last[owner.get(x, x)] = i
-        first = node.inputs[0] if node.inputs else None
-        if (
-            node.op_type in _SAME
-            and node.domain == ""
-            and first in per_sample
-            and not node.outputs[0].is_graph_output()
-        ):
-            owner[node.outputs[0]] = owner.get(first, first)
     for y in graph.outputs:
         last[owner.get(y, y)] = len(order)
     given = [v for v in graph.inputs if v in per_sample]

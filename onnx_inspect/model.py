@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import onnx_ir as ir
+import onnx_ir
 
-from . import canonical, layouts, naming, structure
+from . import naming, stores, structure
+from .collector import uncollected
 from .decompose.table import lowered
 from .errors import LayerError, ModelError
-from .source import Source, read
+from .facts import Facts
+from .source import Opened, Source, described, opened
 
 if TYPE_CHECKING:
     import onnx
@@ -27,32 +30,37 @@ _SMALL = 1024
 class Model:
     """An ONNX model in canonical form (see `onnx_inspect.canonical`).
 
+    Args:
+        graph: an onnx_ir model, or what makes such a model when it is needed.
+
     Attributes:
-        ir: the graph, as an onnx_ir model. Treat it as read-only.
         source: the file as it was: path, digest, producer, opset.
         notes: what was changed at load that a user should know.
         batch_relaxed: the file fixed the batch; the canonical graph takes any.
+        facts: what is known without the graph.
     """
 
     def __init__(
         self,
-        graph: ir.Model,
+        graph: onnx_ir.Model | Callable[[], Model],
         source: Source,
         notes: Iterable[str] = (),
         history: tuple[str, ...] = (),
         *,
         batch_relaxed: bool = False,
-        loaded: Mapping[int, tuple[str, ir.TensorProtocol | None]] | None = None,
+        loaded: Mapping[int, tuple[str, onnx_ir.TensorProtocol | None]] | None = None,
+        facts: Facts | None = None,
     ) -> None:
-        self.ir = graph
         self.source = source
         self.notes = tuple(notes)
-        self.history = history
         self.batch_relaxed = batch_relaxed
-        if loaded is None:
-            loaded = {id(v.const_value): (n, v.const_value) for n, v in graph.graph.initializers.items()}
-        self._loaded = loaded
+        self.facts = Facts() if facts is None else facts
         self._memo: dict[Any, Any] = {}
+        self._recipe = graph if callable(graph) else None
+        if not callable(graph):
+            if loaded is None:
+                loaded = {id(v.const_value): (n, v.const_value) for n, v in graph.graph.initializers.items()}
+            self._built = graph, history, loaded
 
     @classmethod
     def load(cls, source: str | Path | bytes | onnx.ModelProto) -> Model:
@@ -64,10 +72,23 @@ class Model:
             ModelError: the file is missing, is not ONNX, is truncated, or needs data that is not there.
             UnsupportedError: its operators cannot be brought to opset 21.
         """
-        proto, origin = read(source)
+        file = opened(source)
+        facts = stores.facts(file)
+        if "source" not in facts:
+            return cls._read(file, facts)
+        notes, relaxed = facts.get("notes", tuple[str, ...]), facts.get("relaxed", bool)
+        origin = replace(facts.get("source", lambda: described(file)[1]), path=file.path)
+        return cls(lambda: cls._read(file, Facts()), origin, notes, batch_relaxed=relaxed, facts=facts)
+
+    @classmethod
+    def _read(cls, file: Opened, facts: Facts) -> Model:
+        from . import canonical
+
+        proto, origin = described(file)
         folder = origin.path.parent if origin.path else None
         try:
-            graph, notes, relaxed = canonical.canonicalise(proto, folder)
+            with uncollected():
+                graph, notes, relaxed = canonical.canonicalise(proto, folder)
         except ModelError:
             raise
         except Exception as error:  # onnx_ir and onnx raise many kinds for graphs that contradict themselves
@@ -76,7 +97,28 @@ class Model:
                 cause = cause.__cause__
             reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
             raise ModelError(f"'{origin.name}' cannot be interpreted as an ONNX graph: {reason}") from error
-        return cls(graph, origin, notes, batch_relaxed=relaxed)
+        if not origin.data_files:  # whose own changes nothing would tell
+            for key, value in {"source": replace(origin, path=None), "notes": tuple(notes), "relaxed": relaxed}.items():
+                facts.get(key, lambda value=value: value)  # type: ignore[misc]
+        return cls(graph, origin, notes, batch_relaxed=relaxed, facts=Facts() if origin.data_files else facts)
+
+    # Its graph, which may be there only when somebody asks for it.
+
+    def _graph(self) -> tuple[onnx_ir.Model, tuple[str, ...], Mapping[int, tuple[str, onnx_ir.TensorProtocol | None]]]:
+        if self._recipe is not None:
+            made, self._recipe = self._recipe(), None
+            self._built = made._graph()
+        return self._built
+
+    @property
+    def ir(self) -> onnx_ir.Model:
+        """The graph, as an onnx_ir model. Treat it as read-only."""
+        return self._graph()[0]
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """The steps of rewriting that made it."""
+        return self._graph()[1]
 
     def clone(self) -> Model:
         """A copy whose graph may be changed; weights are shared."""
@@ -86,48 +128,71 @@ class Model:
         """This model, with a step of rewriting written into its history."""
         return self._with(self.ir, (*self.history, " ".join(s or "" for s in step)))
 
-    def _with(self, graph: ir.Model, history: tuple[str, ...]) -> Model:
-        relaxed, loaded = self.batch_relaxed, self._loaded
+    def _with(self, graph: onnx_ir.Model, history: tuple[str, ...]) -> Model:
+        relaxed, loaded = self.batch_relaxed, self._graph()[2]
         return Model(graph, self.source, self.notes, history, batch_relaxed=relaxed, loaded=loaded)
 
+    # What follows from it.
+
     def memo(self, key: Any, build: Callable[[], T]) -> T:
-        """A rewritten form of this model, or something else that follows from it, built once and kept."""
+        """Something that follows from this model, built once and kept as long as the model."""
         if key not in self._memo:
-            self._memo[key] = build()
+            with uncollected():
+                self._memo[key] = build()
         found: T = self._memo[key]
         return found
+
+    def fact(self, key: Hashable, build: Callable[[], T]) -> T:
+        """Something that follows from the graph alone, built once and kept on disk, too, where that is possible."""
+        return self.facts.get(key, build)
+
+    def rewritten(self, key: Hashable, build: Callable[[], Model]) -> Model:
+        """A rewritten form of this model, built once; where facts about it are known, not before it is needed."""
+
+        def known() -> Model:
+            facts = self.facts.under(key)
+            if facts:
+                return Model(build, self.source, self.notes, batch_relaxed=self.batch_relaxed, facts=facts)
+            made = build()
+            if made is not self:
+                made.facts = facts
+            return made
+
+        return self.memo(("rewritten", key), known)
 
     # What is in it.
 
     @property
     def inputs(self) -> list[structure.Spec]:
         """The inputs that need a value."""
-        return [self.spec(v) for v in self.ir.graph.inputs]
+        return self.fact("inputs", lambda: [self.spec(v) for v in self.ir.graph.inputs])
 
     @property
     def outputs(self) -> list[structure.Spec]:
         """The outputs."""
-        return [self.spec(v) for v in self.ir.graph.outputs]
+        return self.fact("outputs", lambda: [self.spec(v) for v in self.ir.graph.outputs])
 
     @property
     def metadata(self) -> dict[str, str]:
         """metadata_props of the file."""
-        return dict(self.ir.metadata_props)
+        return self.fact("metadata", lambda: dict(self.ir.metadata_props))
 
     @cached_property
     def opset(self) -> int:
         """The standard opset of the canonical graph."""
+        from . import canonical
+
         return canonical.require_opset(self.ir)
 
     @cached_property
-    def values(self) -> dict[str, ir.Value]:
+    def values(self) -> dict[str, onnx_ir.Value]:
         """All tensors of the graph by name: inputs, weights, and outputs of nodes."""
         graph = self.ir.graph
         found = {v.name or "": v for v in [*graph.inputs, *graph.initializers.values()]}
         found.update({v.name: v for n in graph for v in n.outputs if v.name})
         return found
 
-    def value(self, name: str) -> ir.Value:
+    def value(self, name: str) -> onnx_ir.Value:
         """A tensor by its exact name or by a layer's readable one.
 
         Raises:
@@ -138,16 +203,27 @@ class Model:
         return self.values[self.layer(name).tensor]
 
     @cached_property
-    def varying(self) -> set[ir.Value]:
+    def varying(self) -> set[onnx_ir.Value]:
         """All tensors that depend on an input."""
         return structure.varying(self.ir.graph)
 
     @cached_property
-    def layouts(self) -> dict[ir.Value, str]:
+    def layouts(self) -> dict[onnx_ir.Value, str]:
         """What the axes of a tensor mean, "NCHW" or "NHWC" for maps, where the graph tells."""
+        from . import layouts
+
         return layouts.of(self.ir.graph)
 
-    def spec(self, value: ir.Value) -> structure.Spec:
+    def layout(self, tensor: str) -> str | None:
+        """A letter for each axis of a tensor, by its exact name; None where the graph does not tell, and for no tensor.
+
+        See `layouts`.
+        """
+        return self.fact(
+            ("layout", tensor), lambda: self.layouts.get(self.values[tensor]) if tensor in self.values else None
+        )
+
+    def spec(self, value: onnx_ir.Value) -> structure.Spec:
         """Name, shape, type and layout of a tensor."""
         return structure.spec(value, self.layouts.get(value))
 
@@ -178,29 +254,36 @@ class Model:
         """
         return naming.find(self.layers, pattern)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Identifies this graph with its weights: equal digests compute the same function."""
+        return self.fact("digest", self._digest)
+
+    @uncollected()
+    def _digest(self) -> str:
         known = hashlib.sha256(self.source.identity.encode())
-        model = lowered(self.ir).clone()
+        graph, _, loaded = self._graph()
+        model = lowered(graph).clone()
         for name, value in list(model.graph.initializers.items()):
             tensor = value.const_value
             if tensor is None or tensor.nbytes <= _SMALL:
                 continue
-            origin, _ = self._loaded.get(id(tensor), ("", None))
+            origin, _ = loaded.get(id(tensor), ("", None))
             # A weight as it was loaded is known by its name and the file; any other by its bytes.
             known.update(f"{name} {origin} {tensor.shape} {tensor.dtype};".encode())
             known.update(b"" if origin else tensor.tobytes())
             del model.graph.initializers[name]
-        known.update(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
+        known.update(onnx_ir.serde.serialize_model(model).SerializeToString(deterministic=True))
         return known.hexdigest()
 
     # Out again.
 
+    @uncollected()
     def to_proto(self) -> onnx.ModelProto:
         """The model as a ModelProto; external weights are named, not included."""
-        return ir.serde.serialize_model(lowered(self.ir))
+        return onnx_ir.serde.serialize_model(lowered(self.ir))
 
+    @uncollected()
     def to_bytes(self) -> bytes:
         """The model as one message, weights included.
 
@@ -211,18 +294,21 @@ class Model:
             raise ModelError(
                 f"'{self.source.name}' has {self.nbytes:,} bytes of weights, more than ONNX puts in one file: save it."
             )
-        data: bytes = ir.serde.serialize_model(_in_memory(lowered(self.ir))).SerializeToString()
+        data: bytes = onnx_ir.serde.serialize_model(_in_memory(lowered(self.ir))).SerializeToString()
         return data
 
     @property
     def nbytes(self) -> int:
         """Bytes of all weights."""
+        return self.fact("nbytes", self._nbytes)
+
+    def _nbytes(self) -> int:
         return sum(v.const_value.nbytes for v in self.ir.graph.initializers.values() if v.const_value is not None)
 
     @property
     def external(self) -> bool:
         """True if weights lie in files of their own."""
-        return any(isinstance(v.const_value, ir.ExternalTensor) for v in self.ir.graph.initializers.values())
+        return any(isinstance(v.const_value, onnx_ir.ExternalTensor) for v in self.ir.graph.initializers.values())
 
     def save(self, path: str | Path) -> Path:
         """Write the model; weights beyond 2 GB go to `<path>.data` beside it. Returns the path.
@@ -238,7 +324,7 @@ class Model:
                 temporary.write_bytes(self.to_bytes())
             return path
         with atomic(path) as temporary, atomic(path.with_name(path.name + ".data")) as data:
-            ir.save(lowered(self.ir).clone(), temporary, external_data=data.name)
+            onnx_ir.save(lowered(self.ir).clone(), temporary, external_data=data.name)
             _rename_external(temporary, data.name, path.name + ".data")
         return path
 
@@ -247,7 +333,7 @@ class Model:
         return f"Model('{self.source.name}', {len(self.ir.graph)} nodes{steps})"
 
 
-def prune(model: ir.Model) -> None:
+def prune(model: onnx_ir.Model) -> None:
     """Drop nodes and weights that no output needs. Inputs stay."""
     graph = model.graph
     live = set(graph.outputs)
@@ -262,7 +348,7 @@ def prune(model: ir.Model) -> None:
             del graph.initializers[name]
 
 
-def detach(node: ir.Node) -> None:
+def detach(node: onnx_ir.Node) -> None:
     """Let go of what the subgraphs of a node, which is needed no more, take from outside: they count as uses."""
     for graph in structure.subgraphs(node):
         for inner in graph:
@@ -271,10 +357,10 @@ def detach(node: ir.Node) -> None:
                 inner.replace_input_with(i, None)
 
 
-def _in_memory(model: ir.Model) -> ir.Model:
-    if not any(isinstance(v.const_value, ir.ExternalTensor) for v in model.graph.initializers.values()):
+def _in_memory(model: onnx_ir.Model) -> onnx_ir.Model:
+    if not any(isinstance(v.const_value, onnx_ir.ExternalTensor) for v in model.graph.initializers.values()):
         return model
-    return ir.external_data.load_to_model(model.clone())
+    return onnx_ir.external_data.load_to_model(model.clone())
 
 
 def _rename_external(file: Path, old: str, new: str) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import structure
 from .errors import LayerError
+from .facts import kept
 from .globs import flat, matcher
 from .maps import Grid, channels_back, channels_first, positions
 from .names import names
@@ -20,6 +21,7 @@ from .structure import ReceptiveField
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, None})
 
 
+@kept
 @dataclass(frozen=True)
 class Layer:
     """A tensor that a node computes, under a name that people can read.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from . import geometry
 from .errors import InputError, PhotoError
+from .facts import kept
 
 Resize = Literal["crop", "squash", "letterbox"]
 Color = Literal["RGB", "BGR", "GREY"]
@@ -30,6 +31,7 @@ FLAGS = {
 """How the command line sets a field of Preprocessing."""
 
 
+@kept
 @dataclass(frozen=True)
 class Preprocessing:
     """How a photo becomes the model's input. Wrong values raise InputError when it is made.

@@ -75,7 +75,7 @@ def settled(model: Model, feeds: Mapping[str, NDArray[Any]], axes: Callable[[], 
         feeds: a value per input.
         axes: says which inputs hold a value per sample, and on which axis; the others are one for all.
     """
-    if not any(n.op_type == "If" for n in model.ir.graph):
+    if not model.fact("branches", lambda: any(n.op_type == "If" for n in model.ir.graph)):
         return model
     samples = axes()
     sized, new, taken = model.clone(), model.clone(), list[str]()
@@ -99,7 +99,12 @@ def settled(model: Model, feeds: Mapping[str, NDArray[Any]], axes: Callable[[], 
     return model.memo(("settled", *taken), lambda: new.derived("settled", *taken))
 
 
-def rowed(model: Model, tensor: str, shape: Sequence[int]) -> tuple[Model, str]:
+def by_sample(tensor: str) -> str:
+    """What `rowed` calls the tensor that it puts in another's place."""
+    return f"{tensor}.by_sample"
+
+
+def rowed(model: Model, tensor: str, shape: Sequence[int]) -> Model:
     """The model with another tensor for one that holds several rows per sample, windows, say: samples first.
 
     Args:
@@ -108,11 +113,11 @@ def rowed(model: Model, tensor: str, shape: Sequence[int]) -> tuple[Model, str]:
         shape: of the tensor for one sample, (rows, ...).
 
     Returns:
-        The model, and the name of the tensor (N, rows, ...), on which all depends that depended on the other. Where
-        rows are of all samples, as (tokens, N, channels) has them, it is (N, tokens, channels).
+        The model, with a tensor (N, rows, ...), called as `by_sample` says, on which all depends that depended on the
+        other. Where rows are of all samples, as (tokens, N, channels) has them, it is (N, tokens, channels).
     """
     new = model.clone()
-    value, name = new.values[tensor], f"{tensor}.by_sample"
+    value, name = new.values[tensor], by_sample(tensor)
     op = Op(new.ir.graph)
     sizes = list(value.shape or ())
     samples = next((i for i, n in enumerate(sizes) if i and not isinstance(n, int) and shape[i] == 1), 0)
@@ -131,7 +136,7 @@ def rowed(model: Model, tensor: str, shape: Sequence[int]) -> tuple[Model, str]:
         if user is not split.producer():
             user.replace_input_with(i, whole)
     new.ir.graph.sort()
-    return new.derived("rowed", tensor), name
+    return new.derived("rowed", tensor)
 
 
 def _detach(graph: ir.Graph, value: ir.Value) -> None:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from .dtypes import is_float
 from .emit import Op
 from .errors import TargetError
+from .facts import kept
 from .model import Model
 from .structure import varying
 
@@ -26,6 +27,7 @@ _LATE = _QUANTISERS | frozenset("Add Sub Mul Div Reshape Squeeze Unsqueeze Flatt
 _ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log softmax", "Sigmoid": "sigmoid"}
 
 
+@kept
 @dataclass(frozen=True)
 class Scores:
     """Where a model's class scores are.

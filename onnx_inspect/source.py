@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ModelError
+from .facts import kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ _LFS = b"version https://git-lfs"
 _LIMIT = 2**31 - 1  # protobuf refuses larger messages
 
 
+@kept
 @dataclass(frozen=True)
 class Source:
     """Where a model came from, as the file says it.
@@ -72,43 +74,75 @@ class Source:
         return self.path.name if self.path else "(model in memory)"
 
 
-def read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Source]:
-    """Read and check a model; external data stays on disk.
+@dataclass(frozen=True)
+class Opened:
+    """A model that was given, not parsed yet.
+
+    path: the file, None for bytes and protos. data: its bytes; none of a proto beyond 2 GB. proto: what was given, None
+    for bytes. where: how messages call it.
+    """
+
+    path: Path | None
+    data: bytes
+    proto: onnx.ModelProto | None
+    where: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def opened(source: str | Path | bytes | onnx.ModelProto) -> Opened:
+    """Read a model's bytes.
 
     Raises:
-        ModelError: not an ONNX model, truncated, a Git LFS pointer, unreadable, or with external data that is
-            missing, too short, or outside the model's folder.
+        ModelError: there is no such file, or it cannot be read.
     """
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return Opened(path, _bytes(path), None, f"'{path}'")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return Opened(None, bytes(source), None, "the given bytes")
     import onnx
 
-    path = Path(source) if isinstance(source, str | Path) else None
-    where = f"'{path}'" if path else "the given bytes"
-    if isinstance(source, onnx.ModelProto):
-        proto, where = source, "the given ModelProto"
-        data = proto.SerializeToString(deterministic=True) if proto.ByteSize() < _LIMIT else b""
-    elif path is None and not isinstance(source, bytes | bytearray | memoryview):
+    if not isinstance(source, onnx.ModelProto):
         raise ModelError(f"A {type(source).__name__} is no model: give a path, bytes or a ModelProto.")
-    else:
-        data = _bytes(path) if path else bytes(source)  # type: ignore[arg-type]
-        proto = _parse(data, where)
+    data = source.SerializeToString(deterministic=True) if source.ByteSize() < _LIMIT else b""
+    return Opened(None, data, source, "the given ModelProto")
+
+
+def described(file: Opened) -> tuple[onnx.ModelProto, Source]:
+    """Parse and check a model; external data stays on disk.
+
+    Raises:
+        ModelError: not an ONNX model, truncated, a Git LFS pointer, or with external data that is missing, too short,
+            or outside the model's folder.
+    """
+    proto = file.proto if file.proto is not None else _parse(file.data, file.where)
     try:
-        _check(proto, where)
-        return proto, _describe(proto, path, data, where)
+        _check(proto, file.where)
+        return proto, _describe(proto, file)
     except (TypeError, ValueError) as error:  # names that are no text, types that do not exist
-        raise ModelError(f"{where} is damaged: it is no ONNX model any more ({error}).") from error
+        raise ModelError(f"{file.where} is damaged: it is no ONNX model any more ({error}).") from error
 
 
-def _describe(proto: onnx.ModelProto, path: Path | None, data: bytes, where: str) -> Source:
-    files = tuple(_external_files(proto, path.parent if path else None, where))
-    size = len(data) + sum(f.stat().st_size for f in files)
+def read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Source]:
+    """Read, parse and check a model, see `opened` and `described`."""
+    return described(opened(source))
+
+
+def _describe(proto: onnx.ModelProto, file: Opened) -> Source:
+    path = file.path
+    files = tuple(_external_files(proto, path.parent if path else None, file.where))
+    size = len(file.data) + sum(f.stat().st_size for f in files)
     opset: dict[str, int] = {}
     for entry in proto.opset_import:
         domain = entry.domain or "ai.onnx"
         opset[domain] = max(entry.version, opset.get(domain, 0))
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     functions = tuple(f.name for f in proto.functions)
-    digest = hashlib.sha256(data).hexdigest()
-    return Source(path, digest, size, producer, proto.ir_version, opset, functions, files)
+    return Source(path, file.sha256, size, producer, proto.ir_version, opset, functions, files)
 
 
 def _bytes(path: Path) -> bytes:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from .facts import kept
+
 _WINDOWED = frozenset("Conv ConvInteger QLinearConv FusedConv MaxPool AveragePool LpPool".split())
 # Operators that leave every position of a map to itself; Reshape does where both sides have a layout.
 _LOCAL = frozenset(
@@ -21,6 +23,7 @@ _PASSIVE = frozenset(
 )
 
 
+@kept
 @dataclass(frozen=True)
 class Spec:
     """Name, shape, type and layout of a tensor.
@@ -44,6 +47,7 @@ class Spec:
         return sizes(self.shape) if self.rank_known else "of unknown rank"
 
 
+@kept
 @dataclass(frozen=True)
 class ReceptiveField:
     """Which input pixels a unit of a map sees, per axis (height, width).

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any, Literal, Protocol, get_args
 
 import onnx_ir as ir
 
 from ..canonical import infer_shapes
+from ..collector import uncollected
 from ..dtypes import is_float
 from ..emit import Op
 from ..errors import InputError, LayerError, TargetError
@@ -36,18 +35,6 @@ class Part(Emits, Protocol):
 
 
 Precision = Literal["float32", "model"]
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the collector, which looks through a growing graph again and again: half of the time, and not linear."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @uncollected()

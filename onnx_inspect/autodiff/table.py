@@ -10,6 +10,7 @@ from ..decompose.table import LOWERINGS, RULED, Decomposition
 from ..dtypes import is_float
 from ..emit import Op
 from ..errors import MissingRule
+from ..facts import registered
 from ..obstacles import STEPS, machine
 from ..structure import key, label
 
@@ -30,7 +31,6 @@ RULES: dict[str, Rule] = Table("gradient", {})
 CONSTANTS: set[str] = set()
 INTEGERS: set[str] = set()
 FLAT: dict[str, tuple[int, ...]] = {}
-_registered = 0
 _OTHERWISE = (
     "choose a layer behind this node; or take a method that needs no gradients: occlusion, feature_ablation, rise, "
     "lime, kernel_shap or shapley_value_sampling (`onnx-inspect doctor MODEL` lists those that fit)."
@@ -69,9 +69,8 @@ def rule(
             y = node.outputs[0]
             return [dx and x and op.sum_to(dx, x, of=y) for x, dx in zip(node.inputs, dxs, strict=False)]
 
-        global _registered
-        _registered += 1
         for op_type in (f"{domain}::{name}" if domain else name for name in op_types):
+            registered(function, op_type, RULES)
             RULES[op_type] = summed if broadcast else function
             CONSTANTS.discard(op_type)
             (INTEGERS.add if integers else INTEGERS.discard)(op_type)
@@ -83,11 +82,6 @@ def rule(
         return function
 
     return register
-
-
-def edition() -> int:
-    """Changes whenever a rule is registered: what was built with an older edition of the table is stale."""
-    return _registered
 
 
 def constant(*op_types: str) -> None:

@@ -31,7 +31,7 @@ def present(model: Model, picture: Spec) -> bool:
         model: the model.
         picture: its input that takes photos.
     """
-    return model.memo(("is a detector", picture.name), lambda: _present(model, picture))
+    return model.fact(("is a detector", picture.name), lambda: _present(model, picture))
 
 
 def _present(model: Model, picture: Spec) -> bool:

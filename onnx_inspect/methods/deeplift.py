@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..attribution import Attribution
-from ..autodiff.table import edition
 from ..contrast.gradient import Convention, contrast
 from ..errors import InputError
+from ..facts import FOREIGN
 from ..model import Model
 from ..rewrite import expose
 from ..target import Target, TargetLike
@@ -153,7 +153,7 @@ def _contrasted(job: Job, tensors: Sequence[str], inputs: Sequence[str], preset:
             shown = expose(job.model, outputs)
             return contrast(shown, target, tensors, inputs, preset=preset, precision=precision, score=SCORE)
 
-        key = ("contrast", target.key(), *tensors, "between", *inputs, preset, precision, edition())
+        key = ("contrast", target.key(), *tensors, "between", *inputs, preset, precision, len(FOREIGN))
         built = job.model.memo(key, build)
         job.notes += [note for note in built.notes if note not in job.notes]
         return job.engine.run(built, feeds | target.feeds(len(feeds[job.input.name])), wanted)

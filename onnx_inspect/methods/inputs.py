@@ -177,7 +177,7 @@ def image_input(model: Model) -> Spec:
     if not model.inputs:
         raise InputError("The model has no inputs.")
     pictures = [s for s in model.inputs if s.layout is not None and len(s.layout) == 4]
-    return (pictures or sorted(model.inputs, key=_aside))[0]
+    return pictures[0] if pictures else min(model.inputs, key=_aside)
 
 
 def _aside(spec: Spec) -> int:
@@ -189,6 +189,13 @@ def _aside(spec: Spec) -> int:
 def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -> tuple[Preprocessing, list[str]]:
     """Preprocessing from flags, the file's metadata, or a guess that the notes own up to."""
     spec = image_input(model)
-    value = next(v for v in model.ir.graph.inputs if v.name == spec.name)
-    detects = detection.present(model, spec)
-    return guess.resolve(spec, model.metadata, normalises(value), detects=detects, preset=preset, **flags)
+    plain = model.fact(("normalises", spec.name), lambda: normalises(model.value(spec.name)))
+
+    def made() -> tuple[Preprocessing, list[str]]:
+        detects = detection.present(model, spec)
+        return guess.resolve(spec, model.metadata, plain, detects=detects, preset=preset, **flags)
+
+    if preset is not None or any(value is not None for value in flags.values()):
+        return made()
+    preprocessing, notes = model.fact("preprocessing", made)
+    return preprocessing, list(notes)

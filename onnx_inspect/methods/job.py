@@ -157,12 +157,12 @@ class Job(Setting):
     def reached(self) -> set[str]:
         """The inputs that the score depends on."""
         tensors = self.explained_tensors
-        return self.model.memo(("reached", *tensors), lambda: self._reached(tensors))
+        return set(self.model.fact(("reached", *tensors), lambda: self._reached(tensors)))
 
-    def _reached(self, tensors: Sequence[str]) -> set[str]:
+    def _reached(self, tensors: Sequence[str]) -> frozenset[str]:
         graph = self.model.ir.graph
         reached = [structure.needed(graph, self.model.value(tensor)) for tensor in tensors]
-        return {v.name or "" for v in set().union(*reached).intersection(graph.inputs)}
+        return frozenset(v.name or "" for v in set().union(*reached).intersection(graph.inputs))
 
     # The result.
 

@@ -50,11 +50,15 @@ def one(i: int, row: NDArray[Any], probabilities: NDArray[Any], labels: Labels) 
 
 def meant(top: Top, found: Scores, model: Model, labels: Labels) -> tuple[Target, list[str]]:
     """What the most probable class stands for where nothing says that there are classes, and notes on that."""
-    said = bool(labels.names) or any(as_floats(v) is None for v in model.ir.graph.outputs)  # names, or labels beside
-    if found.count == 1 and found.activation is None and top.rank == 1 and not said:
+    if found.count == 1 and found.activation is None and top.rank == 1 and not _said(model, labels):
         number = Element(found.output, (0,) * (len(model.value(found.output).shape or ()) - 1), top.kind)
         note = f"target: {number}, a number as it is: nothing says that it is a yes or no (--target 1 reads it so)"
         return number, [note]
     if found.numbers:
         return top, [f"target: '{found.output}' holds no classes: {top} is its largest (--target NAME[3], say)"]
     return top, []
+
+
+def _said(model: Model, labels: Labels) -> bool:
+    """True if names, or labels beside the scores, say that there are classes."""
+    return bool(labels.names) or any(as_floats(v) is None for v in model.ir.graph.outputs)

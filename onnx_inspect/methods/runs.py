@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..autodiff.gradient import Precision, differentiate, scored
-from ..autodiff.table import RULES, Rules, edition
 from ..engine import Engine
 from ..errors import InputError, ResultError, TargetError
+from ..facts import FOREIGN
 from ..labels import Labels
 from ..model import Model
 from ..rewrite import cut, expose
@@ -22,6 +21,10 @@ from ..structure import Spec
 from ..target import Element, Index, Target, parse
 from . import predict
 from .inputs import Feeds
+
+if TYPE_CHECKING:
+    from ..autodiff.gradient import Precision
+    from ..autodiff.table import Rules
 
 SCORE = "inspect/score"  # what runs call the explained score: no model has a tensor of that name
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -85,26 +88,31 @@ class Runs:
         passed = self._element(through) if through else None
 
         def build() -> Model:
+            from ..autodiff.gradient import differentiate
+
             shown = expose(self._cut(at), [*computed, *self._outputs()])
             return differentiate(
                 shown, target, tensors, rules=rules, precision=self.precision, score=SCORE, through=passed
             )
 
-        if self.precision == "float32" and any(v.dtype == ir.DataType.FLOAT16 for v in self.model.varying):
+        if self.precision == "float32" and self.model.fact("half", self._half):
             self.notes.append("gradients of half precision are computed in float32 (--precision model)")
             self.notes[:] = dict.fromkeys(self.notes)  # many runs say it once
-        name = getattr(RULES if rules is None else rules, "name", None)
-        key = ("gradient", target.key(), tuple(tensors), self.precision, edition(), name, str(passed), tuple(at))
-        model = build() if name is None else self.model.memo(key, build)
+        name = getattr(rules, "name", None)
+        key = ("gradient", target.key(), tuple(tensors), self.precision, len(FOREIGN), name, str(passed), tuple(at))
+        model = build() if rules is not None and name is None else self.model.rewritten(key, build)
         wanted = [SCORE, *computed, *(f"gradient.{t}" for t in tensors), *self._outputs()]
         found = self._run(model, wanted, feeds | target.feeds(self._count(feeds)))
         return {**{t: feeds[t] for t in tensors if t in feeds}, **found}
+
+    def _half(self) -> bool:
+        return any(v.dtype == ir.DataType.FLOAT16 for v in self.model.varying)
 
     def _cut(self, at: Sequence[str]) -> Model:
         """The model from some tensors on; they become inputs."""
         if not at:
             return self.model
-        return self.model.memo(("from", *at), lambda: cut(self.model, inputs=at))
+        return self.model.rewritten(("from", *at), lambda: cut(self.model, inputs=at))
 
     def _element(self, text: str) -> Element:
         found = parse(text, self.model, self.labels, "output")
@@ -130,12 +138,17 @@ class Runs:
         """
         wanted = list(dict.fromkeys([*tensors, *self._outputs()]))
         if target is None:
-            model = self.model.memo(("expose", *wanted, tuple(at)), lambda: expose(self._cut(at), wanted))
+            model = self.model.rewritten(("expose", *wanted, tuple(at)), lambda: expose(self._cut(at), wanted))
         else:
             key = ("score", target.key(), *wanted, tuple(at))
-            model = self.model.memo(key, lambda: scored(expose(self._cut(at), wanted), target, score=SCORE))
+            model = self.model.rewritten(key, lambda: self._scored(wanted, target, at))
             wanted = [SCORE, *wanted]
         return self._run(model, wanted, self.feeds if feeds is None else feeds)
+
+    def _scored(self, wanted: Sequence[str], target: Target, at: Sequence[str]) -> Model:
+        from ..autodiff.gradient import scored
+
+        return scored(expose(self._cut(at), wanted), target, score=SCORE)
 
     @cached_property
     def clean(self) -> dict[str, NDArray[Any]]:

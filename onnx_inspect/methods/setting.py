@@ -18,7 +18,7 @@ from ..model import Model, load
 from ..naming import Layer
 from ..places import Places
 from ..preprocess import Preprocessing
-from ..scores import ScoreKind, scores
+from ..scores import ScoreKind, Scores, scores
 from ..target import TargetLike, parse
 from .arguments import check, hints_of, pixels
 from .inputs import ModelLike, image_input
@@ -71,9 +71,7 @@ class Setting(Runs):
 
     def find_scores(self) -> None:
         """Find the class scores, and name the classes."""
-        self.scores = None
-        with contextlib.suppress(TargetError):  # no row of class scores: a target must name the elements it means
-            self.scores = scores(self.model, kind=self.score)
+        self.scores = self.model.fact(("scores", self.score), self._scores)
         count = self.scores.count if self.scores is not None and not self.scores.numbers else None
         if isinstance(self._named, Labels):
             self.labels = self._named
@@ -99,6 +97,11 @@ class Setting(Runs):
             self.notes.append(
                 f"class scores: '{self.scores.output}', the first output that is no map (--target \"'{floats[0]}'[0]\")"
             )
+
+    def _scores(self) -> Scores | None:
+        with contextlib.suppress(TargetError):  # no row of class scores: a target must name the elements it means
+            return scores(self.model, kind=self.score)
+        return None
 
     def aim(self, target: TargetLike) -> None:
         """Set the target.
@@ -142,10 +145,11 @@ class Setting(Runs):
                 "give its name, from Python that of oi.best_layer(model, photos).best."
             )
         if name != "auto":
-            return self._rowed(self.places.seen(self.model.layer(name)))
+            known = ("layer", name, *self._seen)
+            return self._rowed(self.model.fact(known, lambda: self.places.seen(self.model.layer(name))))
         tensors = self.explained_tensors
-        places = self.places
-        choice = places.memo(("layer", *tensors), lambda: layer.auto(self.model, *tensors, places=places))
+        known = ("auto", *tensors, *self._seen)
+        choice = self.model.fact(known, lambda: layer.auto(self.model, *tensors, places=self.places))
         self.notes.append(choice.reason)
         return self._rowed(choice.layer)
 
@@ -154,20 +158,24 @@ class Setting(Runs):
         if at.grid is None or 0 not in at.grid.axes:
             return at
         whole, tensor, shape = self.model, at.tensor, at.grid.shape
-        self.model, name = whole.memo(("rowed", tensor, *shape), lambda: rewrite.rowed(whole, tensor, shape))
+        name = rewrite.by_sample(tensor)
+        self.model = whole.rewritten(("rowed", tensor, *shape), lambda: rewrite.rowed(whole, tensor, shape))
         return replace(at, tensor=name, grid=self.places.grid(name))
+
+    @property
+    def _seen(self) -> tuple[Any, ...]:
+        """What the places of tensors depend on: the input that is the picture, its layout, and the sizes of all."""
+        return (self.input.name, self.layout(self.input.name), tuple(self.sizes.items()))
 
     @property
     def places(self) -> Places:
         """Where tensors lie on the picture."""
-        name, sizes = self.input.name, self.sizes
-        layout = self.layout(name)
+        name, layout, key = self._seen
         kept: dict[Any, Places] = self.model.memo(("places", name, layout), dict)
-        key = tuple(sizes.items())
         if key not in kept:
             if len(kept) >= _SIZES:
                 del kept[next(iter(kept))]
-            kept[key] = Places(self.model, name, layout, sizes)
+            kept[key] = Places(self.model, name, layout, self.sizes)
         return kept[key]
 
     @property
@@ -183,8 +191,7 @@ class Setting(Runs):
 
     def layout(self, tensor: str) -> str | None:
         """What the axes of a tensor mean, a letter each, None where nobody knows."""
-        value = self.model.values.get(tensor)
-        known = None if value is None else self.model.layouts.get(value)
+        known = self.model.layout(tensor)
         if known is None and tensor == self.input.name and self.preprocessing is not None:
             return self.preprocessing.layout
         return known

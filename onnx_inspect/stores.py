@@ -1,0 +1,147 @@
+"""What one process finds out and the next need not: facts about models, and gradient models, in a folder.
+
+ONNX_INSPECT_CACHE names the folder; without it, and where it says "off", nothing is kept. Files belong to an edition of
+this package and of those it builds with: another edition never reads them. They are written beside and renamed, so that
+processes may share the folder and crash.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from .errors import OutputError
+from .facts import FOREIGN, Facts, Record
+from .files import atomic
+from .source import Opened
+
+VARIABLE, SIZE = "ONNX_INSPECT_CACHE", "ONNX_INSPECT_CACHE_SIZE"
+LIMIT = 10**9  # bytes of all files together
+_PART = 4  # no file takes more of the limit than one in so many
+_open: dict[Path, tuple[str, Record]] = {}  # the records in use, and how they were read
+
+
+def home() -> Path:
+    """Where caches lie for this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onnx_inspect"
+
+
+def folder() -> Path | None:
+    """The folder of this edition; None where nothing is to be kept."""
+    named = os.environ.get(VARIABLE, "")
+    return None if named in ("", "off") else Path(named) / edition()
+
+
+@functools.cache
+def edition() -> str:
+    """Names the code that facts follow from: all files of this package, and the releases of what it builds with."""
+    states = []
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        state = path.stat()
+        states.append(f"{path.name} {state.st_size} {state.st_mtime_ns}")
+    for name in ("onnx", "onnx_ir", "onnxruntime", "numpy"):
+        spec = find_spec(name)
+        if spec is not None and spec.origin is not None:
+            state = Path(spec.origin).stat()
+            states.append(f"{spec.origin} {state.st_size} {state.st_mtime_ns}")
+    return hashlib.sha256("\n".join(states).encode()).hexdigest()[:16]
+
+
+# Facts.
+
+
+def facts(file: Opened) -> Facts:
+    """What is known of a file."""
+    at = folder()
+    if at is None or FOREIGN or not file.data:
+        return Facts()
+    path = at / f"{file.sha256}.json"
+    if path not in _open:
+        if not _open:
+            atexit.register(flush)
+        _open[path] = _read(path)
+    return Facts(_open[path][1])
+
+
+def _read(path: Path) -> tuple[str, Record]:
+    with suppress(OSError, ValueError):
+        text = path.read_text(encoding="utf-8")
+        record = json.loads(text)
+        if isinstance(record, dict):
+            return text, record
+    return "", {}
+
+
+def flush() -> None:
+    """Write what was found out since the files were read."""
+    for path, (before, record) in list(_open.items()):
+        text = json.dumps(record)
+        if text != before:
+            _write(path, text.encode())
+            _open[path] = text, record
+
+
+# Models.
+
+
+def model(name: str) -> Path | None:
+    """The file of a model, None if there is none."""
+    at = folder()
+    path = at / f"{name}.onnx" if at is not None else None
+    if path is None or not path.is_file():
+        return None
+    with suppress(OSError):
+        os.utime(path)  # what was used least lately goes first
+    return path
+
+
+def keep(name: str, data: bytes) -> None:
+    """Keep a model, if there is a folder, and room."""
+    if (at := folder()) is not None and len(data) <= limit() // _PART:
+        _write(at / f"{name}.onnx", data)
+        trim(at.parent, limit())
+
+
+def forget(path: Path) -> None:
+    """Remove a file."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def limit() -> int:
+    """Bytes that all files may take together."""
+    given = os.environ.get(SIZE, "")
+    return int(given) if given.isdecimal() else LIMIT
+
+
+def trim(root: Path, most: int) -> None:
+    """Remove the files that were used least lately, until the others take no more than that."""
+    found = sorted(_files(root), reverse=True)
+    total = 0
+    for _, size, path in found:
+        total += size
+        if total > most:
+            forget(path)
+
+
+def _files(root: Path) -> Iterator[tuple[float, int, Path]]:
+    for path in root.glob("*/*"):
+        with suppress(OSError):
+            if path.suffix in (".onnx", ".json"):
+                state = path.stat()
+                yield state.st_mtime, state.st_size, path
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file, or leave it: a folder that is full, or of somebody else, is no reason to fail."""
+    with suppress(OSError, OutputError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with atomic(path) as temporary:
+            temporary.write_bytes(data)
