@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,13 +36,24 @@ class Prediction:
     probability: float
 
 
-@dataclass(frozen=True)
 class Photo:
-    """A photo as it was read: where from, pixels (H, W, 3), and where the model's input lies on it."""
+    """A photo as it was read: where from, pixels (H, W, 3), and where the model's input lies on it.
 
-    path: Path | None
-    pixels: NDArray[np.uint8]
-    geometry: Geometry
+    Args:
+        path: None for the picture that an array stands for.
+        pixels: or what makes them when they are looked at first.
+        geometry: where the model's input lies.
+    """
+
+    def __init__(
+        self, path: Path | None, pixels: NDArray[np.uint8] | Callable[[], NDArray[np.uint8]], geometry: Geometry
+    ) -> None:
+        self.path, self.geometry, self._pixels = path, geometry, pixels
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The photo, (H, W, 3) RGB."""
+        return self._pixels() if callable(self._pixels) else self._pixels
 
 
 @dataclass(frozen=True)

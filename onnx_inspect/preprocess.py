@@ -145,19 +145,24 @@ class Preprocessing:
 
     def inverse(self, tensor: NDArray[Any]) -> NDArray[np.uint8]:
         """The picture that the model saw, uint8 (h, w, 3) RGB, from one sample with or without its axis N."""
-        rank = 2 if self.layout == "NHW" else 3
-        if tensor.ndim == rank + 1 and len(tensor) == 1:
+        if tensor.ndim == len(self.layout) and len(tensor) == 1:
             tensor = tensor[0]
+        self.extent(tensor.shape)
         values = np.nan_to_num(np.asarray(tensor, np.float32))
         if self.layout == "NHW":
             values = values[..., None]
         elif self.layout == "NCHW":
-            values = np.moveaxis(values, 0, -1) if values.ndim == 3 else values
-        if values.ndim != 3 or values.shape[-1] != self.channels:
-            raise InputError(f"A tensor of shape {tensor.shape} is not one sample in {self.layout}.")
+            values = np.moveaxis(values, 0, -1)
         pixels = (values * _row(self.std) + _row(self.mean)) / np.float32(self.scale)
         pixels = pixels[..., ::-1] if self.color == "BGR" else pixels
         return np.ascontiguousarray(_cast(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), "uint8"))
+
+    def extent(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Height and width of a sample of some shape, without the axis N; InputError where it is no picture."""
+        sides = dict(zip(self.layout[1:], shape, strict=False))
+        if len(sides) != len(shape) or sides.get("C", 1) != self.channels:
+            raise InputError(f"A tensor of shape {tuple(shape)} is not one sample in {self.layout}.")
+        return sides["H"], sides["W"]
 
     def describe(self) -> str:
         """How, on one line, as in "224x224 centre crop 0.875, RGB, (x/255 - mean) / std, NCHW float32"."""

@@ -17,7 +17,9 @@ from ..errors import InputError
 from ..files import plain
 from ..guess import PRESETS, in_python
 
-hints_of = functools.cache(get_type_hints)  # which takes a third of a millisecond
+# A third of a millisecond each, at every call.
+hints_of = functools.cache(get_type_hints)
+signature_of = functools.cache(inspect.signature)
 
 
 def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -57,7 +59,7 @@ def called(
     Raises:
         InputError: an argument that it does not take, or one that it lacks.
     """
-    signature, name = inspect.signature(function), function.__name__
+    signature, name = signature_of(function), function.__name__
     own = [k for k, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
     shared = [k for kind in get_args(hints.get("how")) for k in kind.__annotations__]
     takes = f"it takes {', '.join(own)}" + (f", and as all do {', '.join(shared)}" if shared else "")
@@ -109,5 +111,5 @@ def _told(kind: Any) -> str:
 
 def unusual(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given of a method's own parameters that is not the default; the layer has a place of its own."""
-    own = {k: p.default for k, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    own = {k: p.default for k, p in signature_of(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
     return {k: given[k] for k in own if k in given and k != "layer" and plain(given[k]) != plain(own[k])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,11 @@ def _of_arrays(model: Model, array: NDArray[Any], preprocessing: Preprocessing |
                 "the input came as an array, as the model takes it; pictures of it, and what is grey, assume "
                 f"{preprocessing.describe()} (preprocessing=)"
             )
-        pictures = [preprocessing.inverse(a) for a in array]
+        size = preprocessing.extent(array.shape[1:])
     except InspectError:
         return Taken({}, [None] * len(array), preprocessing, notes)
-    photos: list[Photo | None] = [Photo(None, p, geometry.squash(p.shape[:2], p.shape[:2])) for p in pictures]
+    lies = geometry.squash(size, size)
+    photos: list[Photo | None] = [Photo(None, partial(preprocessing.inverse, a.copy()), lies) for a in array]
     return Taken({}, photos, preprocessing, notes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +15,13 @@ from .. import structure
 from ..attribution import Attribution, Prediction, Shown, identity, shares
 from ..dtypes import is_float
 from ..errors import InputError
-from ..maps import blank, channels_first
+from ..maps import channels_first
 from ..naming import Layer
 from ..rewrite import settled
 from ..target import Index, TargetLike, Top, parse
-from . import predict
+from . import blanks, predict
 from .embeddings import Stand, stand
 from .inputs import Feeds, Input, ModelLike, read
-from .registry import METHODS
 from .runs import SCORE, Progress, Run, Vary, draws
 from .samples import Samples, is_mask
 from .setting import How, Setting
@@ -74,7 +72,11 @@ class Job(Setting):
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
         """The shape of inputs for one sample."""
-        return {k: v.shape for k, v in self.copies(0, 1).items()}
+        axes = self._axes
+        return {
+            k: (*v.shape[: axes[k]], 1, *v.shape[axes[k] + 1 :]) if k in axes else v.shape
+            for k, v in self.feeds.items()
+        }
 
     def ready(self, paths: Sequence[Path]) -> Feeds:
         """Other photos as values of the model's input, prepared as the samples were.
@@ -249,20 +251,7 @@ class Job(Setting):
             result.notes.append(
                 f"values {values.shape[1:]} are no map of height and width: there is no picture of them"
             )
-        where = f" at '{layer.name}'" if layer is not None else ""
-        takes = inspect.signature(METHODS[method]).parameters if method in METHODS else {"target": None}
-        taken = [k for k in takes if k == "target" or (k == "layer" and layer is not None)]
-        ways = " or ".join({"target": "--target CLASS", "layer": "--layer NAME"}[k] for k in taken)
-        for stem, one in zip(result.stems, heat, strict=True):
-            if not one.any():
-                result.notes.append(
-                    f"the {method} map of '{stem}' is zero everywhere: nothing{where} speaks for this target ({ways})"
-                )
-            elif one.size > 1 and blank(one):
-                result.notes.append(
-                    f"the {method} map of '{stem}' is the same everywhere{where}, as it is behind global pooling, say: "
-                    f"it tells no place from another ({ways})"
-                )
+        result.notes += blanks.remarks(method, result.stems, heat, layer)
         return result
 
     def _returned(self, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

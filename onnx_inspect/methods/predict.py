@@ -26,7 +26,7 @@ def probabilities(found: Scores, kind: ScoreKind, rows: NDArray[Any]) -> NDArray
     if found.activation == "sigmoid" or found.count == 1:
         sigmoid: NDArray[Any] = 1 / (1 + np.exp(-np.clip(rows, -700, 700)))
         return sigmoid
-    if found.activation is None and rows.min() >= 0 and np.allclose(rows.sum(axis=1), 1, atol=1e-2):
+    if found.activation is None and rows.min() >= 0 and (abs(rows.sum(axis=1) - 1) < 1e-2).all():
         return rows  # scores that are probabilities already
     exponentials: NDArray[Any] = np.exp(rows - rows.max(axis=1, keepdims=True))
     softmax: NDArray[Any] = exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -50,6 +50,8 @@ class Top(Target):
     def chosen(self, rows: NDArray[Any]) -> list[int | None]:
         """The index of the rank-th score of each row, the first among equals."""
         self.check(rows.shape[1])
+        if self.rank == 1:
+            return [int(i) for i in rows.argmax(axis=1)]
         return [int(np.argsort(-row, kind="stable")[self.rank - 1]) for row in rows]
 
 
