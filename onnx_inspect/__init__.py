@@ -13,6 +13,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .lazily import postpone
+
+postpone("onnx", "onnx_ir")
+
 if TYPE_CHECKING:
     from .attribution import Attribution, Prediction
     from .autodiff.gradient import vjp

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import onnx_ir as ir
 
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+Precision = Literal["float32", "model"]  # of gradients in models of half precision
+FLOATS = frozenset({"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"})
 SECOND = frozenset({"Where"})  # operators whose results have the type of the second operand
 _BOOL = frozenset("Equal Greater GreaterOrEqual Less LessOrEqual And Or Not Xor IsNaN IsInf OptionalHasElement".split())
 _INT64 = frozenset("Shape Size ArgMax ArgMin NonZero SequenceLength".split())
@@ -15,7 +16,7 @@ _INT64 = frozenset("Shape Size ArgMax ArgMin NonZero SequenceLength".split())
 
 def is_float(value: ir.Value) -> bool:
     """True if a value carries a gradient: a float tensor, or one whose type nobody knows."""
-    return value.dtype is None or value.dtype in FLOATS
+    return value.dtype is None or value.dtype.name in FLOATS
 
 
 def result_dtype(op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any]) -> ir.DataType | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Operand = ir.Value | float | np.integer[Any] | Sequence[int] | np.ndarray[Any, Any] | None
+    Operand = ir.Value | float | np.integer[Any] | Sequence[int] | np.ndarray[Any, Any] | None
 
 PREFIX = "inspect"  # what the names of all nodes and values begin with that no model's author wrote
 _MAGIC = threading.RLock()  # onnx_ir keeps the handler of + - * / in one global place

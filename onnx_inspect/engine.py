@@ -15,7 +15,6 @@ from .errors import DeviceError, InputError, ResultError
 from .memory import Need, told
 from .model import Model
 from .providers import CPU, choose, half
-from .rewrite import cut
 from .sessions import Exhausted, Sessions
 
 if TYPE_CHECKING:
@@ -181,7 +180,15 @@ class Engine:
         """The model with the outputs that are wanted, and no more than they need."""
         own = [o.name for o in model.outputs]
         wanted = list(dict.fromkeys(own if outputs is None else outputs))
-        return model if wanted == own else model.rewritten(("cut", *wanted), lambda: cut(model, outputs=wanted))
+        if wanted == own:
+            return model
+
+        def build() -> Model:
+            from .rewrite import cut
+
+            return cut(model, outputs=wanted)
+
+        return model.rewritten(("cut", *wanted), build)
 
     # Memory.
 

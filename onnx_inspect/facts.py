@@ -68,7 +68,7 @@ class Facts:
         name = text(key) if self._record is not None else None
         if self._record is None or name is None:
             return build()
-        if name in self._record:
+        with suppress(LookupError, TypeError, ValueError):  # what a damaged file says is found again
             return decode(self._record[name])
         value = build()
         with suppress(_Unkept):
@@ -108,7 +108,8 @@ def encode(value: Any) -> Any:
         case np.ndarray() if value.dtype.kind in "biuf":
             return ["a", value.dtype.str, list(value.shape), value.ravel().tolist()]
     if KINDS.get(type(value).__name__) is type(value):
-        return ["k", type(value).__name__, {f.name: encode(getattr(value, f.name)) for f in fields(value)}]
+        names = [f.name for f in fields(KINDS[type(value).__name__])]
+        return ["k", type(value).__name__, {name: encode(getattr(value, name)) for name in names}]
     raise _Unkept
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -12,10 +11,9 @@ import onnx_ir as ir
 from . import structure
 from .emit import ints
 from .errors import InspectError, LayerError
-from .facts import kept
 from .maps import positions
 from .model import Model
-from .naming import Layer
+from .naming import Choice, Layer
 from .places import Places
 from .reach import regions
 
@@ -29,15 +27,6 @@ RESHAPING = frozenset(
 LINEAR = RESHAPING | frozenset(
     "Gemm MatMul Conv Add Sub Mul Div BatchNormalization DynamicQuantizeLinear MatMulInteger ConvInteger".split()
 )
-
-
-@kept
-@dataclass(frozen=True)
-class Choice:
-    """A layer and why it was chosen."""
-
-    layer: Layer
-    reason: str
 
 
 def auto(model: Model, *scores: str, places: Places | None = None) -> Choice:

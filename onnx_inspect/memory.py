@@ -10,16 +10,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from .collector import uncollected
-from .decompose.table import lowered
 from .errors import InputError
 from .facts import kept
 from .model import Model
-from .sizes import Sized, Sizes
 from .structure import all_inputs, subgraphs, varying
+
+if TYPE_CHECKING:
+    from .sizes import Sized, Sizes
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _UNKNOWN = 4 * 10**9  # of a machine that says nothing about itself
@@ -72,10 +74,19 @@ def _limits(root: Path) -> Iterator[int]:
                 yield int((root / "sys/fs/cgroup" / file.lstrip("/")).read_text())
 
 
+def cuda() -> ctypes.CDLL:
+    """The driver of NVIDIA's cards.
+
+    Raises:
+        OSError: there is none.
+    """
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
 def of_card(number: int) -> int:
     """Bytes that a CUDA card has, as its driver says."""
     with suppress(OSError, AttributeError):
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        driver = cuda()
         card, size = ctypes.c_int(), ctypes.c_size_t()
         asked = driver.cuInit(0), driver.cuDeviceGet(ctypes.byref(card), number)
         if not any(asked) and not driver.cuDeviceTotalMem_v2(ctypes.byref(size), card):
@@ -120,6 +131,9 @@ def need(model: Model, sizes: Sizes, samples: frozenset[str]) -> Need:
         sizes: of the inputs, for one sample.
         samples: the inputs that hold samples.
     """
+    from .decompose.table import lowered
+    from .sizes import Sized
+
     graph = lowered(model.ir).graph
     per_sample = varying(graph, [v for v in graph.inputs if v.name in samples])
     sized = Sized(graph, sizes, per_sample)

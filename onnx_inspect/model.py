@@ -13,7 +13,6 @@ import onnx_ir
 
 from . import naming, stores, structure
 from .collector import uncollected
-from .decompose.table import lowered
 from .errors import LayerError, ModelError
 from .facts import Facts
 from .source import Opened, Source, described, opened
@@ -263,7 +262,7 @@ class Model:
     def _digest(self) -> str:
         known = hashlib.sha256(self.source.identity.encode())
         graph, _, loaded = self._graph()
-        model = lowered(graph).clone()
+        model = _lowered(graph).clone()
         for name, value in list(model.graph.initializers.items()):
             tensor = value.const_value
             if tensor is None or tensor.nbytes <= _SMALL:
@@ -281,7 +280,7 @@ class Model:
     @uncollected()
     def to_proto(self) -> onnx.ModelProto:
         """The model as a ModelProto; external weights are named, not included."""
-        return onnx_ir.serde.serialize_model(lowered(self.ir))
+        return onnx_ir.serde.serialize_model(_lowered(self.ir))
 
     @uncollected()
     def to_bytes(self) -> bytes:
@@ -294,7 +293,7 @@ class Model:
             raise ModelError(
                 f"'{self.source.name}' has {self.nbytes:,} bytes of weights, more than ONNX puts in one file: save it."
             )
-        data: bytes = onnx_ir.serde.serialize_model(_in_memory(lowered(self.ir))).SerializeToString()
+        data: bytes = onnx_ir.serde.serialize_model(_in_memory(_lowered(self.ir))).SerializeToString()
         return data
 
     @property
@@ -308,6 +307,9 @@ class Model:
     @property
     def external(self) -> bool:
         """True if weights lie in files of their own."""
+        return self.fact("external", self._external)
+
+    def _external(self) -> bool:
         return any(isinstance(v.const_value, onnx_ir.ExternalTensor) for v in self.ir.graph.initializers.values())
 
     def save(self, path: str | Path) -> Path:
@@ -324,13 +326,19 @@ class Model:
                 temporary.write_bytes(self.to_bytes())
             return path
         with atomic(path) as temporary, atomic(path.with_name(path.name + ".data")) as data:
-            onnx_ir.save(lowered(self.ir).clone(), temporary, external_data=data.name)
+            onnx_ir.save(_lowered(self.ir).clone(), temporary, external_data=data.name)
             _rename_external(temporary, data.name, path.name + ".data")
         return path
 
     def __repr__(self) -> str:
         steps = f", {'; '.join(self.history)}" if self.history else ""
         return f"Model('{self.source.name}', {len(self.ir.graph)} nodes{steps})"
+
+
+def _lowered(model: onnx_ir.Model) -> onnx_ir.Model:
+    from .decompose.table import lowered
+
+    return lowered(model)
 
 
 def prune(model: onnx_ir.Model) -> None:

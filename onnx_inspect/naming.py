@@ -11,14 +11,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from . import structure
+from .dtypes import is_float
 from .errors import LayerError
 from .facts import kept
 from .globs import flat, matcher
 from .maps import Grid, channels_back, channels_first, positions
-from .names import names
 from .structure import ReceptiveField
-
-_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, None})
 
 
 @kept
@@ -74,15 +72,23 @@ class Layer:
         return positions(self.layout or "")
 
 
+@kept
+@dataclass(frozen=True)
+class Choice:
+    """A layer and why it was chosen."""
+
+    layer: Layer
+    reason: str
+
+
 def layers(graph: ir.Graph, layouts: dict[ir.Value, str]) -> list[Layer]:
     """All float tensors that depend on an input, in the order of computation."""
+    from .names import names
+
     varying = structure.varying(graph)
     fields = structure.receptive_fields(graph, layouts)
     values = [
-        (node, value)
-        for node in graph
-        for value in node.outputs
-        if value.name and value in varying and value.dtype in _FLOATS
+        (node, value) for node in graph for value in node.outputs if value.name and value in varying and is_float(value)
     ]
     named = names(graph, values)
     found = []

@@ -11,12 +11,18 @@ import onnxruntime as ort
 from . import memory
 from .errors import DeviceError
 
-_CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+GRAPHS = "enable_cuda_graph"
 SILENT, WARNING = 4, 2
 
 
-def choose(device: str) -> list[tuple[str, dict[str, Any]]]:
+def choose(device: str, *, tf32: bool = False, graphs: bool = False) -> list[tuple[str, dict[str, Any]]]:
     """The providers for a device: "auto" (CUDA if a session really gets it, else CPU), "cpu", "cuda" or "cuda:N".
+
+    Args:
+        device: its name.
+        tf32: let a card round what it multiplies to 10 bits.
+        graphs: let a card record the kernels of a run, and replay them.
 
     Raises:
         DeviceError: CUDA was asked for and cannot run here.
@@ -27,13 +33,25 @@ def choose(device: str) -> list[tuple[str, dict[str, Any]]]:
     cpu: tuple[str, dict[str, Any]] = (CPU, {})
     if match[1] == "cpu":
         return [cpu]
-    # TF32 rounds convolutions to 10 bits, which no comparison of explanations survives.
-    cuda = (_CUDA, {"device_id": int(match[2] or 0), "use_tf32": 0})
+    cuda = (
+        CUDA,
+        {
+            "device_id": int(match[2] or 0),
+            # The default is 1: convolutions and products are rounded to 10 bits, which no comparison survives.
+            "use_tf32": int(tf32),
+            # The default, EXHAUSTIVE, chose by the clock before cuDNN 9: other bytes in every process. It also asks
+            # longer for each new shape, and batches come in several.
+            "cudnn_conv_algo_search": "HEURISTIC",
+            # The default doubles what an arena takes each time, and many sessions share the card, an arena for each.
+            "arena_extend_strategy": "kSameAsRequested",
+            **({GRAPHS: 1} if graphs else {}),
+        },
+    )
     if _runs(cuda):
         return [cuda, cpu]
     if match[1] == "auto":
         return [cpu]
-    there = _CUDA in ort.get_available_providers()
+    there = CUDA in ort.get_available_providers()
     reason = "CUDA, cuDNN or the card is missing" if there else "this onnxruntime is built without CUDA"
     raise DeviceError(
         f"Device '{device}' cannot run here: {reason}. Install `pip install 'onnx-inspect[cuda]'` on a machine with "
@@ -43,7 +61,7 @@ def choose(device: str) -> list[tuple[str, dict[str, Any]]]:
 
 def half(provider: tuple[str, dict[str, Any]]) -> int:
     """Half of the memory of what runs."""
-    return (memory.of_card(provider[1]["device_id"]) if provider[0] == _CUDA else memory.available()) // 2
+    return (memory.of_card(provider[1]["device_id"]) if provider[0] == CUDA else memory.available()) // 2
 
 
 def cores() -> int:
@@ -52,11 +70,11 @@ def cores() -> int:
 
 
 def probe() -> bytes:
-    """One Identity node: the smallest session that shows which provider really runs."""
+    """One Conv node: the smallest model that shows which provider really runs, cuDNN included."""
     from onnx import TensorProto, helper
 
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [x], [y])
+    x, w, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1]) for name in "xwy")
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "probe", [x, w], [y])
     data: bytes = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10
     ).SerializeToString()
@@ -64,10 +82,16 @@ def probe() -> bytes:
 
 
 def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
-    """Whether a session really gets this provider: onnxruntime lists and accepts those that cannot run."""
+    """Whether a run really gets this provider: onnxruntime lists and accepts those that cannot run."""
     if provider[0] not in ort.get_available_providers():
         return False
+    try:
+        memory.cuda()
+    except OSError:  # which takes no time to find out
+        return False
     from importlib.util import find_spec
+
+    import numpy as np
 
     if find_spec("nvidia") is not None:
         ort.preload_dlls()
@@ -75,6 +99,8 @@ def _runs(provider: tuple[str, dict[str, Any]]) -> bool:
     options = ort.SessionOptions()
     options.log_severity_level = SILENT
     try:
-        return provider[0] in ort.InferenceSession(probe(), options, providers=[provider, CPU]).get_providers()
+        session = ort.InferenceSession(probe(), options, providers=[provider, CPU], enable_fallback=0)
+        session.run(None, dict.fromkeys("xw", np.ones((1, 1, 1, 1), np.float32)))
+        return provider[0] in session.get_providers()
     except Exception:  # a card that is there but refuses: then CUDA does not run
         return False

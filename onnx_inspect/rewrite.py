@@ -75,7 +75,7 @@ def settled(model: Model, feeds: Mapping[str, NDArray[Any]], axes: Callable[[], 
         feeds: a value per input.
         axes: says which inputs hold a value per sample, and on which axis; the others are one for all.
     """
-    if not model.fact("branches", lambda: any(n.op_type == "If" for n in model.ir.graph)):
+    if not any(n.op_type == "If" for n in model.ir.graph):
         return model
     samples = axes()
     sized, new, taken = model.clone(), model.clone(), list[str]()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Collection
+from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
+from . import stores
 from .batching import Arrays
+from .binding import bound
 from .errors import InputError, ModelError, ResultError
-from .lowering import TABLES, lower
 from .model import Model
 from .providers import SILENT, WARNING
 
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 
 _LARGE = 2000  # nodes
 _HEAVY = 2**30  # bytes of weights
-_EXHAUSTED = re.compile(r"bad_alloc|allocate memory|out of memory|BFCArena|smaller than requested bytes", re.IGNORECASE)
+_EXHAUSTED = re.compile(
+    r"bad_alloc|allocate memory|out of memory|_ALLOC_FAILED|BFCArena|smaller than requested bytes", re.IGNORECASE
+)
 BLAME = "if onnxruntime runs the file by itself, that is a fault of this tool, else export the file again"
 
 
@@ -85,18 +90,40 @@ class Sessions:
                 or sum(self._taken[k] for k in [*self._kept, key]) > self.memory  # arenas keep what they took
             ):
                 self._kept.popitem(last=False)
-            self._kept[key] = found if found is not None else Session(self._open(model))
+            self._kept[key] = found if found is not None else Session(self._open(model), self.providers[0])
             return self._kept[key]
 
     def _open(self, model: Model) -> ort.InferenceSession:
-        if self.lowering:
-            model = lower(model, TABLES.get(self.providers[0][0], {}))
+        name = stores.name(*_key(model), self.providers[0][0] if self.lowering else "")
+        if (path := stores.model(name)) is not None:
+            with suppress(Exception):  # whatever is wrong with that file, it can be made again
+                return self._compiled(model, str(path))
+            stores.forget(path)
+        whole = self._lowered(model) if self.lowering else model
+        outside = whole.external and whole.source.path is not None
+        data = whole.to_proto().SerializeToString() if outside else whole.to_bytes()
+        try:
+            compiled = self._compiled(model, data)
+        except Exception as error:
+            what = f"onnxruntime does not accept '{model.source.name}': {_reason(error).rstrip('.')}"
+            raise ModelError(f"{what}: {BLAME}.") from error
+        if not outside:
+            stores.keep(name, data)
+        return compiled
+
+    def _lowered(self, model: Model) -> Model:
+        from .lowering import TABLES, lower
+
+        return lower(model, TABLES.get(self.providers[0][0], {}))
+
+    def _compiled(self, model: Model, data: bytes | str) -> ort.InferenceSession:
+        """A session for a model's bytes, or the file that holds them."""
         options = ort.SessionOptions()
         options.log_severity_level = WARNING if self.verbose else SILENT
         # Integer kernels, which round in other ways, would stand wherever no output or gradient reads what is between.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         # onnxruntime's planner takes quadratic time where sizes are open: minutes for graphs of several thousand nodes.
-        options.enable_mem_reuse = len(model.ir.graph) < _LARGE
+        options.enable_mem_reuse = model.fact("nodes", lambda: len(model.ir.graph)) < _LARGE
         # One block for all of a run, laid out by sizes seen before: twice the memory, and no faster.
         options.enable_mem_pattern = False
         if model.nbytes > _HEAVY:
@@ -104,16 +131,9 @@ class Sessions:
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         if model.external and model.source.path is not None:
-            data = model.to_proto().SerializeToString()
             folder = str(model.source.path.parent.resolve())
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        else:
-            data = model.to_bytes()
-        try:
-            return ort.InferenceSession(data, options, providers=self.providers)
-        except Exception as error:
-            what = f"onnxruntime does not accept '{model.source.name}': {_reason(error).rstrip('.')}"
-            raise ModelError(f"{what}: {BLAME}.") from error
+        return ort.InferenceSession(data, options, providers=self.providers)
 
 
 def _key(model: Model) -> tuple[str, ...]:
@@ -121,13 +141,19 @@ def _key(model: Model) -> tuple[str, ...]:
 
 
 class Session:
-    """One compiled model."""
+    """One compiled model, and the provider that runs it."""
 
-    def __init__(self, compiled: ort.InferenceSession) -> None:
+    def __init__(self, compiled: ort.InferenceSession, provider: tuple[str, dict[str, Any]]) -> None:
         self.compiled = compiled
+        self._bound = bound(compiled, provider)
 
-    def run(self, outputs: list[str], feeds: Arrays) -> list[NDArray[Any]]:
+    def run(self, outputs: list[str], feeds: Arrays, stay: Collection[str] = ()) -> list[NDArray[Any]]:
         """The values of outputs.
+
+        Args:
+            outputs: their names.
+            feeds: a value per input; what `held` gave lies on the card already.
+            stay: outputs that later runs are given, which a card therefore keeps.
 
         Raises:
             Exhausted: memory ran out.
@@ -135,6 +161,8 @@ class Session:
             ResultError: anything else went wrong.
         """
         try:
+            if self._bound is not None:
+                return self._bound.run(outputs, feeds, stay)
             return self.compiled.run(outputs, feeds)  # type: ignore[no-any-return]
         except Exception as error:
             if isinstance(error, MemoryError) or _EXHAUSTED.search(str(error)):

@@ -1,6 +1,7 @@
 """What one process finds out and the next need not: facts about models, and gradient models, in a folder.
 
-ONNX_INSPECT_CACHE names the folder; without it, and where it says "off", nothing is kept. Files belong to an edition of
+ONNX_INSPECT_CACHE names the folder, or says "on", for that of the user, or "off"; without it nothing is kept, but the
+command line says "on" (--no-cache). Files belong to an edition of
 this package and of those it builds with: another edition never reads them. They are written beside and renamed, so that
 processes may share the folder and crash.
 """
@@ -29,14 +30,14 @@ _open: dict[Path, tuple[str, Record]] = {}  # the records in use, and how they w
 
 
 def home() -> Path:
-    """Where caches lie for this user."""
+    """The folder of this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onnx_inspect"
 
 
 def folder() -> Path | None:
     """The folder of this edition; None where nothing is to be kept."""
-    named = os.environ.get(VARIABLE, "")
-    return None if named in ("", "off") else Path(named) / edition()
+    named = os.environ.get(VARIABLE, "off") or "off"
+    return None if named == "off" else (home() if named == "on" else Path(named)) / edition()
 
 
 @functools.cache
@@ -89,6 +90,11 @@ def flush() -> None:
 
 
 # Models.
+
+
+def name(*parts: str) -> str:
+    """What a model is kept as that is told from all others by these texts."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def model(name: str) -> Path | None:

@@ -54,11 +54,11 @@ METHOD = pytest.mark.parametrize("name", sorted(n for n in METHODS if "detector"
 EXPLANATION = pytest.mark.parametrize("name", sorted(n for n in EXPLANATIONS if "detector" not in NEEDS[n]))
 
 
-def explain(name: str, model: Any, x: np.ndarray, **more: Any) -> Any:
+def explain(name: str, model: Any, x: np.ndarray, *, engine: Engine = ENGINE, **more: Any) -> Any:
     given = {"target": 2} | QUICK.get(name, {}) | more
     if "target" not in inspect.signature(METHODS[name]).parameters:
         del given["target"]
-    return METHODS[name](model, x, engine=ENGINE, **given)
+    return METHODS[name](model, x, engine=engine, **given)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import deepcopy
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import onnx_ir as ir
 
 from ..canonical import infer_shapes
 from ..collector import uncollected
-from ..dtypes import is_float
+from ..dtypes import Precision, is_float
 from ..emit import Op
 from ..errors import InputError, LayerError, TargetError
 from ..model import Model, prune
@@ -32,9 +32,6 @@ class Part(Emits, Protocol):
     @property
     def output(self) -> str:
         """The tensor."""
-
-
-Precision = Literal["float32", "model"]
 
 
 @uncollected()

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import onnx_ir as ir
 
-from ..dtypes import FLOATS, is_float
+from ..dtypes import is_float
 from ..emit import Op
 from ..model import detach
 from ..structure import all_inputs, key, subgraphs
@@ -55,7 +55,9 @@ def backward(
                 continue
             if dx is not None:
                 dx = dx if dx.dtype == op.cotangent_dtype(dx) else lifted(op, lambda op, x: op.Cast(x, to=FLOAT), dx)
+                dx.shape = dx.shape or x.shape  # a runtime plans with shapes that it knows
                 cotangents[x] = plus(op, cotangents[x], dx) if x in cotangents else dx
+                cotangents[x].shape = cotangents[x].shape or x.shape
             elif not flat:
                 origin = None if is_float(x) else _origin(x, varying, rules)
                 raise missing(origin) if origin is not None else silent(node, x)
@@ -180,7 +182,7 @@ def _origin(value: ir.Value, varying: set[ir.Value], rules: Rules) -> ir.Node | 
     while at is not None and (node := at.producer()) is not None:
         if find(rules, node) is None:
             return node
-        at = next((x for x in all_inputs(node) if x in varying and x.dtype not in FLOATS), None)
+        at = next((x for x in all_inputs(node) if x in varying and (x.dtype is None or not is_float(x))), None)
     return None
 
 

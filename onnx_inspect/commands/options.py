@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -94,6 +95,14 @@ workers = click.option(
     help="Photos that are read and run at the same time [default: one per core].",
 )
 
+
+def _cached(ctx: click.Context, option: click.Parameter, no: bool) -> None:
+    if no:
+        os.environ["ONNX_INSPECT_CACHE"] = "off"
+    else:
+        os.environ.setdefault("ONNX_INSPECT_CACHE", "on")
+
+
 engine = _apply(
     [
         click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run.", show_default=True),
@@ -107,6 +116,14 @@ engine = _apply(
             help="What a run may take, as 4GB or 500MB: fewer samples go into it [default: half of what is free].",
         ),
         click.option("--no-lowering", is_flag=True, help="Run gradients as they were built, for debugging."),
+        click.option(
+            "--no-cache",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_cached,
+            help="Neither keep what was found out about the model for the next run, nor use it.",
+        ),
         click.option("-v", "--verbose", is_flag=True, help="Let onnxruntime speak on stderr."),
     ]
 )

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from ..autodiff.gradient import Emits, Precision, emitter, filled, float_value, output, writable
+from ..autodiff.gradient import Emits, emitter, filled, float_value, output, writable
 from ..autodiff.table import INTEGERS, RULES, Cotangents, Rule, is_constant
 from ..autodiff.walk import backward, view
 from ..collector import uncollected
-from ..dtypes import is_float
+from ..dtypes import Precision, is_float
 from ..emit import Op
 from ..errors import TargetError
 from ..model import Model, prune

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,9 @@ from . import formats
 from .head import Head
 
 if TYPE_CHECKING:
-    from ..geometry import Geometry
+    from ..asks import Photographed
 
 Array = NDArray[Any]
-
-
-class Photographed(Protocol):
-    """A photo, and where the model's input lies on it."""
-
-    @property
-    def geometry(self) -> Geometry:
-        """The way between the two."""
 
 
 @dataclass(frozen=True)

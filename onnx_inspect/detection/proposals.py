@@ -15,9 +15,9 @@ from .telling import HeadError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..asks import Samples
     from ..emit import Op
     from ..model import Model
-    from .settling import Samples
 
 
 def tensor(model: Model) -> str:

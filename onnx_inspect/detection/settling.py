@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,47 +18,11 @@ from .reading import read
 from .telling import HeadError, way
 
 if TYPE_CHECKING:
-    from ..labels import Labels
+    from ..asks import Samples
     from ..model import Model
-    from ..structure import Spec
-    from .found import Photographed
 
 Array = NDArray[Any]
 _SURE = 20  # candidates that formats are told from, at least
-
-
-class Samples(Protocol):
-    """Samples, and what runs the model on them."""
-
-    @property
-    def model(self) -> Model:
-        """The model."""
-
-    @property
-    def n(self) -> int:
-        """How many samples there are."""
-
-    @property
-    def input(self) -> Spec:
-        """The input that takes the photo."""
-
-    def copies(self, i: int, count: int) -> dict[str, NDArray[Any]]:
-        """The feeds of one sample, repeated."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What was assumed."""
-
-    @property
-    def labels(self) -> Labels:
-        """Names of the classes."""
-
-    @property
-    def photos(self) -> Sequence[Photographed | None]:
-        """The photo of each sample."""
-
-    def forward(self, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Run the samples as they are."""
 
 
 def find(samples: Samples, stated: Stated | None = None, *, listing: bool = False) -> tuple[Head, dict[str, Array]]:

@@ -8,7 +8,6 @@ from typing import Literal, Unpack
 import numpy as np
 
 from ..attribution import Attribution
-from ..layer import before_pooling
 from ..target import TargetLike
 from .cam_common import Array, Fuse, Layers, View, explain, mapped
 from .inputs import Input, ModelLike
@@ -108,6 +107,8 @@ def cam(
     Example:
         >>> cam("resnet.onnx", "cat.jpg").save("cat")
     """
+    from ..layer import before_pooling
+
     job = Job(model, x, target, **how)
     at = before_pooling(job.model, job.explained_tensor)
     job.notes.append(f"layer: '{at.name}' ({at.op_type}), the map before global average pooling")

@@ -16,7 +16,7 @@ from ..model import Model
 # Operators that leave each number at its place, whatever they do to it.
 _IN_PLACE = frozenset("Cast Identity Clip Where Min Max Add Sub Mul Mod Reshape Squeeze Unsqueeze Flatten".split())
 _COPIES = frozenset("Transpose Identity Cast DequantizeLinear".split())
-_BYTES = frozenset({ir.DataType.UINT8, ir.DataType.INT8})
+_BYTES = frozenset({"UINT8", "INT8"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def stand(model: Model, given: ir.Value) -> Stand | None:
     rows = _rows(model, given)
     if rows:
         return Stand(rows, rows=True)
-    return _plain(given) if given.dtype in _BYTES else None
+    return _plain(given) if given.dtype is not None and given.dtype.name in _BYTES else None
 
 
 def _rows(model: Model, given: ir.Value) -> tuple[ir.Value, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import arrays, detection, geometry, guess, rows
+from .. import arrays, geometry, guess, rows
 from ..attribution import Photo
 from ..errors import InputError, InspectError
 from ..model import Model
@@ -194,6 +194,8 @@ def guess_preprocessing(model: Model, preset: str | None = None, **flags: Any) -
     plain = model.fact(("normalises", spec.name), lambda: normalises(model.value(spec.name)))
 
     def made() -> tuple[Preprocessing, list[str]]:
+        from .. import detection
+
         detects = detection.present(model, spec)
         return guess.resolve(spec, model.metadata, plain, detects=detects, preset=preset, **flags)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .. import structure
@@ -17,7 +16,6 @@ from ..dtypes import is_float
 from ..errors import InputError
 from ..maps import channels_first
 from ..naming import Layer
-from ..rewrite import settled
 from ..target import Index, TargetLike, Top, parse
 from . import blanks, predict
 from .embeddings import Stand, stand
@@ -52,10 +50,16 @@ class Job(Setting):
         self.notes += taken.notes
         self._standing: dict[str, str] = {}  # what is attributed to in the place of an input of whole numbers
         self.n = len(self.feeds[self.input.name])
-        self.model = settled(self.model, self.feeds, lambda: self._axes)
+        if self.model.fact("branches", self._branches):
+            from ..rewrite import settled
+
+            self.model = settled(self.model, self.feeds, lambda: self._axes)
         self.find_scores()
         self.aim(target)
         self.target = self.target.settle(self)
+
+    def _branches(self) -> bool:
+        return any(node.op_type == "If" for node in self.model.ir.graph)
 
     def aim(self, target: TargetLike) -> None:
         """Set the target; where there are no classes, the most probable one is a number.
@@ -99,37 +103,46 @@ class Job(Setting):
             InputError: no input holds floats or tokens, or a tensor is the same for all samples.
         """
         named = [wrt] if isinstance(wrt, str) else wrt
-        found = [self.model.value(name) for name in named]
+        found = [self.model.value(name).name or "" for name in named]
         for name in [] if named else self.sources():
-            value = self.model.value(name)
-            tensors = self.stands[name].tensors if name in self.stands else (value,)
+            tensors = [t.name or "" for t in self.stands[name].tensors] if name in self.stands else [name]
             found += tensors
             if name in self.stands:
-                self._standing |= {t.name or "": name for t in tensors}
-                where = f"at {', '.join(repr(t.name) for t in tensors)}"
+                self._standing |= dict.fromkeys(tensors, name)
+                where = f"at {', '.join(map(repr, tensors))}"
                 rows = "a number for each token, the sum over its embedding" if self.stands[name].rows else "as floats"
                 self.notes.append(f"'{name}' holds whole numbers: attributed to {where}, {rows} (--wrt NAME)")
         self.apart(found, self.n)
-        return [v.name or "" for v in found]
+        return found
 
     @cached_property
     def stands(self) -> dict[str, Stand]:
         """What stands for inputs of whole numbers that are no masks."""
-        given = [v for v, s in zip(self.model.ir.graph.inputs, self.model.inputs, strict=True) if not is_mask(s)]
-        found = {v.name or "": stand(self.model, v) for v in given if not is_float(v)}
+        given = [s.name for s in self.model.inputs if not is_mask(s) and s.name not in self._floats]
+        found = {name: stand(self.model, self.model.value(name)) for name in given}
         return {name: one for name, one in found.items() if one is not None}
 
-    def apart(self, tensors: Sequence[ir.Value], count: int) -> None:
+    @property
+    def _floats(self) -> frozenset[str]:
+        """The inputs that hold floats."""
+        return self.model.fact(
+            "floats", lambda: frozenset(v.name or "" for v in self.model.ir.graph.inputs if is_float(v))
+        )
+
+    def apart(self, tensors: Sequence[str], count: int) -> None:
         """Refuse tensors that `count` samples share: what they add to one score cannot be told from the sum over all.
 
         Raises:
             InputError: one is the same for all samples.
         """
-        graph = self.model.ir.graph
-        given = [v for v in graph.inputs if count == 1 or v.name in self._samples]
-        own = self.model.memo(("varying", *(v.name for v in given)), lambda: structure.varying(graph, given))
-        if shared := [v for v in tensors if v not in own]:
-            name = shared[0].name
+        given = [s.name for s in self.model.inputs if count == 1 or s.name in self._samples]
+
+        def shared() -> list[str]:
+            graph = self.model.ir.graph
+            own = structure.varying(graph, [v for v in graph.inputs if v.name in given])
+            return [name for name in tensors if self.model.values[name] not in own]
+
+        for name in self.model.fact(("shared", tuple(tensors), tuple(given)), shared):
             raise InputError(f"'{name}' is one for all samples: name the others (--wrt), or explain one at a time.")
 
     def sources(self, *others: str) -> list[str]:
@@ -140,18 +153,18 @@ class Job(Setting):
         Raises:
             InputError: there is none.
         """
-        given = [v for v in self.model.ir.graph.inputs if v.name in self.reached and v.name not in self.assumed]
-        able = [v.name or "" for v in given if is_float(v) or v.name in self.stands or v.name in others]
+        given = [s for s in self.model.inputs if s.name in self.reached and s.name not in self.assumed]
+        able = [s.name for s in given if s.name in self._floats or s.name in self.stands or s.name in others]
         found = [name for name in able if not self._axes.get(name, 0)]
         if not found:
-            kinds = ", ".join(f"{v.name!r} ({v.dtype})" for v in given)
+            kinds = ", ".join(f"{s.name!r} ({self.model.value(s.name).dtype})" for s in given)
             raise InputError(
                 f"No input holds floats, only {kinds}: name the tensor to attribute to, an embedding, say (--wrt NAME)."
             )
         for name in able:
             if name not in found:
                 self.notes.append(f"'{name}' has its samples on axis {self._axes[name]}: left out (--wrt {name})")
-        if left := ", ".join(repr(v.name) for v in given if v.name not in able):
+        if left := ", ".join(repr(s.name) for s in given if s.name not in able):
             self.notes.append(f"{left} holds no floats and gets no attribution (--wrt NAME for its embedding)")
         return found
 

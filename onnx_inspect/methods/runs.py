@@ -10,12 +10,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ..dtypes import Precision
 from ..engine import Engine
 from ..errors import InputError, ResultError, TargetError
 from ..facts import FOREIGN
 from ..labels import Labels
 from ..model import Model
-from ..rewrite import cut, expose
 from ..scores import ScoreKind, Scores
 from ..structure import Spec
 from ..target import Element, Index, Target, parse
@@ -23,7 +23,6 @@ from . import predict
 from .inputs import Feeds
 
 if TYPE_CHECKING:
-    from ..autodiff.gradient import Precision
     from ..autodiff.table import Rules
 
 SCORE = "inspect/score"  # what runs call the explained score: no model has a tensor of that name
@@ -89,6 +88,7 @@ class Runs:
 
         def build() -> Model:
             from ..autodiff.gradient import differentiate
+            from ..rewrite import expose
 
             shown = expose(self._cut(at), [*computed, *self._outputs()])
             return differentiate(
@@ -112,7 +112,17 @@ class Runs:
         """The model from some tensors on; they become inputs."""
         if not at:
             return self.model
-        return self.model.rewritten(("from", *at), lambda: cut(self.model, inputs=at))
+        return self.model.rewritten(("from", *at), lambda: self._from(at))
+
+    def _from(self, at: Sequence[str]) -> Model:
+        from ..rewrite import cut
+
+        return cut(self.model, inputs=at)
+
+    def _exposed(self, wanted: Sequence[str], at: Sequence[str]) -> Model:
+        from ..rewrite import expose
+
+        return expose(self._cut(at), wanted)
 
     def _element(self, text: str) -> Element:
         found = parse(text, self.model, self.labels, "output")
@@ -138,7 +148,7 @@ class Runs:
         """
         wanted = list(dict.fromkeys([*tensors, *self._outputs()]))
         if target is None:
-            model = self.model.rewritten(("expose", *wanted, tuple(at)), lambda: expose(self._cut(at), wanted))
+            model = self.model.rewritten(("expose", *wanted, tuple(at)), lambda: self._exposed(wanted, at))
         else:
             key = ("score", target.key(), *wanted, tuple(at))
             model = self.model.rewritten(key, lambda: self._scored(wanted, target, at))
@@ -148,7 +158,7 @@ class Runs:
     def _scored(self, wanted: Sequence[str], target: Target, at: Sequence[str]) -> Model:
         from ..autodiff.gradient import scored
 
-        return scored(expose(self._cut(at), wanted), target, score=SCORE)
+        return scored(self._exposed(wanted, at), target, score=SCORE)
 
     @cached_property
     def clean(self) -> dict[str, NDArray[Any]]:

@@ -6,23 +6,25 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .. import engine as engines
-from .. import labels, layer, rewrite
-from ..autodiff.gradient import Precision
+from .. import labels
+from ..dtypes import Precision
 from ..engine import Engine
 from ..errors import LayerError, TargetError
 from ..labels import Labels
 from ..model import Model, load
-from ..naming import Layer
-from ..places import Places
+from ..naming import Choice, Layer
 from ..preprocess import Preprocessing
 from ..scores import ScoreKind, Scores, scores
 from ..target import TargetLike, parse
 from .arguments import check, hints_of, pixels
 from .inputs import ModelLike, image_input
 from .runs import Progress, Runs
+
+if TYPE_CHECKING:
+    from ..places import Places
 
 _SIZES = 4  # of inputs whose places are kept
 
@@ -149,14 +151,21 @@ class Setting(Runs):
             return self._rowed(self.model.fact(known, lambda: self.places.seen(self.model.layer(name))))
         tensors = self.explained_tensors
         known = ("auto", *tensors, *self._seen)
-        choice = self.model.fact(known, lambda: layer.auto(self.model, *tensors, places=self.places))
+        choice = self.model.fact(known, lambda: self._auto(tensors))
         self.notes.append(choice.reason)
         return self._rowed(choice.layer)
+
+    def _auto(self, tensors: Sequence[str]) -> Choice:
+        from .. import layer
+
+        return layer.auto(self.model, *tensors, places=self.places)
 
     def _rowed(self, at: Layer) -> Layer:
         """A layer whose first axis holds samples and nothing else: windows get an axis of their own."""
         if at.grid is None or 0 not in at.grid.axes:
             return at
+        from .. import rewrite
+
         whole, tensor, shape = self.model, at.tensor, at.grid.shape
         name = rewrite.by_sample(tensor)
         self.model = whole.rewritten(("rowed", tensor, *shape), lambda: rewrite.rowed(whole, tensor, shape))
@@ -170,6 +179,8 @@ class Setting(Runs):
     @property
     def places(self) -> Places:
         """Where tensors lie on the picture."""
+        from ..places import Places
+
         name, layout, key = self._seen
         kept: dict[Any, Places] = self.model.memo(("places", name, layout), dict)
         if key not in kept:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import onnx_ir as ir
 
-from ..detection.settling import Samples
+from ..asks import Samples
 from ..emit import Op
 from ..errors import TargetError
 from ..model import Model

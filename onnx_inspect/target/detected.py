@@ -12,8 +12,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .. import detection
+from ..asks import Photographed
 from ..detection import Candidates, Detection, Head, Stated, formats, proposals
-from ..detection.found import Photographed
 from ..detection.lineage import Elements
 from ..emit import Op
 from ..errors import AbsentError, TargetError

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..autodiff.gradient import Precision, differentiate
-from ..autodiff.table import Rules
+from ..dtypes import Precision
 from ..errors import TargetError
 from ..labels import Labels, resolve
 from ..model import Model
@@ -16,6 +16,9 @@ from ..scores import ScoreKind
 from .base import Target
 from .classes import Index
 from .reader import Reader
+
+if TYPE_CHECKING:
+    from ..autodiff.table import Rules
 
 TargetLike = Target | str | int | Sequence[int] | Sequence[str]
 
@@ -76,6 +79,8 @@ def gradient(
         TargetError: no such target, or it does not depend on one of the tensors.
         MissingRule: an operator in between has no rule.
     """
+    from ..autodiff.gradient import differentiate
+
     known = resolve(model.metadata, None)[0]
     return differentiate(model, parse(target, model, known, score), wrt, rules=rules, precision=precision)
 

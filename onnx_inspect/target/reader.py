@@ -11,7 +11,6 @@ from ..errors import TargetError
 from ..labels import Labels
 from ..model import Model
 from ..scores import ScoreKind
-from . import detections
 from .base import Target
 from .classes import Index, Top
 from .elements import NUMBER, QUOTED, REDUCTIONS, Element, Slice, unquoted
@@ -242,6 +241,8 @@ class Reader:
         """box:3, class:NAME and their like, as far as a + or - between blanks"""
         found = self.take(rf"(?s:{QUOTED}|(?!\s+[+-]\s|\s*;).)+")
         assert found is not None
+        from . import detections
+
         return detections.parse(found[0], self.model, self.labels, self.kind)
 
     # Characters.

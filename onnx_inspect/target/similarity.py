@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from ..depth import pooled
 from ..emit import Op
 from ..errors import PhotoError, TargetError
 from ..model import Model
@@ -115,6 +114,8 @@ class Similarity(Target):
         return self._pooled(runs, {**runs.copies(0, 1), **feeds}, name)
 
     def _pooled(self, runs: Asks, feeds: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
+        from ..depth import pooled
+
         return pooled(runs.forward([name], None, feeds)[name], runs.model.layouts.get(runs.model.value(name)))
 
     def _read(self) -> NDArray[Any]:
