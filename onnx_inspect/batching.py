@@ -81,7 +81,7 @@ def make_plan(model: Model, values: Arrays, batch: int) -> Plan:
 
 def shared_output(model: Model, plan: Plan) -> str:
     """The first output that is known not to hold one entry per sample; "" if there is none."""
-    return model.fact(("shared", plan.fixed), lambda: _shared_output(model, plan))
+    return model.fact(("one for all", plan.fixed), lambda: _shared_output(model, plan))
 
 
 def _shared_output(model: Model, plan: Plan) -> str:

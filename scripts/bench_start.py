@@ -2,8 +2,8 @@
 
     python scripts/bench_start.py MODEL PHOTO
 
-Three commands run in turn: a bare script that imports onnxruntime and runs the model once on zeros, `gradcam` from
-the shell to the PNG, and `--help`. CPU time is user and system time over all threads; memory is the peak resident
+Four commands run in turn: a bare script that imports onnxruntime and runs the model once on zeros; `gradcam` from the
+shell to the PNG, cold (--no-cache) and warm, when an earlier run has left what it found; and `--help`. CPU time is user and system time over all threads; memory is the peak resident
 set. `--profile` says where the time of `gradcam` goes.
 """
 
@@ -64,18 +64,18 @@ def timed(stage, function):
 
 builtins.__import__ = timed("imports", builtins.__import__)
 importlib.import_module = timed("imports", importlib.import_module)
-from onnx_inspect import attribution, cli, engine, image, methods, model, preprocess
-from onnx_inspect.methods import job
+from onnx_inspect import attribution, cli, engine, image, model, preprocess, rewrite, sessions
+from onnx_inspect.autodiff import gradient
 for home, name, stage in (
     (model.Model, "load", "load"),
     (image, "read", "photo"),
     (preprocess.Preprocessing, "batch", "photo"),
     (engine.Engine, "__init__", "device probe"),
-    (job, "differentiate", "rewrite"),
-    (job, "expose", "rewrite"),
-    (engine, "cut", "rewrite"),
-    (engine.Engine, "_session", "session"),
-    (engine, "_call", "run"),
+    (gradient, "differentiate", "rewrite"),
+    (rewrite, "expose", "rewrite"),
+    (rewrite, "cut", "rewrite"),
+    (sessions.Sessions, "_open", "session"),
+    (sessions.Session, "run", "run"),
     (attribution.Attribution, "write", "draw"),
 ):
     setattr(home, name, timed(stage, getattr(home, name)))
@@ -124,9 +124,10 @@ def report(found: dict[str, list[Cost]]) -> str:
         (name, spread([c.wall for c in costs]), spread([c.cpu for c in costs]), spread([c.memory for c in costs], 0))
         for name, costs in found.items()
     ]
-    pairs = list(zip(found["gradcam"], found["bare onnxruntime"], strict=True))
-    wall, cpu, memory = ([getattr(a, f) - getattr(b, f) for a, b in pairs] for f in ("wall", "cpu", "memory"))
-    rows.append(("gradcam less bare", spread(wall), spread(cpu), spread(memory, 0)))
+    for kind in ("cold", "warm"):
+        pairs = list(zip(found[f"gradcam, {kind}"], found["bare onnxruntime"], strict=True))
+        wall, cpu, memory = ([getattr(a, f) - getattr(b, f) for a, b in pairs] for f in ("wall", "cpu", "memory"))
+        rows.append((f"{kind} less bare", spread(wall), spread(cpu), spread(memory, 0)))
     return tables.markdown(["", "wall, s", "CPU, s", "peak memory, MiB"], rows)
 
 
@@ -166,17 +167,20 @@ def main() -> None:
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["ONNX_INSPECT_CACHE"] = str(Path(folder, "cache"))
         gradcam = ["gradcam", str(args.model), str(args.photo), "-o", str(Path(folder, "out.png"))]
         cli = [sys.executable, "-m", "onnx_inspect"]
         commands = {
             "bare onnxruntime": [sys.executable, "-c", BARE, str(args.model)],
-            "gradcam": [*cli, *gradcam],
+            "gradcam, cold": [*cli, *gradcam, "--no-cache"],
+            "gradcam, warm": [*cli, *gradcam],
             "--help": [*cli, "--help"],
         }
         found = measure(commands, args.runs)
         parts = [report(found)]
         if args.profile:
-            parts += [stages(gradcam, args.runs), imports(gradcam)]
+            cold = [*gradcam, "--no-cache"]
+            parts += ["Of the cold run:", stages(cold, args.runs), imports(cold), "Of the warm run:", imports(gradcam)]
     text = "\n\n".join(parts)
     print(text)
     if args.json:
