@@ -101,7 +101,7 @@ def held(array: NDArray[Any], provider: Provider) -> NDArray[Any]:
     return card(provider[1]["device_id"]).hold(array) if provider[0] == CUDA else array
 
 
-def opened(model: bytes, options: ort.SessionOptions, providers: Sequence[Provider]) -> ort.InferenceSession:
+def opened(model: bytes | str, options: ort.SessionOptions, providers: Sequence[Provider]) -> ort.InferenceSession:
     """A session that never goes over to the CPU by itself; one that records no kernels where it cannot."""
     try:
         return ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
@@ -147,9 +147,15 @@ class Bound:
                 binding.bind_input(name, self.card.kind, self.card.number, value.dtype.type, value.shape, address)
         for name in outputs:
             binding.bind_output(name, *((self.card.kind, self.card.number) if name in stay else ()))
-        self.compiled.run_with_iobinding(binding, how)
+        self._through(binding, how)
         values = dict(zip(outputs, binding.get_outputs(), strict=True))
         return [self.card.keep(v, self.compiled) if name in stay else v.numpy() for name, v in values.items()]
+
+    def _through(self, binding: ort.IOBinding, how: ort.RunOptions | None = None) -> None:
+        """Run; copies are made on a stream of their own, so each side waits for the other."""
+        binding.synchronize_inputs()
+        self.compiled.run_with_iobinding(binding, how)
+        binding.synchronize_outputs()
 
 
 class Recorded(Bound):
@@ -183,7 +189,7 @@ class Recorded(Bound):
                 inputs, results, binding = self._places
                 for name, value in feeds.items():
                     inputs[name].update_inplace(np.asarray(value, order="C"))
-                self.compiled.run_with_iobinding(binding)
+                self._through(binding)
                 found = [_fetched(value) for value in results]
             else:
                 found = super().run(outputs, feeds, (), self._once)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import memory
 from .batching import Arrays, Plan, fit, is_second, make_plan, one_for_all, put, shared_output
+from .binding import held
 from .errors import DeviceError, InputError, ResultError
 from .memory import Need, told
 from .model import Model
-from .providers import CPU, choose, half
-from .sessions import Exhausted, Sessions
+from .providers import CPU, CUDA, choose, manners, several
+from .providers import half as half_of
+from .sessions import Exhausted, Session, Sessions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,13 +30,17 @@ class Engine:
     """Runs models; sessions are kept, by model digest and outputs.
 
     Args:
-        device: "auto" (CUDA if a session really gets it, else CPU), "cpu", "cuda" or "cuda:N".
+        device: "auto" (CUDA if a session really gets it, else CPU), "cpu", "cuda", "cuda:N", or several cards,
+            "cuda:0,cuda:1": runs that happen at the same time, as those of studies do, are shared out among them.
         threads: of the CPU provider; None for one per core.
         batch: the most samples in one run.
         max_memory: what a run may take with its weights, in bytes or as text ("4GB", "500MB", "2GiB"): as many samples
             go into a run as are estimated to fit. None for half of what the machine, container or card has.
         sessions: how many compiled models are kept.
         lowering: rewrite gradients into what the provider computes fast; without, they run as they were built.
+        tf32: let a card round what it multiplies to 10 bits; noted, since numbers move.
+        half: let a card compute the forward pass in half precision where that is safe; gradients stay float32. Noted.
+        graphs: let a card record the kernels of runs whose sizes come again, and replay them.
         verbose: let onnxruntime write its own warnings to stderr.
 
     Attributes:
@@ -56,6 +62,9 @@ class Engine:
         max_memory: int | str | None = None,
         sessions: int = 16,
         lowering: bool = True,
+        tf32: bool = False,
+        half: bool = False,
+        graphs: bool = False,
         verbose: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
@@ -65,14 +74,23 @@ class Engine:
         if batch < 1:
             raise InputError(f"A batch of {batch} is empty: give at least 1.")
         self.device, self.threads, self.batch, self.verbose = device, threads, batch, verbose
-        providers = choose(device)
+        first, *others = several(device)
+        providers = choose(first, tf32=tf32, graphs=graphs)
         self.provider: str = providers[0][0]
         self.lowering = lowering
-        self.max_memory = half(providers[0]) if max_memory is None else memory.parse(max_memory)
+        self.max_memory = half_of(providers[0]) if max_memory is None else memory.parse(max_memory)
         self.notes: list[str] = []
+        self._manners = manners(self.provider, tf32=tf32, half=half, graphs=graphs)
         self.sessions = Sessions(
-            providers, threads, limit=sessions, memory=self.max_memory, lowering=lowering, verbose=verbose
+            providers, threads, limit=sessions, memory=self.max_memory, lowering=lowering, half=half, verbose=verbose
         )
+        self._how: dict[str, Any] = {"batch": batch, "sessions": sessions, "lowering": lowering, "verbose": verbose}
+        self._how |= {"tf32": tf32, "half": half, "graphs": graphs}
+        self._graphs = graphs and self.provider == CUDA
+        self._others = [Engine(card, threads, max_memory=self.max_memory, **self._how) for card in others]
+        for other in self._others:
+            other.notes = self.notes
+        self._busy = 0
         self._needs: dict[Any, Need] = {}
         self._halved: dict[Any, int] = {}
         self._singly: dict[str, bool] = {}
@@ -89,12 +107,7 @@ class Engine:
         with self._lock:
             if runs not in self._narrow:
                 limit = max(1, self.max_memory // runs)
-                more: dict[str, Any] = {
-                    "sessions": self.sessions.limit,
-                    "lowering": self.lowering,
-                    "verbose": self.verbose,
-                }
-                self._narrow[runs] = Engine("cpu", 1, batch=self.batch, max_memory=limit, **more)
+                self._narrow[runs] = Engine("cpu", 1, max_memory=limit, **self._how)
             return self._narrow[runs]
 
     def run(
@@ -105,6 +118,7 @@ class Engine:
         *,
         progress: Callable[[int], None] | None = None,
         apart: bool = False,
+        stay: Collection[str] = (),
     ) -> Arrays:
         """Run a model.
 
@@ -115,6 +129,7 @@ class Engine:
             outputs: tensors wanted, None for the model's outputs. Only what they need is computed.
             progress: called with the number of samples done after each batch.
             apart: each sample gets what it gets alone, also where samples meet; a freed batch is held to that anyway.
+            stay: outputs that later runs are given: a card keeps them, as long as somebody has the array.
 
         Returns:
             A value per output, N samples on the first axis.
@@ -124,7 +139,24 @@ class Engine:
             ModelError: onnxruntime refuses the model.
             ResultError: onnxruntime failed while running.
         """
-        part = self._part(model, outputs)
+        with self._lock:
+            card = min((self, *self._others), key=lambda engine: engine._busy)
+            card._busy += 1
+        try:
+            return card._run(self._part(model, outputs), feeds, progress, apart, stay)
+        finally:
+            with self._lock:
+                card._busy -= 1
+                self._note(*self._manners)
+
+    def _run(
+        self,
+        part: Model,
+        feeds: Mapping[str, NDArray[Any]],
+        progress: Callable[[int], None] | None,
+        apart: bool,
+        stay: Collection[str],
+    ) -> Arrays:
         wanted = [o.name for o in part.outputs]
         values = {s.name: fit(s, feeds, part) for s in part.inputs}
         plan = make_plan(part, values, self.batch)
@@ -145,7 +177,9 @@ class Engine:
         while start < plan.n:
             try:
                 session = self.sessions.of(part, need.of(1 if plan.fixed else plan.size))
-                found = dict(zip(wanted, session.run(wanted, plan.part(values, start)), strict=True))
+                self._say(part, session)
+                kept = () if plan.in_parts else stay
+                found = dict(zip(wanted, session.run(wanted, plan.part(values, start), kept), strict=True))
             except Exhausted as error:
                 plan = self._less(part, need, key, plan, error)
                 continue
@@ -158,6 +192,10 @@ class Engine:
             if progress is not None:
                 progress(count)
         return results
+
+    def hold(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The values, for many runs that get this very array or parts of it: on a card they lie there from now on."""
+        return held(values, self.sessions.providers[0])
 
     def fits(self, model: Model, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> int:
         """How many samples of these sizes go into one run of a model: no more than `batch`, at least 1.
@@ -235,9 +273,15 @@ class Engine:
                 "run all the same (--max-memory)"
             )
 
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
+    def _say(self, model: Model, session: Session) -> None:
+        """What a card was asked for, and does not do with this model."""
+        if self._graphs and not session.recorded:
+            self._note(f"'{model.source.name}' runs as usual: not all of it can be recorded (--cuda-graphs)")
+        if self.sessions.half and model.external:
+            self._note(f"'{model.source.name}' stays float32: its weights lie in a file of their own (--fp16)")
+
+    def _note(self, *texts: str) -> None:
+        self.notes += [text for text in dict.fromkeys(texts) if text not in self.notes]
 
     def _must_run_singly(self, model: Model, values: Arrays, plan: Plan) -> bool:
         """Check once per model that a batch gives what single runs give."""

@@ -29,11 +29,13 @@ def choose(device: str, *, tf32: bool = False, graphs: bool = False) -> list[tup
     """
     match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", device)
     if match is None or (match[2] and match[1] != "cuda"):
-        raise DeviceError(f"There is no device '{device}': use auto, cpu, cuda or cuda:N.")
+        raise DeviceError(
+            f"There is no device '{device}': use auto, cpu, cuda, cuda:N or several cards, cuda:0,cuda:1."
+        )
     cpu: tuple[str, dict[str, Any]] = (CPU, {})
     if match[1] == "cpu":
         return [cpu]
-    cuda = (
+    cuda: tuple[str, dict[str, Any]] = (
         CUDA,
         {
             "device_id": int(match[2] or 0),
@@ -44,11 +46,10 @@ def choose(device: str, *, tf32: bool = False, graphs: bool = False) -> list[tup
             "cudnn_conv_algo_search": "HEURISTIC",
             # The default doubles what an arena takes each time, and many sessions share the card, an arena for each.
             "arena_extend_strategy": "kSameAsRequested",
-            **({GRAPHS: 1} if graphs else {}),
         },
     )
     if _runs(cuda):
-        return [cuda, cpu]
+        return [(CUDA, cuda[1] | ({GRAPHS: 1} if graphs else {})), cpu]
     if match[1] == "auto":
         return [cpu]
     there = CUDA in ort.get_available_providers()
@@ -57,6 +58,31 @@ def choose(device: str, *, tf32: bool = False, graphs: bool = False) -> list[tup
         f"Device '{device}' cannot run here: {reason}. Install `pip install 'onnx-inspect[cuda]'` on a machine with "
         "an NVIDIA driver, or use --device cpu."
     )
+
+
+def several(device: str) -> list[str]:
+    """The devices of a name: one, or cards with commas between.
+
+    Raises:
+        DeviceError: one of several is no card, or comes twice.
+    """
+    found = [name.strip() for name in device.split(",")]
+    if len(found) > 1 and (len(set(found)) < len(found) or not all(re.fullmatch(r"cuda:\d+", d) for d in found)):
+        raise DeviceError(f"'{device}' are no cards: several are written as cuda:0,cuda:1.")
+    return found
+
+
+def manners(provider: str, *, tf32: bool, half: bool, graphs: bool) -> list[str]:
+    """What every result has to say of how its numbers came about."""
+    asked = [name for name, given in (("--tf32", tf32), ("--fp16", half), ("--cuda-graphs", graphs)) if given]
+    if provider != CUDA:
+        return [f"on the CPU these change nothing ({', '.join(asked)})"] if asked else []
+    notes = []
+    if tf32:
+        notes.append("what is multiplied is rounded to 10 bits, so numbers move by some thousandths (--tf32)")
+    if half:
+        notes.append("the layers of the model multiply in half precision, gradients do not, so numbers move (--fp16)")
+    return notes
 
 
 def half(provider: tuple[str, dict[str, Any]]) -> int:

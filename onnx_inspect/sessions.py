@@ -13,10 +13,10 @@ import onnxruntime as ort
 
 from . import stores
 from .batching import Arrays
-from .binding import bound
+from .binding import Recorded, bound, opened
 from .errors import InputError, ModelError, ResultError
 from .model import Model
-from .providers import SILENT, WARNING
+from .providers import CUDA, SILENT, WARNING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class Sessions:
         limit: how many are kept.
         memory: bytes that they may take together.
         lowering: rewrite gradients into what the provider computes fast.
+        half: let a card multiply in half precision in the layers of a model.
         verbose: let onnxruntime write its own warnings to stderr.
     """
 
@@ -53,11 +54,12 @@ class Sessions:
         limit: int,
         memory: int,
         lowering: bool,
+        half: bool = False,
         verbose: bool,
     ) -> None:
         ort.set_default_logger_severity(WARNING if verbose else SILENT)
         self.providers, self.threads, self.limit, self.memory = providers, threads, limit, memory
-        self.lowering, self.verbose = lowering, verbose
+        self.lowering, self.half, self.verbose = lowering, half and providers[0][0] == CUDA, verbose
         self._kept: OrderedDict[tuple[str, ...], Session] = OrderedDict()
         self._taken: dict[tuple[str, ...], int] = {}  # by the largest run of a session
         self._lock = RLock()
@@ -94,12 +96,13 @@ class Sessions:
             return self._kept[key]
 
     def _open(self, model: Model) -> ort.InferenceSession:
-        name = stores.name(*_key(model), self.providers[0][0] if self.lowering else "")
+        how = self.providers[0][0] if self.lowering else ""
+        name = stores.name(*_key(model), how, *(["half"] if self.half else []))
         if (path := stores.model(name)) is not None:
             with suppress(Exception):  # whatever is wrong with that file, it can be made again
                 return self._compiled(model, str(path))
             stores.forget(path)
-        whole = self._lowered(model) if self.lowering else model
+        whole = self._lowered(model)
         outside = whole.external and whole.source.path is not None
         data = whole.to_proto().SerializeToString() if outside else whole.to_bytes()
         try:
@@ -112,9 +115,15 @@ class Sessions:
         return compiled
 
     def _lowered(self, model: Model) -> Model:
-        from .lowering import TABLES, lower
+        if self.half:
+            from .lowering.half import halve
 
-        return lower(model, TABLES.get(self.providers[0][0], {}))
+            model = halve(model)
+        if self.lowering:
+            from .lowering import TABLES, lower
+
+            model = lower(model, TABLES.get(self.providers[0][0], {}))
+        return model
 
     def _compiled(self, model: Model, data: bytes | str) -> ort.InferenceSession:
         """A session for a model's bytes, or the file that holds them."""
@@ -133,7 +142,7 @@ class Sessions:
         if model.external and model.source.path is not None:
             folder = str(model.source.path.parent.resolve())
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        return ort.InferenceSession(data, options, providers=self.providers)
+        return opened(data, options, self.providers)
 
 
 def _key(model: Model) -> tuple[str, ...]:
@@ -146,6 +155,11 @@ class Session:
     def __init__(self, compiled: ort.InferenceSession, provider: tuple[str, dict[str, Any]]) -> None:
         self.compiled = compiled
         self._bound = bound(compiled, provider)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether its kernels are recorded, and replayed for the same shapes."""
+        return isinstance(self._bound, Recorded) and not self._bound.plain
 
     def run(self, outputs: list[str], feeds: Arrays, stay: Collection[str] = ()) -> list[NDArray[Any]]:
         """The values of outputs.

@@ -133,6 +133,8 @@ class Sized:
                 shape = np.array(shapes[xs[0]], np.int64)
                 start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape))
                 known[ys[0]] = shape[start:end] if op == "Shape" else np.array(shape.prod())
+            elif op == "Less" and xs[0] == xs[1] and shapes.get(xs[0]) == (1,):  # whatever it holds
+                known[ys[0]], shapes[ys[0]] = np.array([False]), (1,)
             elif op in RECKONED and all(not x or x in known for x in xs):
                 try:
                     found = np.asarray(RECKONED[op](node, *(known[x] if x else None for x in xs)))

@@ -19,12 +19,18 @@ other library have stopped waiting in a loop. Memory is that of a process of its
 at the same time nothing of this is to be trusted: the table says how much it did.
 
 What was measured is kept in build/bench, and --write takes the latest of each network and method. The package is the
-one of this checkout, or of PYTHONPATH. --device cuda has not been run yet.
+one of this checkout, or of PYTHONPATH.
+
+On a card (--device cuda; onnxruntime-gpu and torch's CUDA build instead of those above): TF32 is off for everybody. The
+photo of the others lies on the card already; ours comes from NumPy each time, as it does for a user. Every turn ends
+with an answer on the host, and begins when the card has nothing left to do. Memory is that of the card, which should do
+nothing else. The profiler shows when kernels are launched, not how long they run. None of this has been run yet.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
@@ -49,6 +55,7 @@ import tables  # noqa: E402
 from bench_tables import ALL, BATCH, LIBRARIES, STEPS, STRIDE, WINDOW  # noqa: E402
 
 import onnx_inspect as oi  # noqa: E402
+from onnx_inspect.providers import CUDA  # noqa: E402
 
 FOLDER = ROOT / "build" / "bench"
 METHODS: dict[str, dict[str, Any]] = {
@@ -88,8 +95,12 @@ def session(network: str, device: str, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     wanted: list[Any] = ["CPUExecutionProvider"]
     if device == "cuda":
-        wanted.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))
-    return ort.InferenceSession(exported(network), options, providers=wanted)
+        oi.Engine(device)  # finds the libraries of CUDA, or says that they are not there
+        wanted.insert(0, (CUDA, {"use_tf32": 0}))
+    found = ort.InferenceSession(exported(network), options, providers=wanted, enable_fallback=0)
+    if device == "cuda" and found.get_providers()[0] != CUDA:
+        raise SystemExit("Plain onnxruntime does not run on the card, though ours does.")
+    return found
 
 
 def ours(network: str, method: str, engine: oi.Engine) -> Callable[[], oi.Attribution]:
@@ -131,7 +142,7 @@ def theirs(network: str, method: str, device: str, threads: int, target: int) ->
     import torch
 
     torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     net = bench_networks.build(network).to(device)
     return bench_peers.peers(method, network, net, torch.from_numpy(photo()).to(device), target)
 
@@ -166,6 +177,9 @@ def turn(call: Callable[[], Any], long: bool) -> float:
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
+    """A call that ends with an answer on the host, from when a card has nothing left to do."""
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -197,28 +211,56 @@ def status(key: str) -> float:
     return int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0]) / 1024
 
 
-def peak(network: str, method: str, library: str, threads: int) -> float:
-    """What loading a network and explaining a photo, twice, takes of this process, above what its imports take."""
+def taken() -> float:
+    """Memory of the card that is taken, in MiB, by whomever."""
+    cuda, context = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"), ctypes.c_void_p()
+    free, total, card = ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_int()
+    steps = [
+        lambda: cuda.cuInit(0),
+        lambda: cuda.cuDeviceGet(ctypes.byref(card), 0),
+        lambda: cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), card),
+        lambda: cuda.cuCtxPushCurrent_v2(context),
+        lambda: cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)),
+        lambda: cuda.cuCtxPopCurrent_v2(ctypes.byref(context)),
+        lambda: cuda.cuDevicePrimaryCtxRelease_v2(card),
+    ]
+    if any(step() for step in steps):
+        raise SystemExit("The card does not say how much of its memory is free.")
+    return (total.value - free.value) / 2**20
+
+
+def peak(network: str, method: str, library: str, device: str, threads: int) -> float:
+    """What loading a network and explaining a photo, twice, takes of this process, above what its imports take.
+
+    On a card: what it takes there, above what its libraries do. The arenas of onnxruntime and torch's cache give
+    nothing back between two calls, so what is taken at the end is the most that was.
+    """
+    now = partial(status, "VmRSS") if device == "cpu" else taken
     if library == "ours":
-        engine, small = oi.Engine("cpu", threads), oi.load(ROOT / "models" / "signs" / "clean.onnx")
+        engine, small = oi.Engine(device, threads), oi.load(ROOT / "models" / "signs" / "clean.onnx")
         getattr(oi, method)(small, photo()[:, :, :96, :96], engine=engine, **METHODS[method])
-        del small, engine
-        before = status("VmRSS")
-        call: Callable[[], Any] = ours(network, method, oi.Engine("cpu", threads))
+        if device == "cpu":  # a card's libraries stay as long as there is a session
+            del small, engine
+        before = now()
+        call: Callable[[], Any] = ours(network, method, oi.Engine(device, threads))
     else:
-        import bench_peers  # noqa: F401  (what it imports takes memory)
+        import bench_peers
+        import torch
 
-        before = status("VmRSS")
-        call = theirs(network, method, "cpu", threads, 0)[library]
+        if device != "cpu":
+            bench_peers.array(torch.nn.Conv2d(1, 1, 1).to(device)(torch.zeros(1, 1, 1, 1, device=device)))
+        before = now()
+        call = theirs(network, method, device, threads, 0)[library]
     call()
     call()
-    return status("VmHWM") - before
+    return (status("VmHWM") if device == "cpu" else taken()) - before
 
 
-def peaks(network: str, method: str, libraries: Sequence[str], threads: int) -> dict[str, float]:
+def peaks(network: str, method: str, libraries: Sequence[str], device: str, threads: int) -> dict[str, float]:
     found = {}
     for library in libraries:
         command = [sys.executable, __file__, "--peak", network, method, library, "--threads", str(threads)]
+        command += ["--device", device]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
         found[library] = float(done.stdout.splitlines()[-1])
     return found
@@ -238,9 +280,10 @@ def measure(network: str, method: str, args: argparse.Namespace) -> dict[str, An
     calls = contestants(network, method, args.device, args.threads, args.alone)
     rounds = args.rounds or (ROUNDS[method] // 2 + 1 if args.quick else ROUNDS[method])
     entry = {"seconds": race(calls, rounds, args.threads), "agreement": agreement(calls), "memory": {}}
-    if not args.quick and args.device == "cpu":
+    if not args.quick:
         libraries = [name for name in calls if name in ("ours", *LIBRARIES[method])]
-        entry["memory"] = peaks(network, method, libraries, args.threads)
+        calls = {}  # which hold memory of the card
+        entry["memory"] = peaks(network, method, libraries, args.device, args.threads)
     return entry | {"date": str(date.today()), "commit": commit(), "rounds": rounds, "load": os.getloadavg()[0]}
 
 
@@ -259,7 +302,7 @@ def main() -> None:
     args = parser.parse_args()
     threadpool_limits(args.threads)  # of NumPy's products
     if args.peak:
-        return print(peak(*args.peak, args.threads))
+        return print(peak(*args.peak, args.device, args.threads))
     if args.profile:
         import bench_profile
 
@@ -270,7 +313,10 @@ def main() -> None:
     for network in args.networks:
         for method in args.methods:
             entry = measure(network, method, args)
-            print(f"\n{method}\n{bench_tables.table(method, {network: entry})}\n{entry['agreement']}", flush=True)
+            print(
+                f"\n{method}\n{bench_tables.table(method, {network: entry}, args.device)}\n{entry['agreement']}",
+                flush=True,
+            )
             if not (args.quick or args.alone):
                 kept.setdefault(network, {})[method] = entry
                 store.write_text(json.dumps(kept))
@@ -281,7 +327,7 @@ def main() -> None:
             tables.conditions(),
             f"Others: {bench_tables.versions()}.",
             bench_tables.NOTES,
-            bench_tables.report(kept),
+            bench_tables.report(kept, args.device),
         ]
         if not args.write.exists():
             args.write.write_text("# Benchmarks\n", encoding="utf-8")

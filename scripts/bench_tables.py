@@ -89,12 +89,12 @@ def spread(values: NDArray[np.float64]) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def table(method: str, entries: Mapping[str, Any]) -> str:
-    """A row per network: medians, quartiles in brackets, targets, and memory, ours first."""
+def table(method: str, entries: Mapping[str, Any], device: str = "cpu") -> str:
+    """A row per network: medians, quartiles in brackets, targets, which are for the CPU, and memory, ours first."""
     libraries = ["ours", *LIBRARIES[method]]
     header = ["", "forward, ms", "ours, ms"]
     for ratio in RATIOS[method]:
-        header += [ratio.name, *(["target"] if ratio.most or ratio.least else [])]
+        header += [ratio.name, *(["target"] if device == "cpu" and (ratio.most or ratio.least) else [])]
     rows = []
     for network, entry in entries.items():
         seconds = {name: np.array(values) for name, values in entry["seconds"].items()}
@@ -103,7 +103,7 @@ def table(method: str, entries: Mapping[str, Any]) -> str:
             there = ratio.over in seconds and ratio.under in seconds
             values = seconds[ratio.over] / seconds[ratio.under] if there else np.array([])
             row.append(spread(values) if there else "–")
-            if ratio.most or ratio.least:
+            if device == "cpu" and (ratio.most or ratio.least):
                 row.append(ratio.target(network, float(np.median(values))) if there else "")
         rows.append([*row, memory(entry["memory"], libraries)])
     return tables.markdown([*header, f"peak memory, MiB: {' / '.join(libraries)}"], rows)
@@ -115,14 +115,14 @@ def memory(found: Mapping[str, float], libraries: Sequence[str]) -> str:
     return text + (" **more**" if found.get("ours", 0) > most else "")
 
 
-def report(kept: Mapping[str, Mapping[str, Any]]) -> str:
+def report(kept: Mapping[str, Mapping[str, Any]], device: str = "cpu") -> str:
     titles = {"lrp": "LRP, epsilon_plus_flat", "integrated_gradients": f"Integrated gradients, {STEPS} steps"}
     titles |= {"gradcam": "Grad-CAM, last map", "saliency": "Saliency"}
     titles["occlusion"] = f"Occlusion, window {WINDOW}, stride {STRIDE}"
     parts = []
     for method in RATIOS:
         if entries := {network: kept[network][method] for network in ALL if method in kept.get(network, {})}:
-            parts += [f"### {titles[method]}", table(method, entries)]
+            parts += [f"### {titles[method]}", table(method, entries, device)]
     every = [entry for methods in kept.values() for entry in methods.values()]
     alike = [value for entry in every for value in entry["agreement"].values()]
     same = f" Answers agree with ours: the least correlation is {min(alike):.4f}." if alike else ""

@@ -11,7 +11,7 @@ import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, TargetError
 from onnx_inspect.methods.drise import drise
-from onnx_inspect.methods.surrogates import grid_masks
+from onnx_inspect.methods.grids import grid_masks
 
 from . import blobs, detectors
 from .shared import ASSETS, needs_assets

@@ -20,10 +20,10 @@ from . import nets
 X = nets.images(5)
 
 
-def test_the_probe_is_one_identity_node() -> None:
+def test_the_probe_is_one_convolution() -> None:
     proto = onnx.ModelProto.FromString(probe())
     onnx.checker.check_model(proto, full_check=True)
-    assert [n.op_type for n in proto.graph.node] == ["Identity"]
+    assert [n.op_type for n in proto.graph.node] == ["Conv"]
 
 
 def test_results_are_onnxruntimes() -> None:

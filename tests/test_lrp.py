@@ -69,26 +69,31 @@ def shared(c: Array, bias: Array, r: Array, eps: float = 1e-6) -> Array:
     return found
 
 
-def literal(rule: str, w: Array, x: Array, b: Array, r: Array, low: float = -3.0, high: float = 3.0) -> Array:
+def literal(
+    rule: str, w: Array, x: Array, b: Array, r: Array, low: float = -3.0, high: float = 3.0, eps: float = 1e-6
+) -> Array:
     """A rule for y = W x + b, in float64."""
     w, x, b, r = (v.astype(np.float64) for v in (w, x, b, r))
     c, y = w * x, w @ x + b
+
+    def share(c: Array, bias: Array, r: Array) -> Array:
+        return shared(c, bias, r, eps)
 
     def plus(v: Array) -> Array:
         return np.maximum(v, 0)
 
     if rule == "epsilon":
-        return shared(c, b, r)
+        return share(c, b, r)
     if rule == "zplus":
-        return shared(plus(c), plus(b), r)
+        return share(plus(c), plus(b), r)
     if rule == "alpha_beta":
-        return 2 * shared(plus(c), plus(b), r) - shared(-plus(-c), -plus(-b), r)
+        return 2 * share(plus(c), plus(b), r) - share(-plus(-c), -plus(-b), r)
     if rule == "gamma":
-        up = shared(c + 0.25 * plus(c) - (w < 0) * 0, b + 0.25 * plus(b), np.where(y > 0, r, 0))
-        return up + shared(c - 0.25 * plus(-c), b - 0.25 * plus(-b), np.where(y < 0, r, 0))
+        up = share(c + 0.25 * plus(c) - (w < 0) * 0, b + 0.25 * plus(b), np.where(y > 0, r, 0))
+        return up + share(c - 0.25 * plus(-c), b - 0.25 * plus(-b), np.where(y < 0, r, 0))
     if rule == "box":
-        return shared(c - low * plus(w) + high * plus(-w), 0 * b, r)
-    return shared(w**2, b**2, r) if rule == "wsquare" else shared((w != 0) * 1.0, 0 * b, r)
+        return share(c - low * plus(w) + high * plus(-w), 0 * b, r)
+    return share(w**2, b**2, r) if rule == "wsquare" else share((w != 0) * 1.0, 0 * b, r)
 
 
 def matrix(run: Any, shape: tuple[int, ...]) -> Array:
@@ -193,7 +198,8 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("rule", LAYER_RULES)
 @pytest.mark.parametrize("form", CONVOLUTIONS)
-def test_convolutions(rule: Any, form: str) -> None:
+@pytest.mark.parametrize("eps", [1e-6, 0.5])  # the second so large that it shows
+def test_convolutions(rule: Any, form: str, eps: float) -> None:
     text, shape, channels = CONVOLUTIONS[form]
     count = shape[1] if "Transpose" in text else shape[0]
     w, b, x = weights(*shape), weights(count), f(1, channels, 7, 6)
@@ -206,9 +212,9 @@ def test_convolutions(rule: Any, form: str) -> None:
     flat, y = matrix(run, x.shape), run(x)
     given = weights(*y.shape, seed=4)
     ends = {"x": (np.full((1, 1, 1, 1), -3, np.float32), np.full((1, 1, 1, 1), 3, np.float32))}
-    found = relevance(row, How(conv=rule, box=ends), given)
+    found = relevance(row, How(conv=rule, box=ends, epsilon=eps, stabiliser=eps), given)
     bias = np.broadcast_to(b.reshape(1, -1, 1, 1), y.shape).reshape(-1)
-    expected = literal(rule, flat, x.reshape(-1), bias, given.reshape(-1))
+    expected = literal(rule, flat, x.reshape(-1), bias, given.reshape(-1), eps=eps)
     np.testing.assert_allclose(found.reshape(-1), expected, rtol=2e-3, atol=2e-4 * np.abs(expected).max())
 
 

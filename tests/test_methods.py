@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError, LayerError, ResultError, TargetError
-from onnx_inspect.methods.perturbation import _spread, _starts
+from onnx_inspect.methods.windows import _spread, _starts
 from onnx_inspect.target import Index, Top
 
 from . import nets

@@ -12,7 +12,8 @@ from onnx import numpy_helper
 import onnx_inspect as oi
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError
-from onnx_inspect.methods.surrogates import _drawn, grid_masks
+from onnx_inspect.methods.grids import grid_masks
+from onnx_inspect.methods.surrogates import _drawn
 
 from . import nets
 

@@ -48,8 +48,8 @@ def command(model: str, photos: tuple[str, ...], as_json: bool, quiet: bool, deb
     from ..doctor import examine
 
     flags = {name: values.pop(name) for name in options.PREPROCESSING}
-    lowering = not values.pop("no_lowering")
-    report = examine(model, files.photos(photos), preprocessing=flags, lowering=lowering, **values)
+    how = options.manners(values)
+    report = examine(model, files.photos(photos), preprocessing=flags, **how, **values)
     if as_json:
         options.print_json(report.to_json())
     else:

@@ -92,7 +92,7 @@ def _run(method: Method, values: dict[str, Any]) -> None:
         progress = stack.enter_context(Progress(quiet))
         table = stack.enter_context(files.table(listed["csv"], HEADER)) if lists["csv"] else None
         shared["progress"] = progress
-        report = Report([*given.notes, *notes], as_json, quiet, list(wanted))
+        report = Report([*given.notes, *notes], as_json, quiet, list(wanted), manifest=lists["manifest"])
         if best.asked(values):
             report.ranked(best.ranking(method.__name__, model, given, wanted, values | shared, quiet))
             values["layer"] = report.ranking["best"]

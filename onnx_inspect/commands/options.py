@@ -105,7 +105,13 @@ def _cached(ctx: click.Context, option: click.Parameter, no: bool) -> None:
 
 engine = _apply(
     [
-        click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run.", show_default=True),
+        click.option(
+            "--device",
+            default="auto",
+            metavar="auto|cpu|cuda[:N]",
+            help="Where to run; cuda:0,cuda:1 are two cards, among which a study shares out its photos.",
+            show_default=True,
+        ),
         click.option("--threads", type=click.IntRange(1), help="Threads of the CPU provider [default: one per core]."),
         click.option(
             "--batch", type=click.IntRange(1), default=8, show_default=True, help="The most samples in one run."
@@ -124,6 +130,13 @@ engine = _apply(
             callback=_cached,
             help="Neither keep what was found out about the model for the next run, nor use it.",
         ),
+        click.option("--tf32", is_flag=True, help="Let a card round what it multiplies to 10 bits: numbers move."),
+        click.option(
+            "--fp16",
+            is_flag=True,
+            help="Let a card run the model's layers in half precision: numbers move. Gradients stay float32.",
+        ),
+        click.option("--cuda-graphs", is_flag=True, help="Let a card record runs whose sizes come again."),
         click.option("-v", "--verbose", is_flag=True, help="Let onnxruntime speak on stderr."),
     ]
 )
@@ -150,7 +163,13 @@ def make_engine(values: dict[str, Any]) -> Engine:
 
     device, threads = values.pop("device"), values.pop("threads")
     more = {name: values.pop(name) for name in ("batch", "max_memory", "verbose")}
-    return Engine(device, threads, lowering=not values.pop("no_lowering"), **more)
+    return Engine(device, threads, **more, **manners(values))
+
+
+def manners(values: dict[str, Any]) -> dict[str, Any]:
+    """How the engine computes, as the options ask; takes them out of `values`."""
+    card = {"tf32": "tf32", "half": "fp16", "graphs": "cuda_graphs"}
+    return {"lowering": not values.pop("no_lowering")} | {k: values.pop(name) for k, name in card.items()}
 
 
 def make_preprocessing(model: Model, values: dict[str, Any]) -> tuple[Preprocessing, list[str]]:

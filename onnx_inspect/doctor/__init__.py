@@ -54,7 +54,7 @@ def examine(
         labels: class names, or the file that holds them.
         preprocessing: preset and fields of Preprocessing that are known, as on the command line.
         device: where to run; what cannot run there runs on the CPU, with a finding.
-        engine: more of `Engine`: threads, batch, lowering, verbose.
+        engine: more of `Engine`: threads, batch, lowering, tf32, half, graphs, verbose.
 
     Raises:
         ModelError: this is no ONNX model at all.

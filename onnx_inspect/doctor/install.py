@@ -53,7 +53,7 @@ def engine(device: str, **how: Any) -> tuple[Engine, list[Finding]]:
     try:
         return Engine(device, **how), []
     except DeviceError as error:
-        if re.fullmatch(r"cuda(:\d+)?", device) is None:
+        if re.fullmatch(r"cuda(:\d+)?(,cuda:\d+)*", device) is None:
             raise
         driver = "nvcuda" if sys.platform == "win32" else "cuda"
         missing = "" if ctypes.util.find_library(driver) else " No NVIDIA driver is installed here."

@@ -5,9 +5,10 @@ it; nodes of the model itself stay as they are, so that its outputs do not move.
 """
 
 from .cpu import CPU
+from .cuda import CUDA
 from .table import Lowering, lower
 
-__all__ = ["CPU", "TABLES", "Lowering", "lower"]
+__all__ = ["CPU", "CUDA", "TABLES", "Lowering", "lower"]
 
-TABLES: dict[str, dict[str, Lowering]] = {"CPUExecutionProvider": CPU}
+TABLES: dict[str, dict[str, Lowering]] = {"CPUExecutionProvider": CPU, "CUDAExecutionProvider": CUDA}
 """The tables, by provider; a provider without one runs graphs as they were built."""

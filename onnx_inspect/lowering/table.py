@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
+from ..collector import uncollected
 from ..decompose.table import replaced
 from ..emit import PREFIX, Op
 from ..model import Model, prune
@@ -20,6 +21,7 @@ from ..model import Model, prune
 Lowering = Callable[[Op, ir.Node], "ir.Value | None"]
 
 
+@uncollected()
 def lower(model: Model, table: Mapping[str, Lowering]) -> Model:
     """The model as a provider computes it fast; itself where the table has nothing to say.
 

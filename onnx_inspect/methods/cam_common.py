@@ -70,11 +70,7 @@ class View:
         def run(feeds: Feeds, target: Target) -> dict[str, Array]:
             return job.forward([], target, feeds | target.feeds(len(feeds[tensor])), at=[tensor])
 
-        return self._collect(job.sweep(name, count, feeds, run), count)
-
-    def inputs(self, name: str, count: int, vary: Callable[[int, Array], Array]) -> Array:
-        """The score of (sample, which variants) -> pictures (n, C, ...): (N, count)."""
-        return self._collect(self.job.sweep(name, count, self.feeding(vary)), count)
+        return self.collect(job.sweep(name, count, feeds, run), count)
 
     def feeding(self, vary: Callable[[int, Array], Array]) -> Vary:
         """Pictures (n, C, ...) as the model's input."""
@@ -84,7 +80,8 @@ class View:
         name = self.job.input.name
         return {name: cast(channels_back(x, self.job.layout(name)), self.job.feeds[name].dtype)}
 
-    def _collect(self, sweep: Any, count: int) -> Array:
+    def collect(self, sweep: Any, count: int) -> Array:
+        """The scores that a sweep finds, (N, count)."""
         scores = np.zeros((self.job.n, count), np.result_type(self.S, np.float32))
         for i, which, found in sweep:
             scores[i, which] = found[SCORE]

@@ -12,9 +12,10 @@ import numpy as np
 from ..attribution import Attribution
 from ..errors import TargetError
 from ..target import TargetLike
-from .cam_common import Array, Fuse, Layers, View, explain, mapped, maps_at, placed, resized, together
+from .cam_common import Array, Fuse, Interpolation, Layers, View, explain, mapped, maps_at, placed, resized, together
 from .inputs import Input, ModelLike
 from .job import How, Job
+from .masking import seen_through
 from .registry import method
 
 Preset = Literal["", "pgc", "torchcam"]
@@ -86,15 +87,13 @@ def scorecam(
 
 def _masked_scores(v: View, preset: Preset) -> Array:
     """S(x H_k), (N, C)."""
-
-    def vary(i: int, which: Array) -> Array:
-        maps = v.A[i, which].reshape(len(which), *v.sizes)
-        H = resized(maps if preset else v.at.placed(maps), v.x.shape[2:], "corners" if preset == "pgc" else "linear")
-        if preset != "torchcam":
-            H = _unit(H.reshape(len(H), -1)).reshape(H.shape)
-        return np.asarray(v.x[i] * H[:, None])
-
-    return v.inputs("scorecam", v.A.shape[1], vary)
+    maps = v.A.reshape(*v.A.shape[:2], *v.sizes)
+    maps = maps if preset else v.at.placed(maps)
+    how: Interpolation = "corners" if preset == "pgc" else "linear"
+    grow = [resized(np.eye(n), (m,), how) for n, m in zip(maps.shape[2:], v.x.shape[2:], strict=True)]
+    count, unit = v.A.shape[1], preset != "torchcam"
+    sweep = seen_through(v.job, "scorecam", count, lambda i, which: [maps[i, which]], v.x, grow=grow, unit=unit)
+    return v.collect(sweep, count)
 
 
 def _unit(maps: Array) -> Array:

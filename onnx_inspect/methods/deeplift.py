@@ -18,8 +18,8 @@ from ..target import Target, TargetLike
 from .baselines import Baseline, absent, several
 from .inputs import Feeds, Input, ModelLike
 from .job import SCORE, How, Job, Run
-from .lines import Sums
 from .registry import method
+from .sums import Sums
 
 OTHER = f"reference.{SCORE}"
 
@@ -107,7 +107,7 @@ def deep_shap(
     job = Job(model, x, target, **how)
     tensors = job.attributed(wrt)
     references = several(job, baseline, names=_given(job, tensors))
-    job.apart([job.model.value(t) for t in tensors], job.n * len(references))
+    job.apart([job.model.value(t).name or "" for t in tensors], job.n * len(references))
     samples = job.engine.samples(job.model, job.feeds)
     for k, v in references[0].items():
         if k not in samples and any(not np.array_equal(v, row[k]) for row in references):

@@ -14,11 +14,11 @@ from ..target import Target, TargetLike
 from ..target.detected import Detected
 from .baselines import Baseline, absent, cast, told
 from .features import positive
+from .grids import grid_masks
 from .inputs import Feeds, Input, ModelLike
 from .job import SCORE, How, Job, draws
 from .registry import method
 from .segments import channel_axis, covered
-from .surrogates import grid_masks
 
 Array = NDArray[Any]
 

@@ -56,14 +56,8 @@ def feature_ablation(
     """
     job = Job(model, x, target, **how)
     game = Game(job, features, baseline, seed)
-    counts = game.features.counts
-
-    def present(i: int, which: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return np.not_equal.outer(which, np.arange(counts[i]))
-
-    got = game.collect("feature_ablation", max(counts), present)
-    drops = [s - v[:n] for s, v, n in zip(game.whole, got, counts, strict=True)]
-    params = {"baseline": told(baseline), "seed": seed}
+    drops = [s - v for s, v in zip(game.whole, game.without_each("feature_ablation"), strict=True)]
+    params = {"baseline": told(baseline), "seed": seed, "incremental": list(game.maps)}
     return written(job, "feature_ablation", game.features, drops, game.found, params)
 
 

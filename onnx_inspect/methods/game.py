@@ -12,6 +12,7 @@ from ..attribution import Attribution
 from ..errors import InputError
 from .baselines import Baseline, filling
 from .job import SCORE, Job
+from .local import Local, Place, Sweep, positions, quickest
 from .segments import SUPERPIXELS, Features, Segmentation, channel_axis, segmented
 
 Present = Callable[[int, NDArray[np.int64]], NDArray[np.bool_]]
@@ -29,6 +30,9 @@ class Game:
         seed: of a random baseline.
         default: what "" means for pictures.
         of: what the players get: the "score", or the "probability" of the class.
+
+    Attributes:
+        maps: from which on whole maps were computed, where only what a player changes was before.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Game:
         self.job, self.features = job, segmented(job, features, default)
         if isinstance(baseline, str) and baseline == "local":
             baseline = _own_means(job, self.features.ids)
+        self.maps: Sequence[str] = ()
         self._fill = filling(job, list(self.features.ids), baseline, seed)
         self._worth = worth(job, of)
         self.found = measured(job, self._worth)
@@ -65,6 +70,29 @@ class Game:
         for i, which, got in self.play(name, count, present):
             results[i][which] = got
         return results
+
+    def without_each(self, name: str) -> list[NDArray[np.float64]]:
+        """What all players but one get, for each in turn."""
+        job, counts, ids = self.job, self.features.counts, self.features.ids
+        results = [np.zeros(max(counts)) for _ in counts]
+
+        def absent(i: int, which: NDArray[np.int64], input: str) -> NDArray[np.bool_]:
+            return np.asarray(ids[input][i] == which.reshape(-1, *[1] * (ids[input].ndim - 1)))
+
+        def vary(i: int, which: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+            return {k: self._without(i, k, absent(i, which, k)) for k in ids}
+
+        def values(i: int, k: int, at: Place) -> NDArray[Any]:
+            return self._without(i, first, absent(i, np.array([k]), first))[at]
+
+        first = next(iter(ids))
+        axes = positions(job, first) if len(ids) == 1 else ()
+        local = Local(first, axes, self.features.boxes(first, axes), values, "--features")
+        sweep = quickest(job, Sweep(vary, None), local)
+        self.maps = sweep.maps
+        for i, which, found in job.sweep(name, max(counts), sweep.vary, sweep.run):
+            results[i][which] = self._worth(i, found)
+        return [got[:n] for got, n in zip(results, counts, strict=True)]
 
     def _without(self, i: int, name: str, where: NDArray[np.bool_]) -> NDArray[Any]:
         return np.where(where, self._fill(i, name, where), self.job.feeds[name][i])

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import InputError
+from ..expand import PLACE, START, WAY, WEIGHT
+from ..model import Model
 from ..target import Target
 from .baselines import Baseline, several
 from .inputs import Feeds
 from .job import SCORE, Job
+from .masking import on
 from .runs import Run
+from .sums import Summed, Sums, in_graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,11 +76,80 @@ class Lines:
         places = len(alphas)
 
         def vary(i: int, which: NDArray[np.int64]) -> Feeds:
-            j, k = divmod(which, places)
-            return {t: between(self.start[t][j, i], self.end[t][i], alphas[k]) for t in self.end}
+            return {t: self._points(t, i, *divmod(which, places), alphas) for t in self.end}
 
         for i, which, found in self.job.sweep(name, self.count * places, vary, run):
             yield i, *divmod(which, places), found
+
+    def _points(self, t: str, i: int, j: NDArray[np.int64], k: NDArray[np.int64], alphas: NDArray[Any]) -> NDArray[Any]:
+        """Places `k` on the lines from baselines `j` to a sample."""
+        points = np.empty((len(j), *self.end[t].shape[1:]), self.end[t].dtype)
+        for one in np.unique(j):
+            start = self.start[t][one, i].astype(np.float64)
+            way = self.end[t][i] - start
+            step = np.empty_like(way)
+            for n in np.flatnonzero(j == one):  # one at a time: in float64 a whole run takes more than the model
+                np.multiply(way, alphas[k[n]], out=step)
+                np.add(start, step, out=points[n : n + 1], casting="same_kind")
+        return points
+
+    def sums(
+        self, name: str, alphas: NDArray[Any], weights: NDArray[Any], tensors: Sequence[str], through: str = ""
+    ) -> Iterator[Part]:
+        """Weighted sums of gradients along each line: sample, baseline, and the sum by tensor."""
+        parts = (self._by_runs if in_graph(self.job) else self._by_points)(name, alphas, weights, tensors, through)
+        for (i, j), some in groupby(parts, key=lambda part: part[:2]):
+            total = Sums()
+            for _, _, found in some:
+                for t, array in found.items():
+                    total.add(t, 0, array)
+            yield i, j, {t: v[0] for t, v in total.stacked().items()}
+
+    def _by_points(
+        self, name: str, alphas: NDArray[Any], weights: NDArray[Any], tensors: Sequence[str], through: str
+    ) -> Iterator[Part]:
+        def run(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
+            return self.job.gradients(tensors, feeds=feeds, target=target, through=through, at=self.inside)
+
+        for i, j, k, found in self.walk(name, alphas, run):
+            for one in np.unique(j).tolist():
+                here = j == one
+                yield i, one, {t: np.tensordot(weights[k[here]], found[f"gradient.{t}"][here], 1) for t in tensors}
+
+    def _by_runs(
+        self, name: str, alphas: NDArray[Any], weights: NDArray[Any], tensors: Sequence[str], through: str
+    ) -> Iterator[Part]:
+        """Points are made, and gradients are summed up, in the graph: one gradient per run comes back."""
+        job, names, sums = self.job, tuple(self.end), Feeds()
+
+        def build() -> Model:
+            from ..expand import on_lines
+
+            return on_lines(job._cut(self.inside), names)
+
+        @lru_cache(maxsize=1)
+        def ends(i: int, j: int) -> Feeds:
+            start = {t: self.start[t][j, i : i + 1] for t in names}
+            way = {t: (self.end[t][i].astype(np.float64) - v).astype(v.dtype) for t, v in start.items()}
+            found = {f"{START}.{t}": v for t, v in start.items()} | {f"{WAY}.{t}": v for t, v in way.items()}
+            return {k: job.engine.hold(v) for k, v in found.items()}
+
+        others = {k: v for k, v in job.feeds.items() if k not in names}
+        feeds = {**others, **ends(0, 0), PLACE: np.zeros(job.n, np.float32)}
+        model = job.model.rewritten(("on lines", names, tuple(self.inside)), build)
+        line = on(job, model, feeds, PLACE)
+        summed = Summed(line, tensors, through)
+        for j in range(self.count):
+
+            def vary(i: int, which: NDArray[np.int64], j: int = j) -> Feeds:
+                return {**ends(i, j), PLACE: alphas[which], WEIGHT: weights[which]}
+
+            def run(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
+                sums.update(summed(feeds, target))
+                return {SCORE: sums.pop(SCORE)}
+
+            for i, _, _ in line.sweep(name, len(alphas), vary, run):
+                yield i, j, dict(sums)
 
     def delta(self, values: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """How far the attributions of the samples miss the sum S(x) - S(x'), the mean over the baselines."""
@@ -90,12 +165,14 @@ class Lines:
         return np.asarray(total)
 
 
-def between(start: NDArray[Any], end: NDArray[Any], alphas: NDArray[Any]) -> NDArray[Any]:
+Part = tuple[int, int, dict[str, "NDArray[Any]"]]
+
+
+def between(starts: NDArray[Any], ends: NDArray[Any], alphas: NDArray[Any]) -> NDArray[Any]:
     """start + alpha (end - start), for each alpha."""
-    points = np.empty((len(alphas), *start.shape[1:]), start.dtype)
-    for k, alpha in enumerate(alphas):  # one at a time: in float64 a whole run takes more than the model
-        there = end[k] if end.ndim == start.ndim else end
-        points[k] = start[k] + alpha * (there.astype(np.float64) - start[k])
+    points = np.empty_like(starts)
+    for k, (start, end, alpha) in enumerate(zip(starts, ends, alphas, strict=True)):
+        points[k] = start + alpha * (end.astype(np.float64) - start)
     return points
 
 
@@ -117,22 +194,3 @@ def nodes(quadrature: Quadrature, steps: int, captum: bool = False) -> tuple[NDA
         weights[[0, -1]] /= 2
         return np.linspace(0, 1, steps), weights
     return (np.arange(steps) + {"left": 0, "middle": 0.5, "right": 1}[quadrature]) / steps, np.full(steps, 1 / steps)
-
-
-class Sums:
-    """Sums of arrays per tensor and sample, in float64."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, dict[int, NDArray[Any]]] = {}
-
-    def add(self, tensor: str, i: int, array: NDArray[Any]) -> None:
-        """Add to the sum of a tensor and a sample."""
-        sums = self._sums.setdefault(tensor, {})
-        if i in sums:
-            sums[i] += array
-        else:
-            sums[i] = array.astype(np.float64)
-
-    def stacked(self) -> dict[str, NDArray[np.float64]]:
-        """(N, ...) by tensor."""
-        return {t: np.stack(list(sums.values())) for t, sums in self._sums.items()}

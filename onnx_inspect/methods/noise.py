@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from ..attribution import Attribution
 from ..errors import InputError
+from ..expand import SQUARES, WEIGHT
 from ..maps import channels_back, channels_first
 from ..model import Model
-from ..rewrite import cut
 from ..target import Target, TargetLike
 from .features import positive
 from .gradients import saliency
 from .inputs import Feeds, Input, ModelLike
-from .job import How, Job, draws
-from .lines import Sums
+from .job import SCORE, How, Job, Run, Vary, draws
 from .registry import explanation, method
+from .sums import Summed, Sums, in_graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,8 +81,6 @@ def smoothgrad(
     gauss = Gauss(job, noisy, share, absolute=preset == "captum")
     own = {**how, "engine": job.engine, "preprocessing": job.preprocessing, "labels": job.labels, "progress": None}
     cut_there = behind is not job.model
-    clean = inner(behind, given if cut_there else x, target, **own)
-    passed = [k for k in given if cut_there or k not in job.assumed]
 
     def vary(i: int, which: NDArray[np.int64]) -> Feeds:
         sources: list[np.random.Generator | None] = [*draws(seed, which)]
@@ -90,38 +88,81 @@ def smoothgrad(
             sources[-1] = None
         return {t: v.astype(noisy[t].dtype) for t, v in gauss.copies(i, sources).items()}
 
-    def run(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
-        return _values(inner(behind, {k: feeds[k] for k in passed}, target, **own))
+    if of == "saliency" and not cut_there:
+        clean, sums = None, _of_gradients(job, count, vary, squares=kind != "mean")
+    else:
+        clean = inner(behind, given if cut_there else x, target, **own)
+        passed = [k for k in given if cut_there or k not in job.assumed]
 
-    first, second = Sums(), Sums()
-    for i, _, found in job.sweep("smoothgrad", count, vary, run):
+        def run(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
+            return _values(inner(behind, {k: feeds[k] for k in passed}, target, **own))
+
+        sums = _by_copies(job, count, vary, run, squares=kind != "mean")
+    total = Sums()
+    for i, found in sums:
         for t, value in found.items():
-            M = value.astype(np.float64)
-            first.add(t, i, M.sum(axis=0) / count)
-            second.add(t, i, (M * M).sum(axis=0) / count)
-    mean, squared = first.stacked(), second.stacked()
-    values = {
-        t: {"mean": mean[t], "squared": squared[t], "variance": np.maximum(squared[t] - mean[t] ** 2, 0)}[kind]
-        for t in mean
-    }
+            total.add(t, i, value / count)
+    means = total.stacked()
+    values = {t: v for t, v in means.items() if not t.startswith(SQUARES)}
+    if kind != "mean":
+        squared = {t: means[f"{SQUARES}{t}"] for t in values}
+        values = {t: v if kind == "squared" else np.maximum(v - values[t] ** 2, 0) for t, v in squared.items()}
     single = {t: v.astype(np.float32) for t, v in values.items()}
-    job.notes = list(dict.fromkeys([*job.notes, *clean.notes]))
+    if clean is None:
+        called, known, layer = "saliency", {"through": "", "signed": True}, None
+    else:
+        called, known, layer = clean.method, clean.params, job.model.layer(clean.tensor) if clean.tensor else None
+        job.notes = list(dict.fromkeys([*job.notes, *clean.notes]))
     return job.attribution(  # type: ignore[no-any-return]
         "smoothgrad",
-        single if clean.tensors else single[""],
+        single if clean is None or clean.tensors else single[""],
         job.clean,
-        layer=job.model.layer(clean.tensor) if clean.tensor else None,
-        signed=clean.signed and kind == "mean" and of != "saliency",  # the sign of a gradient points nowhere
+        layer=layer,
+        # The sign of a gradient points nowhere.
+        signed=clean is not None and clean.signed and kind == "mean" and of != "saliency",
         params={
-            "of": clean.method,
+            "of": called,
             "samples": count,
             "noise": share,
             "kind": kind,
             "seed": seed,
             "preset": preset,
-            clean.method: clean.params,
+            called: known,
         },
     )
+
+
+Found = Iterator[tuple[int, dict[str, "NDArray[Any]"]]]
+
+
+def _by_copies(job: Job, count: int, vary: Vary, run: Run, squares: bool) -> Found:
+    """What is found, and its squares, summed over some copies at a time: sample, and sums by tensor."""
+    for i, _, found in job.sweep("smoothgrad", count, vary, run):
+        sums = {t: v.sum(axis=0, dtype=np.float64) for t, v in found.items()}
+        if squares:
+            sums |= {f"{SQUARES}{t}": (v.astype(np.float64) ** 2).sum(axis=0) for t, v in found.items()}
+        yield i, sums
+
+
+def _of_gradients(job: Job, count: int, vary: Vary, squares: bool) -> Found:
+    """The same for gradients of the inputs, on a card summed up in the graph."""
+    tensors = job.attributed()
+    if not in_graph(job):
+
+        def run(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
+            found = job.gradients(tensors, feeds=feeds, target=target)
+            return {t: found[f"gradient.{t}"] for t in tensors}
+
+        yield from _by_copies(job, count, vary, run, squares)
+        return
+    summed, sums = Summed(job, tensors, squares=squares), Feeds()
+
+    def add(feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
+        sums.update(summed(feeds | {WEIGHT: np.ones(job._count(feeds))}, target))
+        return {SCORE: sums.pop(SCORE)}
+
+    for i, _, _ in job.sweep("smoothgrad", count, vary, add):
+        yield i, dict(sums)
 
 
 def _from_embeddings(job: Job) -> tuple[Model, Feeds]:
@@ -129,7 +170,7 @@ def _from_embeddings(job: Job) -> tuple[Model, Feeds]:
     if not any(k in job.reached for k in job.stands):
         return job.model, job.feeds
     inside = [t for t in job.attributed() if t not in job.feeds]
-    model = job.model.memo(("from", *inside), lambda: cut(job.model, inputs=inside))
+    model = job._cut(inside)
     known = job.feeds | job.forward(inside)
     return model, {s.name: known[s.name] for s in model.inputs}
 
@@ -163,8 +204,12 @@ class Gauss:
         """A copy of sample i, in float64, with noise from each source; None gives none."""
         found = {}
         for t, x in self.tensors.items():
-            one, shape = x[i].astype(np.float64), channels_first(x[i : i + 1], self.layouts[t]).shape
+            one = channels_first(x[i : i + 1], self.layouts[t]).astype(np.float64)
             deviation = self.noise * (1 if self.absolute else float(np.ptp(one)))
-            noise = [np.zeros(shape) if s is None else deviation * s.standard_normal(shape) for s in sources]
-            found[t] = one + channels_back(np.concatenate(noise), self.layouts[t])
+            noisy = one.repeat(len(sources), axis=0)
+            if deviation:
+                for copy, source in zip(noisy, sources, strict=True):
+                    if source is not None:
+                        copy += deviation * source.standard_normal(one.shape)[0]
+            found[t] = channels_back(noisy, self.layouts[t])
         return found

@@ -13,10 +13,11 @@ from .baselines import Baseline, told
 from .features import positive
 from .inputs import Feeds, Input, ModelLike
 from .job import How, Job, draws
-from .lines import Lines, Quadrature, Sums, between, nodes
+from .lines import Lines, Quadrature, between, nodes
 from .noise import Gauss
 from .registry import method
 from .runs import Run
+from .sums import Sums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,11 +78,10 @@ def integrated_gradients(
     rule: Quadrature = quadrature or ("right" if preset == "zennit" else "gausslegendre")
     tensors = job.attributed(wrt)
     lines = Lines(job, tensors if along == "tensor" else job.attributed(), baseline)
-    run = _gradients(lines, tensors, through)
     if average or all(t in lines.end for t in tensors):
-        values = _integral(lines, tensors, *nodes(rule, steps, captum=preset == "captum"), run, average)
+        values = _integral(lines, tensors, *nodes(rule, steps, captum=preset == "captum"), through, average)
     else:
-        values = _conductance(lines, tensors, nodes(rule, steps + 1)[0], run)
+        values = _conductance(lines, tensors, nodes(rule, steps + 1)[0], _gradients(lines, tensors, through))
     own = {"baseline": baseline, "steps": steps, "quadrature": rule, "along": along, "average": average}
     measures = {} if average or through else {"delta": lines.delta(values)}
     return _attribution(job, "integrated_gradients", values, measures, **own, through=through, preset=preset)
@@ -180,15 +180,13 @@ def _gradients(lines: Lines, tensors: Sequence[str] = (), through: str = "") -> 
 
 
 def _integral(
-    lines: Lines, tensors: Sequence[str], alphas: NDArray[Any], weights: NDArray[Any], run: Run, average: bool
+    lines: Lines, tensors: Sequence[str], alphas: NDArray[Any], weights: NDArray[Any], through: str, average: bool
 ) -> dict[str, NDArray[Any]]:
     """The mean gradient on the lines, times x - x' unless the average itself is asked for."""
     total = Sums()
-    for i, j, k, found in lines.walk("integrated_gradients", alphas, run):
-        for t in tensors:
-            for one, weight, g in zip(j, weights[k], found[f"gradient.{t}"], strict=True):
-                factor = 1.0 if average else lines.end[t][i] - lines.start[t][one, i].astype(np.float64)
-                total.add(t, i, weight / lines.count * g * factor)
+    for i, j, mean in lines.sums("integrated_gradients", alphas, weights / lines.count, tensors, through):
+        for t, g in mean.items():
+            total.add(t, i, g if average else g * (lines.end[t][i] - lines.start[t][j, i].astype(np.float64)))
     return total.stacked()
 
 
@@ -210,18 +208,17 @@ def _expectation(name: str, lines: Lines, around: Gauss, params: dict[str, Any])
     """The mean of (x - x') times the gradient between, with x' from the baselines and x from around the sample."""
     samples, seed, run = positive("samples", params["samples"]), params["seed"], _gradients(lines)
 
-    def drawn(i: int, which: NDArray[np.int64]) -> tuple[Feeds, Feeds, NDArray[Any]]:
-        sources = draws(seed, which)
-        j, alphas = [s.integers(lines.count) for s in sources], [s.random() for s in sources]
-        return {t: x[j, i] for t, x in lines.start.items()}, around.copies(i, sources), np.array(alphas)
+    start, end = Feeds(), Feeds()  # of the variants that run at the moment
 
     def vary(i: int, which: NDArray[np.int64]) -> Feeds:
-        start, end, alphas = drawn(i, which)
+        sources = draws(seed, which)
+        j, alphas = [s.integers(lines.count) for s in sources], np.array([s.random() for s in sources])
+        start.update({t: x[j, i] for t, x in lines.start.items()})
+        end.update(around.copies(i, sources))
         return {t: between(start[t], end[t], alphas) for t in end}
 
     total = Sums()
-    for i, which, found in lines.job.sweep(name, samples, vary, run):
-        start, end, _ = drawn(i, which)
+    for i, _, found in lines.job.sweep(name, samples, vary, run):
         for t in end:
             total.add(t, i, ((end[t] - start[t]) * found[f"gradient.{t}"]).sum(axis=0) / samples)
     values = total.stacked()

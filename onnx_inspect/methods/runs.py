@@ -200,10 +200,14 @@ class Runs:
             one = self.copies(i, 1)
             # Copies, what becomes of them in double precision, and what comes back lie beside what a run takes.
             most = max(1, self.engine.max_memory // (8 * sum(v.nbytes for v in one.values())))
-            start, size = 0, min(most, self.engine.fits(self.model, one))
+            start, size, still = 0, min(most, self.engine.fits(self.model, one)), (0, one)
             while start < count:
                 which = np.arange(start, min(start + size, count))
-                found = run(self.copies(i, len(which)) | dict(vary(i, which)), target)
+                changed = dict(vary(i, which))
+                if still[0] != len(which):  # what does not change goes to a card once
+                    copies = self.copies(i, len(which)).items()
+                    still = len(which), {k: self.engine.hold(v) for k, v in copies if k not in changed}
+                found = run(still[1] | changed, target)
                 if any(len(v) != len(which) for v in found.values()):
                     raise InputError("Samples do not stay apart in this model: let each run alone (--batch 1).")
                 yield i, which, found

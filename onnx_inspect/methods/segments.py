@@ -39,6 +39,14 @@ class Features:
             for k, ids in self.ids.items()
         }
 
+    def boxes(self, name: str, axes: Sequence[int]) -> list[NDArray[np.int64]]:
+        """The boxes around the features of an input along some axes, (axes, 2, features) per sample."""
+        ids = self.ids[name]
+        return [
+            np.stack([_extent(own, axis - 1, n) for axis in axes]) if axes else np.zeros((0, 2, n), int)
+            for own, n in zip(ids, self.counts, strict=True)
+        ]
+
     def heat(self, job: Job, values: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
         """The values of the main input as a map: where channels share their features, those of one stand for all."""
         axis = channel_axis(job, job.input.name)
@@ -47,6 +55,17 @@ class Features:
         own, first = values[job.input.name], np.take(self.ids[job.input.name], [0], axis)
         shared = (self.ids[job.input.name] == first).all()
         return np.asarray(own.take(0, axis) if shared else own.sum(axis))
+
+
+def _extent(ids: NDArray[np.intp], axis: int, count: int) -> NDArray[np.int64]:
+    """Where each feature begins and ends along an axis."""
+    at = np.broadcast_to(
+        np.arange(ids.shape[axis]).reshape([-1 if a == axis else 1 for a in range(ids.ndim)]), ids.shape
+    )
+    first, last = np.full(count, ids.shape[axis]), np.zeros(count, int)
+    np.minimum.at(first, ids.ravel(), at.ravel())
+    np.maximum.at(last, ids.ravel(), at.ravel() + 1)
+    return np.stack([np.minimum(first, last), last])
 
 
 # Which inputs, and what their axes mean.

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from ..attribution import Attribution
 from ..errors import InputError
+from ..maps import channels_first
 from ..target import TargetLike
-from .baselines import Baseline, absent, cast, told
+from .baselines import Baseline, absent, told
 from .features import positive
 from .game import Game, coalitions, measured, worth, written
+from .grids import Grids, enlarging, grid_of
 from .inputs import Input, ModelLike
 from .job import How, Job, draws
+from .masking import seen_through
 from .registry import method
 from .segments import Segmentation, channel_axis, covered, is_picture
 
@@ -233,34 +236,25 @@ def _rise_of_cells(job: Job, cells: int, baseline: Baseline, params: dict[str, A
     shape = tuple(s for i, s in enumerate(job.feeds[name].shape) if i not in (0, axis))
     if cells > min(shape):
         raise InputError(f"{cells} cells do not fit along a side of {min(shape)} pixels (--cells).")
-    weighted, total = (np.zeros((job.n, *shape)) for _ in range(2))
+    ways = [enlarging(side, cells) for side in shape]
+    gains = [Grids(ways, shape) for _ in range(job.n)]
 
-    def vary(i: int, which: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        x, m = job.feeds[name][i], grid_masks(shape, cells, params["keep"], draws(params["seed"], which))
-        m = m if axis is None else np.expand_dims(m, axis)
-        return {name: cast(x * m + there[i] * (1 - m), x.dtype)}
+    def drawn(which: NDArray[np.int64]) -> list[tuple[NDArray[np.float32], list[int]]]:
+        return [grid_of(ways, params["keep"], rng) for rng in draws(params["seed"], which)]
 
-    for i, which, found in job.sweep("rise", params["samples"], vary):
-        m = grid_masks(shape, cells, params["keep"], draws(params["seed"], which))
-        weighted[i] += np.tensordot(measure(i, found), m, 1)
-        total[i] += m.sum(axis=0)
-    values = np.divide(weighted, total, out=np.zeros_like(total), where=total > 0).astype(np.float32)
+    def masks(i: int, which: NDArray[np.int64]) -> list[NDArray[Any]]:
+        grids, corners = zip(*drawn(which), strict=True)
+        sides = zip(ways, shape, zip(*corners, strict=True), strict=True)
+        return [np.stack(grids), *(np.stack([way[:, at : at + side] for at in starts]) for way, side, starts in sides)]
+
+    layout, x = job.layout(name), job.feeds[name]
+    pictures, behind = channels_first(x, layout), channels_first(there, layout)
+    for i, which, found in seen_through(job, "rise", params["samples"], masks, pictures, behind):
+        for gain, (grid, corner) in zip(measure(i, found), drawn(which), strict=True):
+            gains[i].add(grid, corner, gain)
+    values = np.stack([one.mean() for one in gains]).astype(np.float32)
     found, heat = measured(job, measure), values - values.min(axis=(1, 2), keepdims=True)
     return job.attribution("rise", values, found, heat=heat, params={"cells": cells, **params})  # type: ignore[no-any-return]
-
-
-def grid_masks(shape: tuple[int, ...], cells: int, keep: float, rngs: list[np.random.Generator]) -> NDArray[np.float32]:
-    """Masks of a picture: a grid one cell larger than the picture, bilinear, from a random place within a cell on."""
-    from .. import image
-
-    height, width = (-(-side // cells) for side in shape)
-    masks = np.empty((len(rngs), *shape), np.float32)
-    for mask, rng in zip(masks, rngs, strict=True):
-        grid = (rng.random((cells, cells)) < keep).astype(np.float32)
-        large = image.resize(grid, ((cells + 1) * height, (cells + 1) * width), "linear")
-        top, left = int(rng.integers(height)), int(rng.integers(width))
-        mask[:] = large[top : top + shape[0], left : left + shape[1]]
-    return masks
 
 
 def _drawn(n: int, k: int, seed: int) -> NDArray[np.bool_]:

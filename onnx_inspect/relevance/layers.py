@@ -64,9 +64,19 @@ class Layer:
     def share(self, r: ir.Value, *parts: Part) -> ir.Value:
         """R_i = Σ_j c_ij R_j / Σ_i c_ij, with c_ij what x_i adds to y_j in all parts."""
         ys = [self._forward(p) for p in parts]
-        s = r / stabilised(
-            self.op, _total([-y if p.sign < 0 else y for y, p in zip(ys, parts, strict=True)]), self.how.stabiliser
-        )
+        total = _total([-y if p.sign < 0 else y for y, p in zip(ys, parts, strict=True)])
+        return self._shared(r / stabilised(self.op, total, self.how.stabiliser), parts, ys)
+
+    def share_of(self, sign: int, r: ir.Value, *parts: Part) -> ir.Value:
+        """`share` where all c have this sign, so that a bias keeps their sum away from 0."""
+        eps, op = sign * self.how.stabiliser, self.op
+        apart = parts[0].b if self.node.op_type == "Conv" else None
+        ys = [self._forward(p if apart is None or i else p._replace(b=apart + eps)) for i, p in enumerate(parts)]
+        z = _total(ys) if apart is not None else _total(ys) + eps
+        # Kernels that transform, as Winograd's do, may leave sums a little on the other side of 0.
+        return self._shared(r / _shaped(op.Clip(z, eps) if sign > 0 else op.Clip(z, None, eps), z), parts, ys)
+
+    def _shared(self, s: ir.Value, parts: Sequence[Part], ys: Sequence[ir.Value]) -> ir.Value:
         cs = [p.x * self._back(p, y, s) for p, y in zip(parts, ys, strict=True)]
         return _total([-c if p.sign < 0 else c for c, p in zip(cs, parts, strict=True)])
 
@@ -116,14 +126,15 @@ def _shaped(value: ir.Value, like: ir.Value) -> ir.Value:
 def zplus(layer: Layer, r: ir.Value) -> ir.Value:
     """By what adds to y: c = (x w)⁺."""
     w = layer.w
-    return layer.share(r, *layer.signs(layer.above(w), layer.below(w), layer.above(layer.b)))  # type: ignore[arg-type]
+    parts = layer.signs(layer.above(w), layer.below(w), layer.above(layer.b))  # type: ignore[arg-type]
+    return layer.share_of(1, r, *parts)
 
 
 def alpha_beta(layer: Layer, r: ir.Value) -> ir.Value:
     """alpha times by what adds to y, less beta times by what takes from it."""
     w, how = layer.w, layer.how
-    less = layer.share(r, *layer.signs(layer.below(w), layer.above(w), layer.below(layer.b)))  # type: ignore[arg-type]
-    return zplus(layer, r) * how.alpha - less * how.beta
+    parts = layer.signs(layer.below(w), layer.above(w), layer.below(layer.b))  # type: ignore[arg-type]
+    return zplus(layer, r) * how.alpha - layer.share_of(-1, r, *parts) * how.beta
 
 
 def gamma(layer: Layer, r: ir.Value) -> ir.Value:
@@ -150,18 +161,32 @@ def boxed(layer: Layer, r: ir.Value) -> ir.Value:
 
 
 def flat(layer: Layer, r: ir.Value) -> ir.Value:
-    """c = 1: all inputs that reach y alike."""
-    return layer.share(r, Part(_ones(layer.op, layer.x), _ones(layer.op, layer.w), None))
+    """c = 1: all inputs that reach y alike; so one channel of a convolution stands for all."""
+    op, node, x, w = layer.op, layer.node, layer.x, layer.w
+    channels = op.dim(w, 1) if node.op_type == "Conv" and node.attributes.get_int("group", 1) == 1 else None
+    if channels is None or layer.at:
+        return layer.share_of(1, r, Part(_ones(op, x), _ones(op, w), None))
+    x, w, y = _first(op, x, 1), _first(op, w, 0, 1), _first(op, node.outputs[0], 1)
+    one = replace(layer, node=view(op, node, [x, w], [y], [x]))
+    total = _shaped(op.ReduceSum(r, [1], keepdims=1) / channels, y)
+    found = one.share_of(1, total, Part(_shaped(op.full_like(x, channels), x), _ones(op, w), None))
+    return _shaped(op.Expand(found, op.shape(layer.x)), layer.x)
 
 
 def wsquare(layer: Layer, r: ir.Value) -> ir.Value:
     """c = w²."""
     w, b = layer.w, layer.b
-    return layer.share(r, Part(_ones(layer.op, layer.x), _shaped(w * w, w), b and _shaped(b * b, b)))
+    return layer.share_of(1, r, Part(_ones(layer.op, layer.x), _shaped(w * w, w), b and _shaped(b * b, b)))
 
 
 def _ones(op: Op, v: ir.Value) -> ir.Value:
     return _shaped(op.full_like(v, 1), v)
+
+
+def _first(op: Op, v: ir.Value, *axes: int) -> ir.Value:
+    found = op.Slice(v, [0] * len(axes), [1] * len(axes), list(axes))
+    found.shape = ir.Shape([1 if axis in axes else size for axis, size in enumerate(v.shape or ())])
+    return found
 
 
 RULES_OF_LAYERS = {

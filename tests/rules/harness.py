@@ -27,6 +27,8 @@ from onnx_inspect.autodiff.gradient import vjp
 from onnx_inspect.canonical import infer_shapes
 from onnx_inspect.model import Model
 
+from .. import device
+
 Array = np.ndarray[Any, Any]
 ort.set_default_logger_severity(4)
 
@@ -139,11 +141,13 @@ def typed(x: Array, float_type: int) -> Array:
     return x.astype(helper.tensor_dtype_to_np_dtype(float_type)) if x.dtype == np.float64 else x
 
 
-def run(model: onnx.ModelProto | bytes, feeds: dict[str, Array]) -> dict[str, Array]:
+def run(
+    model: onnx.ModelProto | bytes, feeds: dict[str, Array], providers: Sequence[Any] = ("CPUExecutionProvider",)
+) -> dict[str, Array]:
     data = model if isinstance(model, bytes) else model.SerializeToString()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(data, options, providers=list(providers))
     outputs = [o.name for o in session.get_outputs()]
     wanted = {i.name for i in session.get_inputs()}
     return dict(zip(outputs, session.run(outputs, {k: v for k, v in feeds.items() if k in wanted}), strict=True))
@@ -183,7 +187,7 @@ def vjp_runner(
         data = adjoint.to_bytes()
 
         def call(feeds: dict[str, Array], data: bytes = data, kind: int = float_type) -> dict[str, Array]:
-            return run(data, {k: typed(v, kind) for k, v in feeds.items()})
+            return run(data, {k: typed(v, kind) for k, v in feeds.items()}, device.providers())
 
         try:
             onnx.checker.check_model(data, full_check=True)

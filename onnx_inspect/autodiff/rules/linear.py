@@ -55,8 +55,11 @@ def _transposed(op: Op, matrix: ir.Value) -> ir.Value:
 
 
 def _sum_batch(op: Op, d: ir.Value, node: ir.Node, like: ir.Value) -> ir.Value:
-    """Sum over the batch axes along which an operand was broadcast: none at all for two matrices."""
+    """Sum over the batch axes along which an operand was broadcast: none beside a matrix, which has no such axes."""
     a, b = (x.shape for x in node.inputs if x is not None)
+    other = b if like is node.inputs[0] else a
+    if like.shape is not None and len(like.shape) >= 2 and other is not None and len(other) == 2:
+        return d
     if a is None or b is None or len(a) != len(b) or len(a) < 2 or a[:-2] != b[:-2]:
         return op.sum_to(d, like)
     named = all(isinstance(size, int) or size.value is not None for size in a[:-2])

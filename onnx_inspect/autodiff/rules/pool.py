@@ -56,6 +56,10 @@ def global_average_pool(op: Op, node: ir.Node, dy: ir.Value) -> Cotangents:
     """Y = the mean of each map."""
     x, y = node.inputs[0], node.outputs[0]
     assert x is not None
+    sizes = [op.dim(x, axis) for axis in range(2, len(x.shape) if x.shape is not None else 2)]
+    known = math.prod(size or 0 for size in sizes)
+    if sizes and known:
+        return op.Expand(dy / known, op.shape(x))  # type: ignore[no-any-return]
     count = op.Cast(op.Div(op.Size(x), op.Size(y)), to=dy.dtype or ir.DataType.FLOAT)
     return op.Expand(dy / count, op.shape(x))  # type: ignore[no-any-return]
 
