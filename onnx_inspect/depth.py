@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from . import layer, structure
 from .dtypes import is_float
-from .layer import POOLING, RESHAPING, Choice
+from .layer import POOLING, RESHAPING
 from .model import Model
-from .naming import Layer
+from .naming import Choice, Layer
 from .places import Places
 
 _DECIDES = frozenset("Gemm MatMul Conv MatMulInteger ConvInteger QLinearConv QLinearMatMul".split())

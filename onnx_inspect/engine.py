@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from . import memory
 from .batching import Arrays, Plan, fit, is_second, make_plan, one_for_all, put, shared_output
 from .binding import held
+from .budget import Budget
 from .errors import DeviceError, InputError, ResultError
-from .memory import Need, told
 from .model import Model
 from .providers import CPU, CUDA, choose, manners, several
 from .providers import half as half_of
@@ -22,7 +22,6 @@ from .sessions import Exhausted, Session, Sessions
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_KEPT = 1000  # estimates
 _THREADS = 256  # that any machine is given if asked: on a shared one the number of cores is no limit
 
 
@@ -33,9 +32,11 @@ class Engine:
         device: "auto" (CUDA if a session really gets it, else CPU), "cpu", "cuda", "cuda:N", or several cards,
             "cuda:0,cuda:1": runs that happen at the same time, as those of studies do, are shared out among them.
         threads: of the CPU provider; None for one per core.
-        batch: the most samples in one run.
+        batch: the most samples in one run; None for 8, and on the CPU provider for no more than a core's cache holds:
+            it gains nothing by others.
         max_memory: what a run may take with its weights, in bytes or as text ("4GB", "500MB", "2GiB"): as many samples
-            go into a run as are estimated to fit. None for half of what the machine, container or card has.
+            go into a run as are estimated to fit; a gradient that is too large for one computes parts of the forward
+            pass a second time. None for half of what the machine, container or card has.
         sessions: how many compiled models are kept.
         lowering: rewrite gradients into what the provider computes fast; without, they run as they were built.
         tf32: let a card round what it multiplies to 10 bits; noted, since numbers move.
@@ -58,7 +59,7 @@ class Engine:
         device: str = "auto",
         threads: int | None = None,
         *,
-        batch: int = 8,
+        batch: int | None = None,
         max_memory: int | str | None = None,
         sessions: int = 16,
         lowering: bool = True,
@@ -71,15 +72,17 @@ class Engine:
             raise DeviceError(f"{threads} threads cannot run anything: give at least 1, or none for one per core.")
         if threads is not None and threads > (most := max(_THREADS, 4 * (os.cpu_count() or 1))):
             raise DeviceError(f"{threads} threads are more than this machine can use: give at most {most}.")
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise InputError(f"A batch of {batch} is empty: give at least 1.")
-        self.device, self.threads, self.batch, self.verbose = device, threads, batch, verbose
+        self.device, self.threads, self.verbose = device, threads, verbose
         first, *others = several(device)
         providers = choose(first, tf32=tf32, graphs=graphs)
         self.provider: str = providers[0][0]
         self.lowering = lowering
         self.max_memory = half_of(providers[0]) if max_memory is None else memory.parse(max_memory)
         self.notes: list[str] = []
+        self._budget = Budget(self.max_memory, batch, cached=self.provider == CPU, note=self._note)
+        self.batch = self._budget.batch
         self._manners = manners(self.provider, tf32=tf32, half=half, graphs=graphs)
         self.sessions = Sessions(
             providers, threads, limit=sessions, memory=self.max_memory, lowering=lowering, half=half, verbose=verbose
@@ -91,8 +94,6 @@ class Engine:
         for other in self._others:
             other.notes = self.notes
         self._busy = 0
-        self._needs: dict[Any, Need] = {}
-        self._halved: dict[Any, int] = {}
         self._singly: dict[str, bool] = {}
         self._narrow: dict[int, Engine] = {}
         self._lock = threading.RLock()
@@ -164,10 +165,13 @@ class Engine:
             plan = replace(plan, apart=False)
             if plan.in_parts:
                 raise one_for_all(shared, plan)
-        need, key = self._need(part, values, plan)
-        self._warn(part, need, plan)
+        share = self._budget.of(part, values, plan)
+        part = share.model
+        self._budget.warn(share, plan)
         if plan.apart:
-            plan = replace(plan, size=self._size(need, key, plan.size))
+            free = apart or part.batch_relaxed  # elsewhere samples may meet, and then all of them are meant
+            most = min(plan.size, self._budget.fast(share)) if free else plan.size
+            plan = replace(plan, size=self._budget.most(share, most))
         checked = plan.apart and plan.size > 1 and (part.batch_relaxed or (apart and plan.fixed is None))
         if checked and self._must_run_singly(part, values, plan):
             self._note("samples do not stay apart in this model, so each runs alone")
@@ -176,12 +180,13 @@ class Engine:
         start = 0
         while start < plan.n:
             try:
-                session = self.sessions.of(part, need.of(1 if plan.fixed else plan.size))
+                session = self.sessions.of(part, share.need.of(1 if plan.fixed else plan.size))
                 self._say(part, session)
                 kept = () if plan.in_parts else stay
                 found = dict(zip(wanted, session.run(wanted, plan.part(values, start), kept), strict=True))
             except Exhausted as error:
-                plan = self._less(part, need, key, plan, error)
+                if self.sessions.clear() <= 1:  # else their arenas hold what is missing
+                    plan = self._budget.less(share, plan, error)
                 continue
             if plan.in_parts:
                 put(results, found, plan, start)
@@ -208,7 +213,7 @@ class Engine:
         part = self._part(model, outputs)
         values = {s.name: fit(s, feeds, part) for s in part.inputs}
         plan = make_plan(part, values, sys.maxsize)
-        return plan.fixed or self._size(*self._need(part, values, plan), self.batch)
+        return plan.fixed or self._budget.most(self._budget.of(part, values, plan), self.batch)
 
     def samples(self, model: Model, feeds: Mapping[str, NDArray[Any]]) -> frozenset[str]:
         """The inputs that hold one entry per sample on their first axis; others are the same for all."""
@@ -227,51 +232,6 @@ class Engine:
             return cut(model, outputs=wanted)
 
         return model.rewritten(("cut", *wanted), build)
-
-    # Memory.
-
-    def _need(self, model: Model, values: Arrays, plan: Plan) -> tuple[Need, Any]:
-        """What a sample takes, estimated once per model and sizes of its inputs; and what that is kept by."""
-        sizes = plan.sizes(values)
-        key = (model.digest, *sorted(sizes.items()))
-        if key not in self._needs:
-            if len(self._needs) >= _KEPT:
-                self._needs.clear()
-            known = ("need", tuple(sorted(sizes.items())), tuple(sorted(plan.samples)))
-            self._needs[key] = model.fact(known, lambda: memory.need(model, sizes, plan.samples))
-        return self._needs[key], key
-
-    def _size(self, need: Need, key: Any, most: int) -> int:
-        return max(1, min(most, need.fit(self.max_memory), self._halved.get(key, most)))
-
-    def _less(self, model: Model, need: Need, key: Any, plan: Plan, error: Exhausted) -> Plan:
-        """How to go on after memory ran out: without the other sessions, then with half of the samples."""
-        if self.sessions.clear() > 1:  # their arenas hold what is missing
-            return plan
-        if plan.apart and plan.size > 1:
-            self._halved[key] = plan.size // 2
-            self._note(
-                f"memory ran out with {plan.size} samples in a run of '{model.source.name}': from here on "
-                f"{plan.size // 2} at a time (--batch, --max-memory)"
-            )
-            return replace(plan, size=plan.size // 2)
-        samples = "one sample" if plan.size == 1 else f"{plan.size} samples, which have to go into one run,"
-        raise ResultError(
-            f"Memory ran out while running '{model.source.name}': {samples} took more than there is, where "
-            f"{told(need.of(1 if plan.fixed else plan.size))} were estimated. Use a smaller --size, photo or model, or "
-            f"what else holds memory let go. onnxruntime says: {error}"
-        ) from error
-
-    def _warn(self, model: Model, need: Need, plan: Plan) -> None:
-        """Say so where what cannot be divided is larger than what a run may take."""
-        units = plan.size if not (plan.apart or plan.fixed) else 1
-        if (size := need.of(units)) > self.max_memory:
-            samples = plan.size if not plan.apart else 1
-            self._note(
-                f"{f'{samples} samples, which have to go into one run,' if samples > 1 else 'one sample'} of "
-                f"'{model.source.name}' may take {told(size)}, more than the {told(self.max_memory)} that a run may: "
-                "run all the same (--max-memory)"
-            )
 
     def _say(self, model: Model, session: Session) -> None:
         """What a card was asked for, and does not do with this model."""

@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from .emit import PREFIX, Op
 from .errors import LayerError
-from .model import Model, prune
+from .model import Model
+from .pruning import prune
 
 PICTURE, FILLING, CELLS, GROW = (f"{PREFIX}/{name}" for name in ("picture", "filling", "cells", "grow"))
 START, WAY, PLACE, WEIGHT = (f"{PREFIX}/{name}" for name in ("start", "way", "place", "weight"))

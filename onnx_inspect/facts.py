@@ -14,6 +14,7 @@ T = TypeVar("T")
 Record = dict[str, Any]  # as JSON has it: facts by key, and records of models made of this one
 
 KINDS: dict[str, type] = {}
+_MOST = 1000  # facts of one model
 FOREIGN: list[str] = []
 """Rules that did not come with this package, or were exchanged: what follows from them is true in this process only."""
 
@@ -49,6 +50,7 @@ class Facts:
         """A fact: as it was found before, or as it is built now."""
         if key not in self._found:
             self._found[key] = self._read(key, build)
+            _bound(self._found)
         found: T = self._found[key]
         return found
 
@@ -73,7 +75,14 @@ class Facts:
         value = build()
         with suppress(_Unkept):
             self._record[name] = encode(value)
+            _bound(self._record)
         return value
+
+
+def _bound(found: dict[Any, Any]) -> None:
+    """Forget what was found first, where sizes or targets never end."""
+    while len(found) > _MOST:
+        del found[next(iter(found))]
 
 
 def text(key: Any) -> str | None:

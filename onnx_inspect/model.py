@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import onnx_ir
 
-from . import naming, stores, structure
+from . import naming, serial, stores, structure
 from .collector import uncollected
 from .errors import LayerError, ModelError
 from .facts import Facts
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     import onnx
 
 T = TypeVar("T")
-
-_LIMIT = 2**31 - 1
-_SMALL = 1024
 
 
 class Model:
@@ -47,7 +43,7 @@ class Model:
         history: tuple[str, ...] = (),
         *,
         batch_relaxed: bool = False,
-        loaded: Mapping[int, tuple[str, onnx_ir.TensorProtocol | None]] | None = None,
+        loaded: serial.Loaded | None = None,
         facts: Facts | None = None,
     ) -> None:
         self.source = source
@@ -77,7 +73,8 @@ class Model:
             return cls._read(file, facts)
         notes, relaxed = facts.get("notes", tuple[str, ...]), facts.get("relaxed", bool)
         origin = replace(facts.get("source", lambda: described(file)[1]), path=file.path)
-        return cls(lambda: cls._read(file, Facts()), origin, notes, batch_relaxed=relaxed, facts=facts)
+        again = file.again()
+        return cls(lambda: cls._read(again(), Facts()), origin, notes, batch_relaxed=relaxed, facts=facts)
 
     @classmethod
     def _read(cls, file: Opened, facts: Facts) -> Model:
@@ -103,7 +100,7 @@ class Model:
 
     # Its graph, which may be there only when somebody asks for it.
 
-    def _graph(self) -> tuple[onnx_ir.Model, tuple[str, ...], Mapping[int, tuple[str, onnx_ir.TensorProtocol | None]]]:
+    def _graph(self) -> tuple[onnx_ir.Model, tuple[str, ...], serial.Loaded]:
         if self._recipe is not None:
             made, self._recipe = self._recipe(), None
             self._built = made._graph()
@@ -258,43 +255,27 @@ class Model:
         """Identifies this graph with its weights: equal digests compute the same function."""
         return self.fact("digest", self._digest)
 
-    @uncollected()
     def _digest(self) -> str:
-        known = hashlib.sha256(self.source.identity.encode())
         graph, _, loaded = self._graph()
-        model = _lowered(graph).clone()
-        for name, value in list(model.graph.initializers.items()):
-            tensor = value.const_value
-            if tensor is None or tensor.nbytes <= _SMALL:
-                continue
-            origin, _ = loaded.get(id(tensor), ("", None))
-            # A weight as it was loaded is known by its name and the file; any other by its bytes.
-            known.update(f"{name} {origin} {tensor.shape} {tensor.dtype};".encode())
-            known.update(b"" if origin else tensor.tobytes())
-            del model.graph.initializers[name]
-        known.update(onnx_ir.serde.serialize_model(model).SerializeToString(deterministic=True))
-        return known.hexdigest()
+        return serial.digest(graph, self.source.identity, loaded)
 
     # Out again.
 
-    @uncollected()
     def to_proto(self) -> onnx.ModelProto:
         """The model as a ModelProto; external weights are named, not included."""
-        return onnx_ir.serde.serialize_model(_lowered(self.ir))
+        return serial.to_proto(self.ir)
 
-    @uncollected()
     def to_bytes(self) -> bytes:
         """The model as one message, weights included.
 
         Raises:
             ModelError: it is larger than the 2 GB that ONNX allows; `save` writes external data instead.
         """
-        if self.nbytes > _LIMIT:
+        if self.nbytes > serial.LIMIT:
             raise ModelError(
                 f"'{self.source.name}' has {self.nbytes:,} bytes of weights, more than ONNX puts in one file: save it."
             )
-        data: bytes = onnx_ir.serde.serialize_model(_in_memory(_lowered(self.ir))).SerializeToString()
-        return data
+        return serial.to_bytes(self.ir)
 
     @property
     def nbytes(self) -> int:
@@ -318,68 +299,13 @@ class Model:
         Raises:
             OutputError: it cannot be written; nothing is left behind.
         """
-        from .files import atomic
-
         path = Path(path)
-        if self.nbytes <= _LIMIT:
-            with atomic(path) as temporary:
-                temporary.write_bytes(self.to_bytes())
-            return path
-        with atomic(path) as temporary, atomic(path.with_name(path.name + ".data")) as data:
-            onnx_ir.save(_lowered(self.ir).clone(), temporary, external_data=data.name)
-            _rename_external(temporary, data.name, path.name + ".data")
+        serial.save(self.ir, path, self.nbytes)
         return path
 
     def __repr__(self) -> str:
         steps = f", {'; '.join(self.history)}" if self.history else ""
         return f"Model('{self.source.name}', {len(self.ir.graph)} nodes{steps})"
-
-
-def _lowered(model: onnx_ir.Model) -> onnx_ir.Model:
-    from .decompose.table import lowered
-
-    return lowered(model)
-
-
-def prune(model: onnx_ir.Model) -> None:
-    """Drop nodes and weights that no output needs. Inputs stay."""
-    graph = model.graph
-    live = set(graph.outputs)
-    for node in reversed(list(graph)):
-        if any(y in live for y in node.outputs):
-            live.update(structure.all_inputs(node))
-        else:
-            detach(node)
-            graph.remove(node, safe=True)
-    for name, value in list(graph.initializers.items()):
-        if value not in live:
-            del graph.initializers[name]
-
-
-def detach(node: onnx_ir.Node) -> None:
-    """Let go of what the subgraphs of a node, which is needed no more, take from outside: they count as uses."""
-    for graph in structure.subgraphs(node):
-        for inner in graph:
-            detach(inner)
-            for i in range(len(inner.inputs)):
-                inner.replace_input_with(i, None)
-
-
-def _in_memory(model: onnx_ir.Model) -> onnx_ir.Model:
-    if not any(isinstance(v.const_value, onnx_ir.ExternalTensor) for v in model.graph.initializers.values()):
-        return model
-    return onnx_ir.external_data.load_to_model(model.clone())
-
-
-def _rename_external(file: Path, old: str, new: str) -> None:
-    import onnx
-
-    proto = onnx.load(file, load_external_data=False)
-    for tensor in proto.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location" and entry.value == old:
-                entry.value = new
-    file.write_bytes(proto.SerializeToString())
 
 
 def load(source: str | Path | bytes | Any) -> Model:

@@ -11,7 +11,8 @@ from . import branches
 from .canonical import infer_shapes
 from .emit import Op
 from .errors import LayerError
-from .model import Model, prune
+from .model import Model
+from .pruning import prune
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

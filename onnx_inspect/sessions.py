@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LARGE = 2000  # nodes
 _HEAVY = 2**30  # bytes of weights
+_FOLDED = 2**20  # bytes of a constant
 _EXHAUSTED = re.compile(
     r"bad_alloc|allocate memory|out of memory|_ALLOC_FAILED|BFCArena|smaller than requested bytes", re.IGNORECASE
 )
@@ -61,7 +62,6 @@ class Sessions:
         self.providers, self.threads, self.limit, self.memory = providers, threads, limit, memory
         self.lowering, self.half, self.verbose = lowering, half and providers[0][0] == CUDA, verbose
         self._kept: OrderedDict[tuple[str, ...], Session] = OrderedDict()
-        self._taken: dict[tuple[str, ...], int] = {}  # by the largest run of a session
         self._lock = RLock()
 
     def __contains__(self, model: object) -> bool:
@@ -86,14 +86,14 @@ class Sessions:
         key = _key(model)
         with self._lock:
             found = self._kept.pop(key, None)
-            self._taken[key] = max(taken, self._taken.get(key, 0) if found is not None else 0)
+            taken = max(taken, found.taken if found is not None else 0)
             while self._kept and (
-                len(self._kept) >= self.limit
-                or sum(self._taken[k] for k in [*self._kept, key]) > self.memory  # arenas keep what they took
+                len(self._kept) >= self.limit or taken + sum(s.taken for s in self._kept.values()) > self.memory
             ):
                 self._kept.popitem(last=False)
-            self._kept[key] = found if found is not None else Session(self._open(model), self.providers[0])
-            return self._kept[key]
+            session = self._kept[key] = found or Session(self._open(model), self.providers[0])
+            session.taken = taken
+            return session
 
     def _open(self, model: Model) -> ort.InferenceSession:
         how = self.providers[0][0] if self.lowering else ""
@@ -122,7 +122,10 @@ class Sessions:
         if self.lowering:
             from .lowering import TABLES, lower
 
-            model = lower(model, TABLES.get(self.providers[0][0], {}))
+            table = TABLES.get(self.providers[0][0], {})
+            if model.nbytes > _HEAVY:
+                table = {k: v for k, v in table.items() if k != "ConvTranspose"}  # weights turned around are copies
+            model = lower(model, table)
         return model
 
     def _compiled(self, model: Model, data: bytes | str) -> ort.InferenceSession:
@@ -136,7 +139,10 @@ class Sessions:
         # One block for all of a run, laid out by sizes seen before: twice the memory, and no faster.
         options.enable_mem_pattern = False
         if model.nbytes > _HEAVY:
-            options.add_session_config_entry("session.disable_prepacking", "1")  # it copies weights for each use
+            # Weights stay in the file, which is mapped: neither kernels nor blocked layouts get copies.
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_FOLDED))
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         if model.external and model.source.path is not None:
@@ -150,10 +156,14 @@ def _key(model: Model) -> tuple[str, ...]:
 
 
 class Session:
-    """One compiled model, and the provider that runs it."""
+    """One compiled model, and the provider that runs it.
+
+    Attributes:
+        taken: bytes of its largest run, which its arena keeps.
+    """
 
     def __init__(self, compiled: ort.InferenceSession, provider: tuple[str, dict[str, Any]]) -> None:
-        self.compiled = compiled
+        self.compiled, self.taken = compiled, 0
         self._bound = bound(compiled, provider)
 
     @property

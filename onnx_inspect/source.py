@@ -14,7 +14,7 @@ from .errors import ModelError
 from .facts import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import onnx
 
@@ -91,6 +91,24 @@ class Opened:
     def sha256(self) -> str:
         """Of the bytes."""
         return hashlib.sha256(self.data).hexdigest()
+
+    def again(self) -> Callable[[], Opened]:
+        """How to open it later; its bytes are not held until then if they can be read again.
+
+        Raises:
+            ModelError: when it is opened: the file is gone, or another one.
+        """
+        path, known = self.path, self.sha256
+        if path is None:
+            return lambda: self
+
+        def read() -> Opened:
+            file = opened(path)
+            if file.sha256 != known:
+                raise ModelError(f"{file.where} was changed after it was loaded: load it again.")
+            return file
+
+        return read
 
 
 def opened(source: str | Path | bytes | onnx.ModelProto) -> Opened:

@@ -3,8 +3,9 @@
     python scripts/bench_start.py MODEL PHOTO
 
 Four commands run in turn: a bare script that imports onnxruntime and runs the model once on zeros; `gradcam` from the
-shell to the PNG, cold (--no-cache) and warm, when an earlier run has left what it found; and `--help`. CPU time is user and system time over all threads; memory is the peak resident
-set. `--profile` says where the time of `gradcam` goes.
+shell to the PNG, cold (--no-cache) and warm, when an earlier run has left what it found; and `--help`. CPU time is
+user and system time over all threads; memory is the peak resident set. `--profile` says where the time of `gradcam`
+goes.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import onnx_inspect as oi
-from onnx_inspect import memory
+from onnx_inspect import budget, memory
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import DeviceError, InputError, ModelError, ResultError
 from onnx_inspect.providers import probe
@@ -289,7 +289,7 @@ def watched(
 def needed(model: oi.Model, samples: int, x: np.ndarray = X) -> int:
     engine = Engine("cpu")
     engine.run(model, {"image": x[:1]})
-    return next(iter(engine._needs.values())).of(samples)
+    return next(iter(engine._budget._needs.values())).of(samples)
 
 
 @pytest.mark.parametrize(("fits", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (4, [4, 1]), (100, [5])])
@@ -501,6 +501,26 @@ def test_samples_that_meet_run_alone_even_where_the_file_takes_any_batch() -> No
     np.testing.assert_array_equal(engine.run(model, {"x": x}, apart=True)["y"], np.zeros_like(x))
     np.testing.assert_array_equal(engine.run(model, {"x": x})["y"], x - x.mean(axis=0))  # as the model is
     assert engine.notes == ["samples do not stay apart in this model, so each runs alone"]
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "runs"), [(16, None, [4]), (160, None, [1] * 4), (160, 4, [4]), (64, None, [2, 2])]
+)
+def test_samples_share_a_run_while_the_cache_holds_them(
+    monkeypatch: pytest.MonkeyPatch, size: int, batch: int | None, runs: list[int]
+) -> None:
+    model, x = oi.load(nets.classifier(size="HW")), nets.images(4, size=size)
+    engine = Engine("cpu", 1, batch=batch)
+    if size == 64:  # room for two and a half
+        monkeypatch.setattr(
+            budget, "_CACHE", 5 * memory.need(model, {"image": (1, 3, 64, 64)}, {"image"}).steps[0][0] // 2
+        )
+        engine = Engine("cpu", 1)
+    engine.run(model, {"image": x}, apart=True)  # which checks once that samples stay apart
+    seen = watched(monkeypatch, engine)
+    engine.run(model, {"image": x}, apart=True)
+    assert seen == runs
+    assert engine.fits(model, {"image": x}) == engine.batch, "of those that have to go together all may"
 
 
 def test_there_is_one_engine_for_runs_side_by_side() -> None:

@@ -349,11 +349,11 @@ def test_an_input_without_samples_gets_them(axes: list[int], squeezed: bool) -> 
 
 def test_heavy_weights_are_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a size weights are not packed for each product, and gradients read them as they are."""
-    from onnx_inspect import engine
+    from onnx_inspect import sessions
 
     model, x = mlp(), np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
     light = oi.saliency(model, x, target=1, engine=Engine("cpu", threads=1)).values
-    monkeypatch.setattr(engine, "_HEAVY", 0)
+    monkeypatch.setattr(sessions, "_HEAVY", 0)
     heavy = oi.saliency(model, x, target=1, engine=Engine("cpu", threads=1)).values
     np.testing.assert_allclose(heavy, light, atol=1e-6)
     gradient = oi.gradient(model, 1, ["x"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import onnx_inspect as oi
-from onnx_inspect import memory
+from onnx_inspect import memory, sessions
 from onnx_inspect.engine import Engine
 from onnx_inspect.lowering import CPU, lower
 from onnx_inspect.model import Model
@@ -217,3 +217,37 @@ def test_open_sizes_are_followed() -> None:
     given = feeds(adjoint, size=24, count=3)
     whole, again = (FAST.run(m, given)["gradient.x"] for m in (adjoint, lean))
     np.testing.assert_allclose(again, whole, rtol=0, atol=1e-6 * np.abs(whole).max())
+
+
+# The engine.
+
+
+def test_the_engine_does_so_where_memory_is_short() -> None:
+    model, x = oi.load(stacks.residual(24, 64, 8)), stacks.images(1, 64)
+    whole = oi.saliency(model, x, engine=Engine("cpu", threads=1))
+    assert not any("a second time" in note for note in whole.notes)
+    adjoint, lean, sizes = gradient(model, size=64)
+    most = 1.2 * memory.need(lean, sizes, frozenset(sizes)).of(1)
+    assert most < memory.need(adjoint, sizes, frozenset(sizes)).of(1)
+    again = oi.saliency(model, x, engine=Engine("cpu", threads=1, max_memory=int(most)))
+    (note,) = [note for note in again.notes if "a second time" in note]
+    assert note.endswith("(--max-memory)") and not any("run all the same" in note for note in again.notes)
+    np.testing.assert_allclose(again.values, whole.values, rtol=0, atol=1e-6 * np.abs(whole.values).max())
+    assert again.scores == pytest.approx(whole.scores, rel=1e-6)
+
+
+def test_the_engine_leaves_what_has_no_gradients() -> None:
+    model, poor = oi.load(stacks.residual(4)), Engine("cpu", threads=1, max_memory=1000)
+    poor.run(model, {"x": stacks.images(1)})
+    (note,) = poor.notes
+    assert "run all the same" in note
+
+
+def test_heavy_weights_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = oi.load(stacks.residual(4)), stacks.images(1)
+    light = oi.saliency(model, x, engine=Engine("cpu", threads=1)).values
+    monkeypatch.setattr(sessions, "_HEAVY", 1000)
+    engine, adjoint = Engine("cpu", threads=1), oi.vjp(model, ["x"], ["y"])
+    assert "ConvTranspose" in [node.op_type for node in engine.sessions._lowered(adjoint).ir.graph]
+    heavy = oi.saliency(model, x, engine=engine).values
+    np.testing.assert_allclose(heavy, light, rtol=0, atol=1e-5 * np.abs(light).max())

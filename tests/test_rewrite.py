@@ -247,7 +247,7 @@ def test_weights_beside_the_file_stay_there(tmp_path: Path) -> None:
 def test_models_too_big_for_one_file_keep_their_weights_beside_it(
     model: oi.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_inspect.model._LIMIT", 100)
+    monkeypatch.setattr("onnx_inspect.serial.LIMIT", 100)
     with pytest.raises(oi.InspectError, match="save it"):
         model.to_bytes()
     path = model.save(tmp_path / "big.onnx")

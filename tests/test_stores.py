@@ -17,6 +17,7 @@ import pytest
 import onnx_inspect as oi
 from onnx_inspect import facts, stores
 from onnx_inspect.engine import Engine
+from onnx_inspect.errors import ModelError
 from onnx_inspect.facts import Facts, decode, encode, text
 from onnx_inspect.methods.registry import NEEDS
 from onnx_inspect.naming import Layer
@@ -258,3 +259,27 @@ def test_what_cannot_be_kept_is_found_again() -> None:
         known = Facts(record)
         assert known.get("a", lambda: calls.append(1) or object()) is known.get("a", object)
     assert len(calls) == 2 and record == {}
+
+
+def test_a_file_that_changes_behind_a_warm_model(cache: Path, tmp_path: Path) -> None:
+    """Its bytes are not held, so the graph is read again where somebody asks for it."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(nets.classifier().SerializeToString())
+    nodes = len(oi.load(path).ir.graph)
+    again()
+    warm = oi.load(path)
+    assert len(warm.ir.graph) == nodes
+    again()
+    warm = oi.load(path)
+    path.write_bytes(nets.classifier(classes=9).SerializeToString())
+    with pytest.raises(ModelError, match="was changed after it was loaded"):
+        _ = warm.ir
+
+
+def test_facts_of_sizes_that_never_end_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "_MOST", 10)
+    record: dict[str, Any] = {}
+    known = Facts(record)
+    for size in range(25):
+        assert known.get(("need", size), lambda size=size: size) == size  # type: ignore[misc]
+    assert len(record) == len(known._found) == 10 and known.get(("need", 24), int) == 24

@@ -13,7 +13,8 @@ from ..collector import uncollected
 from ..dtypes import Precision, is_float
 from ..emit import Op
 from ..errors import InputError, LayerError, TargetError
-from ..model import Model, prune
+from ..model import Model
+from ..pruning import prune
 from .sequences import lifted
 from .table import RULES, Rules
 from .walk import backward

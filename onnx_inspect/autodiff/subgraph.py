@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from ..dtypes import is_float
 from ..emit import Op
-from ..model import prune
+from ..pruning import prune
 from ..structure import all_inputs, key, label
 from .sequences import plus
 from .walk import backward

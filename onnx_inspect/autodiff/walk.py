@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ..dtypes import is_float
 from ..emit import Op
-from ..model import detach
+from ..pruning import detach
 from ..structure import all_inputs, key, subgraphs
 from ..widen import widen
 from .sequences import lifted, plus, zeros_like

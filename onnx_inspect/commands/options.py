@@ -114,7 +114,9 @@ engine = _apply(
         ),
         click.option("--threads", type=click.IntRange(1), help="Threads of the CPU provider [default: one per core]."),
         click.option(
-            "--batch", type=click.IntRange(1), default=8, show_default=True, help="The most samples in one run."
+            "--batch",
+            type=click.IntRange(1),
+            help="The most samples in one run [default: 8; on the CPU as many as its cache holds].",
         ),
         click.option(
             "--max-memory",

@@ -14,7 +14,8 @@ from ..collector import uncollected
 from ..dtypes import Precision, is_float
 from ..emit import Op
 from ..errors import TargetError
-from ..model import Model, prune
+from ..model import Model
+from ..pruning import prune
 from ..structure import all_inputs, key
 from .pair import Pair, along
 from .rules import CAPTUM, LINEAR, LINES, PRODUCTS, WEIGHTED, Lines

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from ..autodiff.gradient import differentiate, scored, vjp
 from ..dtypes import is_float
-from ..sessions import BLAME
 from ..errors import InspectError, ModelError
 from ..methods import predict
 from ..methods.job import SCORE, Job
 from ..model import Model
 from ..naming import Layer
 from ..rewrite import expose
+from ..sessions import BLAME
 from ..structure import key, label, needed, varying
 from . import path
 from .report import Finding, Severity, typed

@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from ..emit import PREFIX, Op
 from ..fields.field import settle
-from ..model import Model, prune
+from ..model import Model
+from ..pruning import prune
 from .path import Edge, Layout, Path, Step
 
 ROLES = ("before", "after")

@@ -17,7 +17,7 @@ from .pooling import pooled
 from .seeds import row, rows
 from .sizes import shape, size
 from .strided import in_phases
-from .table import Lowering
+from .table import Lowering, folded
 
 FEW = 8  # channels that a convolution cannot fill its blocks with
 
@@ -28,9 +28,9 @@ def conv_transpose(op: Op, node: ir.Node) -> ir.Value | None:
     group = node.attributes.get_int("group", 1)
     strides, dilations = (list(node.attributes.get_ints(k, ())) for k in ("strides", "dilations"))
     pads, more = (list(node.attributes.get_ints(k, ())) for k in ("pads", "output_padding"))
-    if b is not None or w.const_value is None or not (strides and dilations and pads and more):
+    if b is not None or not folded(w) or not (strides and dilations and pads and more):
         return None
-    shape = w.const_value.shape.numpy()
+    shape = w.shape.numpy()
     kernel, ins = list(shape[2:]), shape[1] * group
     rank = len(kernel)
     if set(strides) == {1} and ins > FEW:
@@ -45,8 +45,8 @@ def conv_transpose(op: Op, node: ir.Node) -> ir.Value | None:
 
 def _flipped(op: Op, w: ir.Value, group: int) -> ir.Value:
     """W (M, C/g, ...) as (C, M/g, ...), its kernel turned around; onnxruntime folds it into a constant."""
-    assert w.const_value is not None
-    outs, ins, *kernel = w.const_value.shape.numpy()
+    assert w.shape is not None
+    outs, ins, *kernel = w.shape.numpy()
     axes = [2 + a for a, k in enumerate(kernel) if k > 1]
     if axes:
         w = op.Slice(w, [-1] * len(axes), [-(2**31)] * len(axes), axes, [-1] * len(axes))

@@ -18,7 +18,8 @@ import onnx_ir as ir
 
 from ..decompose.table import replaced
 from ..emit import PREFIX, Op
-from ..model import Model, prune
+from ..model import Model
+from ..pruning import prune
 from .table import Lowering
 
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16

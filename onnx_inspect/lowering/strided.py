@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ..emit import Op, inputs
+from .table import folded
 
 WIDE = 16  # channels of a block; what does not fill blocks is copied around more often than it is computed
 FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # to channels first, and last
@@ -60,9 +61,9 @@ def in_phases(op: Op, node: ir.Node) -> ir.Value | None:
     strides, dilations, pads, more = (
         list(node.attributes.get_ints(k, ())) for k in ("strides", "dilations", "pads", "output_padding")
     )
-    if b is not None or w.const_value is None or len(strides) != 2 or set(dilations) != {1} or not (pads and more):
+    if b is not None or not folded(w) or len(strides) != 2 or set(dilations) != {1} or not (pads and more):
         return None
-    ins, outs, *kernel = w.const_value.shape.numpy()
+    ins, outs, *kernel = w.shape.numpy()
     depthwise = group == ins and outs == 1
     channels = outs * group
     if not (depthwise or group == 1) or channels % WIDE or ins % WIDE or set(strides) != {2}:

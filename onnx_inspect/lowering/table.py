@@ -16,7 +16,8 @@ import onnx_ir as ir
 from ..collector import uncollected
 from ..decompose.table import replaced
 from ..emit import PREFIX, Op
-from ..model import Model, prune
+from ..model import Model
+from ..pruning import prune
 
 Lowering = Callable[[Op, ir.Node], "ir.Value | None"]
 
@@ -44,3 +45,13 @@ def lower(model: Model, table: Mapping[str, Lowering]) -> Model:
 
 def _ours(node: ir.Node, table: Mapping[str, Lowering]) -> bool:
     return node.op_type in table and not node.domain and (node.name or "").startswith(f"{PREFIX}/")
+
+
+def folded(value: ir.Value | None) -> bool:
+    """True for weights, and for what is computed of weights alone, which onnxruntime folds; of known sizes."""
+    if value is None or value.shape is None or not value.shape.is_static():
+        return False
+    node = value.producer()
+    if value.const_value is not None or node is None:
+        return value.const_value is not None
+    return all(x is None or folded(x) for x in node.inputs)
