@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from .memory import trim
 from .providers import CUDA, GRAPHS
 
 if TYPE_CHECKING:
@@ -105,15 +104,12 @@ def held(array: NDArray[Any], provider: Provider) -> NDArray[Any]:
 def opened(model: bytes | str, options: ort.SessionOptions, providers: Sequence[Provider]) -> ort.InferenceSession:
     """A session that never goes over to the CPU by itself; one that records no kernels where it cannot."""
     try:
-        session = ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
+        return ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
     except Exception:
         plain = [(name, {k: v for k, v in how.items() if k != GRAPHS}) for name, how in providers]
         if plain == list(providers):
             raise
-        session = ort.InferenceSession(model, options, providers=plain, enable_fallback=0)
-    session._model_bytes = None  # kept for a fallback, which never comes: all weights once more
-    trim()
-    return session
+        return ort.InferenceSession(model, options, providers=plain, enable_fallback=0)
 
 
 def bound(compiled: ort.InferenceSession, provider: Provider) -> Bound | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import onnx_ir
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LIMIT = 2**31 - 1  # of one message
 _SMALL = 1024
-Loaded = Mapping[int, tuple[str, onnx_ir.TensorProtocol | None]]
+Loaded: TypeAlias = "Mapping[int, tuple[str, onnx_ir.TensorProtocol | None]]"  # text, since onnx_ir may not be there
 
 
 @uncollected()

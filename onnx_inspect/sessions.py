@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
-from . import stores
+from . import memory, stores
 from .batching import Arrays
 from .binding import Recorded, bound, opened
 from .errors import InputError, ModelError, ResultError
@@ -148,7 +148,10 @@ class Sessions:
         if model.external and model.source.path is not None:
             folder = str(model.source.path.parent.resolve())
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        return opened(data, options, self.providers)
+        session = opened(data, options, self.providers)
+        session._model_bytes = None  # kept for a fallback, which never comes: all weights once more
+        memory.trim()
+        return session
 
 
 def _key(model: Model) -> tuple[str, ...]:
