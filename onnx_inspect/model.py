@@ -78,10 +78,12 @@ class Model:
 
     @classmethod
     def _read(cls, file: Opened, facts: Facts) -> Model:
-        from . import canonical
+        from . import canonical, mapped
 
-        proto, origin = described(file)
-        folder = origin.path.parent if origin.path else None
+        lean, weights = mapped.taken_out(file) or (b"", None)
+        proto, origin = described(file, lean, weights.path.name if weights is not None else "")
+        beside = origin.path if weights is None else weights.path
+        folder = beside.parent if beside is not None else None
         try:
             with uncollected():
                 graph, notes, relaxed = canonical.canonicalise(proto, folder)
@@ -93,6 +95,8 @@ class Model:
                 cause = cause.__cause__
             reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
             raise ModelError(f"'{origin.name}' cannot be interpreted as an ONNX graph: {reason}") from error
+        if weights is not None:
+            mapped.keep(graph.graph, weights)
         if not origin.data_files:  # whose own changes nothing would tell
             for key, value in {"source": replace(origin, path=None), "notes": tuple(notes), "relaxed": relaxed}.items():
                 facts.get(key, lambda value=value: value)  # type: ignore[misc]
@@ -276,6 +280,11 @@ class Model:
                 f"'{self.source.name}' has {self.nbytes:,} bytes of weights, more than ONNX puts in one file: save it."
             )
         return serial.to_bytes(self.ir)
+
+    def to_message(self) -> tuple[bytes, Path | None]:
+        """The model for onnxruntime, and the folder of the weights that it does not include; None if it has all."""
+        data, folder = serial.message(self.ir)
+        return data, self.source.path.parent.resolve() if self.external and self.source.path is not None else folder
 
     @property
     def nbytes(self) -> int:

@@ -56,6 +56,19 @@ def to_bytes(model: onnx_ir.Model) -> bytes:
     return data
 
 
+def message(model: onnx_ir.Model) -> tuple[bytes, Path | None]:
+    """A graph for onnxruntime: as one message, and the folder of the file of its weights; None for no such file.
+
+    Weights of a model that came with external data lie where they lay: their folder is not said.
+    """
+    from .mapped import message as named
+
+    with uncollected():
+        outside, folder = named(_lowered(model))
+        data: bytes = onnx_ir.serde.serialize_model(outside).SerializeToString()
+    return data, folder
+
+
 def save(model: onnx_ir.Model, path: Path, nbytes: int) -> None:
     """Write a graph; beyond the size of one message its weights go to `<path>.data` beside it.
 

@@ -6,6 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -99,18 +100,17 @@ class Sessions:
         how = self.providers[0][0] if self.lowering else ""
         name = stores.name(*_key(model), how, *(["half"] if self.half else []))
         if (path := stores.model(name)) is not None:
-            with suppress(Exception):  # whatever is wrong with that file, it can be made again
-                return self._compiled(model, str(path))
+            with suppress(Exception):  # whatever is wrong with that file, or with that of weights, it can be made again
+                return self._compiled(model, path.read_bytes(), path.parent)
             stores.forget(path)
         whole = self._lowered(model)
-        outside = whole.external and whole.source.path is not None
-        data = whole.to_proto().SerializeToString() if outside else whole.to_bytes()
+        data, folder = whole.to_message()
         try:
-            compiled = self._compiled(model, data)
+            compiled = self._compiled(model, data, folder)
         except Exception as error:
             what = f"onnxruntime does not accept '{model.source.name}': {_reason(error).rstrip('.')}"
             raise ModelError(f"{what}: {BLAME}.") from error
-        if not outside:
+        if folder in (None, stores.folder()):
             stores.keep(name, data)
         return compiled
 
@@ -128,8 +128,8 @@ class Sessions:
             model = lower(model, table)
         return model
 
-    def _compiled(self, model: Model, data: bytes | str) -> ort.InferenceSession:
-        """A session for a model's bytes, or the file that holds them."""
+    def _compiled(self, model: Model, data: bytes, folder: Path | None) -> ort.InferenceSession:
+        """A session for a model's bytes, and the folder of weights that these lack."""
         options = ort.SessionOptions()
         options.log_severity_level = WARNING if self.verbose else SILENT
         # Integer kernels, which round in other ways, would stand wherever no output or gradient reads what is between.
@@ -145,9 +145,8 @@ class Sessions:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
-        if model.external and model.source.path is not None:
-            folder = str(model.source.path.parent.resolve())
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        if folder is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         session = opened(data, options, self.providers)
         session._model_bytes = None  # kept for a fallback, which never comes: all weights once more
         memory.trim()

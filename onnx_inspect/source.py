@@ -130,17 +130,22 @@ def opened(source: str | Path | bytes | onnx.ModelProto) -> Opened:
     return Opened(None, data, source, "the given ModelProto")
 
 
-def described(file: Opened) -> tuple[onnx.ModelProto, Source]:
+def described(file: Opened, lean: bytes = b"", weights: str = "") -> tuple[onnx.ModelProto, Source]:
     """Parse and check a model; external data stays on disk.
+
+    Args:
+        file: the model's.
+        lean: its bytes without the weights that lie in a file of ours.
+        weights: the name of that file.
 
     Raises:
         ModelError: not an ONNX model, truncated, a Git LFS pointer, or with external data that is missing, too short,
             or outside the model's folder.
     """
-    proto = file.proto if file.proto is not None else _parse(file.data, file.where)
+    proto = file.proto if file.proto is not None and not lean else _parse(lean or file.data, file.where)
     try:
         _check(proto, file.where)
-        return proto, _describe(proto, file)
+        return proto, _describe(proto, file, weights)
     except (TypeError, ValueError) as error:  # names that are no text, types that do not exist
         raise ModelError(f"{file.where} is damaged: it is no ONNX model any more ({error}).") from error
 
@@ -150,9 +155,9 @@ def read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto,
     return described(opened(source))
 
 
-def _describe(proto: onnx.ModelProto, file: Opened) -> Source:
+def _describe(proto: onnx.ModelProto, file: Opened, weights: str) -> Source:
     path = file.path
-    files = tuple(_external_files(proto, path.parent if path else None, file.where))
+    files = tuple(_external_files(proto, path.parent if path else None, file.where, weights))
     size = len(file.data) + sum(f.stat().st_size for f in files)
     opset: dict[str, int] = {}
     for entry in proto.opset_import:
@@ -231,7 +236,7 @@ def nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProt
                 yield from nodes(inner)
 
 
-def _external_files(proto: onnx.ModelProto, folder: Path | None, where: str) -> list[Path]:
+def _external_files(proto: onnx.ModelProto, folder: Path | None, where: str, weights: str) -> list[Path]:
     """The external data files, checked: inside the model's folder, there, and long enough."""
     from onnx.external_data_helper import _get_all_tensors, uses_external_data
 
@@ -241,6 +246,8 @@ def _external_files(proto: onnx.ModelProto, folder: Path | None, where: str) -> 
             continue
         entry = {e.key: e.value for e in tensor.external_data}
         location = entry.get("location", "")
+        if weights and location == weights:
+            continue
         if folder is None:
             raise ModelError(f"{where} keeps weights in '{location}': load it by path, so that they can be found.")
         file = folder / location

@@ -115,6 +115,16 @@ def keep(name: str, data: bytes) -> None:
         trim(at.parent, limit())
 
 
+def weights(name: str, size: int) -> Path | None:
+    """Where weights of so many bytes are kept, None where there is no folder, or no room."""
+    at = folder()
+    if at is None or size > limit() // _PART:
+        return None
+    with suppress(OSError):
+        os.utime(at / name)
+    return at / name
+
+
 def forget(path: Path) -> None:
     """Remove a file."""
     with suppress(OSError):
@@ -140,7 +150,7 @@ def trim(root: Path, most: int) -> None:
 def _files(root: Path) -> Iterator[tuple[float, int, Path]]:
     for path in root.glob("*/*"):
         with suppress(OSError):
-            if path.suffix in (".onnx", ".json"):
+            if path.suffix in (".onnx", ".json", ".weights"):
                 state = path.stat()
                 yield state.st_mtime, state.st_size, path
 

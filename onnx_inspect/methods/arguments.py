@@ -20,6 +20,7 @@ from ..guess import PRESETS, in_python
 # A third of a millisecond each, at every call.
 hints_of = functools.cache(get_type_hints)
 signature_of = functools.cache(inspect.signature)
+_CALLED = set[tuple[Any, ...]]()  # ways of calling that are right
 
 
 def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -59,6 +60,9 @@ def called(
     Raises:
         InputError: an argument that it does not take, or one that it lacks.
     """
+    way = function, len(args), *given
+    if way in _CALLED:
+        return
     signature, name = signature_of(function), function.__name__
     own = [k for k, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
     shared = [k for kind in get_args(hints.get("how")) for k in kind.__annotations__]
@@ -72,6 +76,7 @@ def called(
         signature.bind(*args, **given)
     except TypeError as error:
         raise InputError(f"{name} cannot be called like this, {error}: {takes}.") from error
+    _CALLED.add(way)
 
 
 def pixels(name: str, value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,16 +13,16 @@ from .arguments import signature_of
 from .registry import METHODS
 
 
-def remarks(method: str, names: Iterable[str], heat: NDArray[Any], layer: Layer | None) -> Iterator[str]:
+def remarks(method: str, name: Callable[[int], str], heat: NDArray[Any], layer: Layer | None) -> Iterator[str]:
     """A sentence for each map that is zero, or the same, everywhere, with the flags that change it.
 
     Args:
         method: its name.
-        names: of the samples.
+        name: of a sample.
         heat: (N, h, w), their maps.
         layer: that was explained at.
     """
-    for name, one in zip(names, heat, strict=True):
+    for i, one in enumerate(heat):
         where = f" at '{layer.name}'" if layer is not None else ""
         if not one.any():
             what = f"is zero everywhere: nothing{where} speaks for this target"
@@ -30,7 +30,7 @@ def remarks(method: str, names: Iterable[str], heat: NDArray[Any], layer: Layer 
             what = f"is the same everywhere{where}, as it is behind global pooling, say: it tells no place from another"
         else:
             continue
-        yield f"the {method} map of '{name}' {what} ({_ways(method, layer)})"
+        yield f"the {method} map of '{name(i)}' {what} ({_ways(method, layer)})"
 
 
 def _ways(method: str, layer: Layer | None) -> str:

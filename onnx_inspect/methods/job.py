@@ -264,7 +264,7 @@ class Job(Setting):
             result.notes.append(
                 f"values {values.shape[1:]} are no map of height and width: there is no picture of them"
             )
-        result.notes += blanks.remarks(method, result.stems, heat, layer)
+        result.notes += blanks.remarks(method, lambda i: result.stems[i], heat, layer)
         return result
 
     def _returned(self, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -37,10 +37,17 @@ def ranked(
     rows: NDArray[Any], probabilities: NDArray[Any], labels: Labels, most: int | None = None
 ) -> list[list[Prediction]]:
     """The classes per sample, or the `most` probable, the highest score first; the first among equals."""
-    order = np.argsort(-rows, axis=1, kind="stable")[:, :most]
     return [
-        [one(i, row, p, labels) for i in best] for best, row, p in zip(order.tolist(), rows, probabilities, strict=True)
+        [one(i, row, p, labels) for i in _best(row, most or len(row))]
+        for row, p in zip(rows, probabilities, strict=True)
     ]
+
+
+def _best(row: NDArray[Any], most: int) -> list[int]:
+    """The indices of the largest, the first among equals first."""
+    able = np.flatnonzero(row >= np.partition(row, -most)[-most]) if most < len(row) else np.arange(len(row))
+    best: list[int] = able[np.argsort(-row[able], kind="stable")][:most].tolist()
+    return best
 
 
 def one(i: int, row: NDArray[Any], probabilities: NDArray[Any], labels: Labels) -> Prediction:

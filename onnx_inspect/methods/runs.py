@@ -212,10 +212,11 @@ class Runs:
                     raise InputError("Samples do not stay apart in this model: let each run alone (--batch 1).")
                 yield i, which, found
                 advance(len(which))
-                start, size = start + len(which), min(most, self._fits)
+                start += len(which)
+                size = min(most, self.engine.fits(*self._last))  # a gradient takes more than a forward pass
 
     def _run(self, model: Model, wanted: list[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        self._fits = self.engine.fits(model, feeds, wanted)  # a gradient takes more than a forward pass
+        self._last = model, feeds, wanted
         found = self.engine.run(model, feeds, wanted, apart=True)
         for name in wanted:
             self._finite(found[name], name)
