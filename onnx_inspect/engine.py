@@ -38,7 +38,8 @@ class Engine:
             go into a run as are estimated to fit; a gradient that is too large for one computes parts of the forward
             pass a second time. None for half of what the machine, container or card has.
         sessions: how many compiled models are kept.
-        lowering: rewrite gradients into what the provider computes fast; without, they run as they were built.
+        lowering: rewrite gradients into what the provider computes fast, and compute of a picture only what a window
+            changes; without, they run as they were built.
         tf32: let a card round what it multiplies to 10 bits; noted, since numbers move.
         half: let a card compute the forward pass in half precision where that is safe; gradients stay float32. Noted.
         graphs: let a card record the kernels of runs whose sizes come again, and replay them.

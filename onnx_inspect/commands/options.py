@@ -123,7 +123,11 @@ engine = _apply(
             metavar="SIZE",
             help="What a run may take, as 4GB or 500MB: fewer samples go into it [default: half of what is free].",
         ),
-        click.option("--no-lowering", is_flag=True, help="Run gradients as they were built, for debugging."),
+        click.option(
+            "--no-lowering",
+            is_flag=True,
+            help="Run gradients as they were built, and whole pictures where a window would do, for debugging.",
+        ),
         click.option(
             "--no-cache",
             is_flag=True,

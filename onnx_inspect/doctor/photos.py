@@ -142,7 +142,7 @@ def _plain(how: Preprocessing) -> Preprocessing:
 def _trial(job: Job, flags: str, how: Preprocessing, pixels: Sequence[NDArray[Any]], classes: NDArray[Any]) -> Trial:
     assert job.scores is not None
     tensor = job.scores.tensor
-    model = job.model.memo(("expose", tensor), lambda: expose(job.model, [tensor]))
+    model = job.model.rewritten(("expose", tensor), lambda: expose(job.model, [tensor]))
     values = job.engine.run(model, {job.input.name: how.batch(pixels)}, [tensor])[tensor]
     rows = predict.rows(job.scores, job.score, values)
     p = predict.probabilities(job.scores, job.score, np.nan_to_num(rows, neginf=-1e30, posinf=1e30))

@@ -167,7 +167,7 @@ def _propagate(job: Job, name: str, rules: Rules, wrt: Sequence[str], *, merge: 
     if merge:
         keep = (*tensors, job.explained_tensor)
         whole = job.model
-        job.model = whole.memo(("merge batchnorm", *keep), lambda: merge_batchnorm(whole, keep))
+        job.model = whole.rewritten(("merge batchnorm", *keep), lambda: merge_batchnorm(whole, keep))
     found = job.gradients(tensors, Relevance(rules))
     score = np.asarray(found[SCORE], np.float64)
     start = np.ones(job.n) if unit else score

@@ -178,7 +178,7 @@ class Survey(Setting):
 
     def _forward(self, tensors: Sequence[str], samples: NDArray[Any]) -> dict[str, NDArray[Any]]:
         wanted = list(dict.fromkeys([*tensors, *self._outputs()]))
-        model = self.model.memo(("expose", *wanted), lambda: expose(self.model, wanted))
+        model = self.model.rewritten(("expose", *wanted), lambda: expose(self.model, wanted))
         found = self._pool.run(model, {self.input.name: samples}, wanted, apart=True)
         for name in wanted:
             if found[name].shape[:1] != samples.shape[:1]:

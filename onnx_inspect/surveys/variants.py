@@ -63,7 +63,7 @@ class Variants(Survey):
         """
         model, feeds = model or self.model, feeds or {}
         wanted = list(dict.fromkeys([*tensors, *self._outputs()]))
-        ready = model.memo(("expose", *wanted), lambda: expose(model, wanted))
+        ready = model.rewritten(("expose", *wanted), lambda: expose(model, wanted))
         count = max(len(samples), *map(len, feeds.values())) if feeds else len(samples)
         for start in range(0, count, self.batch):
             part = slice(start, min(start + self.batch, count))
