@@ -17,6 +17,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SIZES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 10: 2, 11: 8}  # bytes of TensorProto.DataType's plain numbers
 _SMALL = 2**12  # bytes of a weight that is not worth it
 _ALIGNED = 64  # bytes, what vector instructions like
+_MOST, _RANK = 2**18, 64  # fields of a message, dimensions: more are no model, but may be meant to keep us busy
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ def split(data: bytes, location: str) -> Split | None:
         location: the name of the file.
     """
     with suppress(IndexError, ValueError):
-        found = list(_fields(data, 0, len(data)))
-        graphs = [f for f in found if f.number == _GRAPH]
+        graphs = [f for f in _fields(data, 0, len(data)) if f.number == _GRAPH]
         if len(graphs) == 1 and graphs[0].kind == _BYTES:
             return _split(data, graphs[0], location)
     return None
@@ -90,6 +90,8 @@ def _raw(data: bytes, tensor: Field) -> Field | None:
         if field.number == _DIMS:
             packed = field.kind == _BYTES
             dims += _varints(data, field.start, field.end) if packed else [field.value]
+            if len(dims) > _RANK:
+                return None
         elif field.number == _TYPE:
             kind = field.value
         elif field.number == _RAW:
@@ -102,7 +104,9 @@ def _raw(data: bytes, tensor: Field) -> Field | None:
 
 
 def _fields(data: bytes, at: int, end: int) -> Iterator[Field]:
-    while at < end:
+    for _ in range(_MOST):
+        if at >= end:
+            return
         begin = at
         tag, at = _varint(data, at)
         kind, value, start = tag & 7, 0, at
@@ -118,6 +122,7 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[Field]:
         if at > end:
             raise ValueError(at)
         yield Field(tag >> 3, kind, begin, start, at, value)
+    raise ValueError(at)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -133,6 +138,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _varints(data: bytes, at: int, end: int) -> Iterator[int]:
+    if end - at > 10 * _RANK:
+        raise ValueError(at)
     while at < end:
         value, at = _varint(data, at)
         yield value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -230,6 +231,20 @@ def listed(folder: Path, labels: list[int]) -> Path:
     with (folder / "photos.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path", "label"], *([f"{i}.png", label] for i, label in enumerate(labels))])
     return folder / "photos.csv"
+
+
+def test_what_comes_before_the_channels_runs_once_per_photo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, convolutions = Engine("cpu", threads=1), []
+    inner = engine.run
+
+    def run(model: Model, feeds: dict[str, Any], *args: Any, **more: Any) -> Any:
+        count = len(feeds.get(CHANNELS, [0]))
+        convolutions.append(count * sum(node.op_type == "Conv" for node in model.ir.graph))
+        return inner(model, feeds, *args, **more)
+
+    monkeypatch.setattr(engine, "run", run)
+    ablate(Model.load(nets.classifier()), folder, channels=True, **HOW | {"engine": engine})  # type: ignore[arg-type]
+    assert sum(convolutions) == 2 * (5 + 2), "two for each photo, and for the noise that is compared with and without"
 
 
 def test_layers_against_numpy(folder: Path) -> None:

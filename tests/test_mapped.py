@@ -83,6 +83,17 @@ def test_damage_is_found_in_any_byte_as_without() -> None:
             assert 0 <= start <= start + size <= len(broken)
 
 
+def test_bytes_that_are_meant_to_keep_us_busy() -> None:
+    many = b"\x08\x01" * 2**21  # a field of two bytes, again and again
+    assert wire.split(many, "w") is None
+    assert wire.split(nets.classifier().SerializeToString() + many, "w") is None
+    dims = helper.make_tensor("w", TensorProto.FLOAT, [1] * 10_000, [1.0])
+    model = nets.classifier()
+    model.graph.initializer.append(dims)
+    found = wire.split(model.SerializeToString(), "w")
+    assert found is None or found.parts
+
+
 def tensor(kind: int, dims: list[int], raw: bytes, **more: object) -> onnx.TensorProto:
     return TensorProto(name="w", data_type=kind, dims=dims, raw_data=raw, **more)  # type: ignore[arg-type]
 

@@ -50,11 +50,11 @@ class Effects:
         return f"{what} {wrong}  probability {p}"
 
 
-def _compare(survey: Variants, model: Model, intact: dict[str, NDArray[np.bool_]]) -> None:
+def _compare(survey: Variants, model: Model, intact: dict[str, NDArray[np.bool_]], at: str) -> None:
     """Say so where the switches alone change what the model computes: a runtime may fuse fewer operators with them."""
     noise = np.random.default_rng(0).integers(0, 256, (*survey.preprocessing.size, 3), np.uint8)
     sample = survey.sample(noise)
-    plain, switched = survey.answers([sample], []), survey.answers([sample], [], model, intact)
+    plain, switched = survey.answers([sample], []), _switched(survey, sample, model, intact, at)
     off = float(abs(plain - switched).max() / (abs(plain).max() or 1))
     if off > 1e-4:
         survey.notes.append(
@@ -63,15 +63,33 @@ def _compare(survey: Variants, model: Model, intact: dict[str, NDArray[np.bool_]
         )
 
 
-def measure(survey: Variants, model: Model, switches: dict[str, NDArray[np.bool_]]) -> Effects:
-    """What each row of switches does; the first leaves all as it is."""
-    _compare(survey, model, {name: rows[:1] for name, rows in switches.items()})
+def _switched(
+    survey: Variants, sample: NDArray[Any], model: Model, switches: dict[str, NDArray[np.bool_]], at: str
+) -> Floats:
+    """The class scores of one sample for each row of switches."""
+    feeds: dict[str, NDArray[Any]] = {**switches}
+    if at:
+        ((_, found),) = survey.found([sample], [at])
+        feeds[at] = np.broadcast_to(found[at], (len(next(iter(switches.values()))), *found[at].shape[1:]))
+    return survey.answers([sample], [], model, feeds)
+
+
+def measure(survey: Variants, model: Model, switches: dict[str, NDArray[np.bool_]], at: str = "") -> Effects:
+    """What each row of switches does; the first leaves all as it is.
+
+    Args:
+        survey: the photos.
+        model: with switches.
+        switches: by input, a row for each removal.
+        at: a tensor that the model begins with: what computes it does so once per photo.
+    """
+    _compare(survey, model, {name: rows[:1] for name, rows in switches.items()}, at)
     known = survey.true_classes()
     classes = [known.get(survey.photos.label(i) or "") for i in range(len(survey.photos))] if known else []
 
     def work(i: int, photo: Picture) -> tuple[Floats, Floats]:
         try:
-            rows = survey.answers([survey.sample(photo)], [], model, switches)
+            rows = _switched(survey, survey.sample(photo), model, switches, at)
         except ResultError as error:  # as where zeros are divided by their length
             raise ResultError(f"With something taken out: {error} Or take out other layers (--layer).") from error
         p = survey.probabilities(rows)

@@ -16,6 +16,7 @@ from ..finding import Finding
 from ..gates import CHANNELS, GATES, Gate, Part, chosen, gated, masked, parts
 from ..image import Picture
 from ..methods.inputs import ModelLike
+from ..rewrite import cut
 from ..surveys.survey import Over
 from ..surveys.variants import Floats, Variants
 from .registry import study
@@ -125,7 +126,8 @@ def _channels(survey: Variants, every: Sequence[Part], name: str) -> Finding:
         raise LayerError(f"'{part.name}' has shape {value.shape} for one photo, no channels: name another --layer.")
     count = value.shape[axis]
     keep = np.vstack([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])
-    found = measure(survey, masked(survey.model, part.tensor, axis), {CHANNELS: keep})
+    behind = cut(survey.model, inputs=[part.tensor], outputs=survey._outputs())
+    found = measure(survey, masked(behind, part.tensor, axis), {CHANNELS: keep}, part.tensor)
     order = np.lexsort((-found.wrong[0], -found.probability[0])).tolist()
     rows = [{"channel": k} | found.record(k) for k in order]
     idle = sum(not found.wrong[0][k] and abs(found.probability[0][k]) < 1e-6 for k in range(count))
