@@ -244,7 +244,9 @@ def test_what_comes_before_the_channels_runs_once_per_photo(folder: Path, monkey
 
     monkeypatch.setattr(engine, "run", run)
     ablate(Model.load(nets.classifier()), folder, channels=True, **HOW | {"engine": engine})  # type: ignore[arg-type]
-    assert sum(convolutions) == 2 * (5 + 2), "two for each photo, and for the noise that is compared with and without"
+    assert sum(convolutions) == 2 * (5 + 3), (
+        "two for each photo, and thrice for noise: its shape, with switches, without"
+    )
 
 
 def test_layers_against_numpy(folder: Path) -> None:
