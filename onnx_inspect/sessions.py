@@ -138,9 +138,11 @@ class Sessions:
         options.enable_mem_reuse = model.fact("nodes", lambda: len(model.ir.graph)) < _LARGE
         # One block for all of a run, laid out by sizes seen before: twice the memory, and no faster.
         options.enable_mem_pattern = False
-        if model.nbytes > _HEAVY:
-            # Weights stay in the file, which is mapped: neither kernels nor blocked layouts get copies.
+        if model.nbytes > _HEAVY or model.fact("of vectors", lambda: _of_vectors(model)):
+            # A copy of each weight for each product that reads it. Products with vectors do not even get faster.
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if model.nbytes > _HEAVY:
+            # Weights stay in the file, which is mapped: blocked layouts get no copies either.
             options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_FOLDED))
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         if self.threads is not None:
@@ -151,6 +153,20 @@ class Sessions:
         session._model_bytes = None  # kept for a fallback, which never comes: all weights once more
         memory.trim()
         return session
+
+
+def _of_vectors(model: Model) -> bool:
+    """Whether most of the weights are for products with a vector per sample, as in dense layers on top of VGG."""
+    graph = model.ir.graph
+    leads = {v.shape[0] for v in graph.inputs if v.shape}
+    read: dict[str, int] = {}
+    for node in graph:
+        a, w = node.inputs[:2] if node.op_type in ("Gemm", "MatMul") else (None, None)
+        if a is None or a.shape is None or len(a.shape) != 2 or a.shape[0] not in leads:
+            continue
+        if w is not None and w.is_initializer() and w.const_value is not None:
+            read[w.name or ""] = w.const_value.nbytes
+    return sum(read.values()) > model.nbytes / 2
 
 
 def _key(model: Model) -> tuple[str, ...]:

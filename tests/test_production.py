@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import Any
 
@@ -360,6 +361,26 @@ def test_heavy_weights_are_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = {v for v in gradient.ir.graph.initializers.values() if v.name in WEIGHTS}
     assert len(weights) == 2
     assert not any(n.op_type == "Transpose" and n.inputs[0] in weights for n in gradient.ir.graph)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_dense_layers_of_vectors_are_not_packed(dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vector takes as long to multiply with packed weights, which are a copy for each product."""
+    from onnx_inspect import sessions
+
+    packed = []
+    inner = sessions.opened
+
+    def opened(data: bytes, options: Any, providers: Any) -> Any:
+        with contextlib.suppress(RuntimeError):  # nothing said
+            packed.append(options.get_session_config_entry("session.disable_prepacking") != "1")
+        return inner(data, options, providers)
+
+    monkeypatch.setattr(sessions, "opened", opened)
+    model = mlp() if dense else oi.load(nets.classifier())
+    x = np.ones((2, 6), np.float32) if dense else X
+    oi.saliency(model, x, target=1, engine=Engine("cpu", threads=1))
+    assert packed == ([False] if dense else [])
 
 
 def test_weights_that_are_inputs_twice() -> None:
