@@ -48,6 +48,7 @@ class Lines:
 
     def __init__(self, job: Job, tensors: Sequence[str], baseline: Baseline, seed: int = 0) -> None:
         self.job = job
+        self._last: dict[str, tuple[int, int, NDArray[np.float64], NDArray[np.float64]]] = {}
         self.inside = [t for t in tensors if t not in job.feeds]
         shared = set(tensors) - set(self.inside) - job.engine.samples(job.model, job.feeds)
         if shared:
@@ -85,13 +86,19 @@ class Lines:
         """Places `k` on the lines from baselines `j` to a sample."""
         points = np.empty((len(j), *self.end[t].shape[1:]), self.end[t].dtype)
         for one in np.unique(j):
-            start = self.start[t][one, i].astype(np.float64)
-            way = self.end[t][i] - start
+            start, way = self._line(t, i, int(one))
             step = np.empty_like(way)
             for n in np.flatnonzero(j == one):  # one at a time: in float64 a whole run takes more than the model
                 np.multiply(way, alphas[k[n]], out=step)
                 np.add(start, step, out=points[n : n + 1], casting="same_kind")
         return points
+
+    def _line(self, t: str, i: int, j: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where a line begins, and its way from there; the last of each tensor is kept."""
+        if self._last.get(t, (-1, -1))[:2] != (i, j):
+            start = self.start[t][j, i].astype(np.float64)
+            self._last[t] = i, j, start, self.end[t][i] - start
+        return self._last[t][2:]
 
     def sums(
         self, name: str, alphas: NDArray[Any], weights: NDArray[Any], tensors: Sequence[str], through: str = ""
