@@ -16,7 +16,7 @@ from .model import Model
 _BATCH = 8
 _KEPT = 1000  # estimates
 _WORTH = 0.9  # of the memory of a gradient, at most, that it takes with parts computed again
-_CACHE = 2**20  # bytes that a core has near it: samples that need more gain nothing by company (docs/performance.md)
+_CACHE = 2**23  # bytes near a core: larger samples gain nothing by company, small ones share the weights that are read
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -142,10 +143,10 @@ def computed(model: Model, row: Row, path: Path, boxes: Boxes, choice: Choice, x
     found = Patches(ENGINE, model, path, ground.crops, pasted, {"x": x})
     maps = {t: found.clean[t].repeat(boxes.shape[2], axis=0) for t in path.frontier(choice.stop)}
     for k in range(boxes.shape[2]):
-        where, own = ground.places(k)
-        if where is not found.places:
-            found.place(where)
-        found.put(maps, k, own, patches[k : k + 1][where.given[own]])
+        part, own = ground.part(k)
+        if not own:
+            found.place(ground.places(part))
+        found.put(maps, k, own, patches[k : k + 1][found.places.given[own]])
     return maps
 
 
@@ -197,13 +198,21 @@ def test_what_is_read_as_a_whole_ends_the_path() -> None:
 @pytest.mark.parametrize(
     "body",
     ["Add(x, C)", "Concat <axis = 2> (x, x)", "Softmax <axis = 3> (x)", "Reshape(x, S)", "InstanceNormalization(x, G, G)",
-     "Pad <mode = \"reflect\"> (x, P)", "Pad(x, Q)", "Pad(x, R)", "Mul(x, T)", "LayerNormalization <axis = 2> (x, L, L)"],
+     "Pad <mode = \"reflect\"> (x, P)", "Pad(x, Q)", "Pad(x, R)", "Mul(x, T)", "LayerNormalization <axis = 2> (x, L, L)",
+     "Transpose <perm = [1,0,2,3]> (x)", "Transpose <perm = [2,0,1,3]> (x)", "Concat <axis = 0> (x, x)", "Add(x, N)",
+     "AveragePool <kernel_shape = [4,4], dilations = [2,2], count_include_pad = 1, ceil_mode = 1> (x)"],
 )  # fmt: skip
 def test_what_has_no_rule_is_not_guessed(body: str) -> None:
     pads = dict(P=i(0, 0, 1, 1, 0, 0, 1, 1), Q=i(0, 1, 0, 0, 0, 0, 0, 0), R=i(0, 0, 0, -1, 0, 0, 0, 0))
-    weights = dict(C=f(1, 2, 6, 6), S=i(1, 2, 36), G=f(2), L=f(6, 6), T=f(6))
+    weights = dict(C=f(1, 2, 6, 6), S=i(1, 2, 36), G=f(2), L=f(6, 6), T=f(6), N=f(3, 2, 1, 1))
     row = r(21, f"a = {body} y = Relu(a)", x=f(1, 2, 6, 6), **pads, **weights)
     assert not Path(oi.load(row.proto()), "x", (2, 3), {"x": (1, 2, 6, 6)}).steps
+
+
+@pytest.mark.parametrize("scale", [f(1, 6, 6, 2), f(6, 1, 2), f(6, 6, 1)])
+def test_a_scale_that_varies_over_positions_ends_the_path(scale: Any) -> None:
+    row = r(21, "a = LayerNormalization <axis = -1> (x, G) y = Relu(a)", x=f(1, 6, 6, 2), G=scale)
+    assert not Path(oi.load(row.proto()), "x", (1, 2), {"x": (1, 6, 6, 2)}).steps
 
 
 def test_the_way_is_the_cheapest() -> None:
@@ -243,6 +252,19 @@ def test_occlusion(nhwc: bool, window: int, stride: int) -> None:
     found, whole = same(oi.occlusion, net(nhwc=nhwc), nets.images(2, nhwc), window=window, stride=stride)
     assert found.params["incremental"] and not whole.params["incremental"]
     assert len(notes_of(found, "only what a variant changes")) == 1 and not notes_of(whole, "variant")
+
+
+@pytest.mark.usefixtures("free")
+def test_threads_share_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each goes through the parts of the same boxes at its own pace."""
+    monkeypatch.setattr(places, "_TOGETHER", 7)
+    model, pictures = net(), nets.images(4)
+    expected = [oi.occlusion(model, x[None], window=3, stride=2, engine=ENGINE).values for x in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            found = pool.map(lambda x: oi.occlusion(model, x[None], window=3, stride=2, engine=ENGINE).values, pictures)
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
 CELLS = np.abs(np.arange(nets.SIZE)[:, None] - 3) // 3 + 5 * (np.arange(nets.SIZE) // 5)  # of several pieces, some

@@ -81,7 +81,7 @@ def measure(survey: Variants, model: Model, switches: dict[str, NDArray[np.bool_
         survey: the photos.
         model: with switches.
         switches: by input, a row for each removal.
-        at: a tensor that the model begins with: what computes it does so once per photo.
+        at: a tensor that the model begins with: what it alone depends on is computed once per photo.
     """
     _compare(survey, model, {name: rows[:1] for name, rows in switches.items()}, at)
     known = survey.true_classes()

@@ -94,7 +94,10 @@ class Path:
             raise Unknown
         if len({at.axes[node.inputs[i]] for i in at.boxed}) > 1:  # type: ignore[index]
             raise Unknown
-        return RULES[structure.key(node)](at)
+        reading = RULES[structure.key(node)](at)
+        if 0 in reading.axes or any(at.shape(y)[0] != 1 for y in node.outputs if y.name):
+            raise Unknown  # rows are samples, and there is one
+        return reading
 
     def tensor(self, edge: Edge) -> str:
         """What is read on an edge."""

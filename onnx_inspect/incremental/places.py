@@ -42,18 +42,22 @@ class Ground:
             layout = self._lie(part)
             cut |= cuts(path, layout, choice.stop)
         self.crops = write(layout, cut)
-        self._at = -1
+        self._last: tuple[int, Places] | None = None
 
     def _lie(self, boxes: Boxes) -> Layout:
         return lie(self._path, changes(self._path, boxes), self._choice.pasted, self._choice.stop)
 
-    def places(self, k: int) -> tuple[Places, int]:
-        """Some boxes, and which of them box k is."""
-        if self._at != k // _TOGETHER:
-            self._at = k // _TOGETHER
+    def part(self, k: int) -> tuple[int, int]:
+        """The part that box k is laid out in, and which of that it is."""
+        return divmod(k, _TOGETHER)
+
+    def places(self, part: int) -> Places:
+        """Where the boxes of a part lie. The last is kept, as one: several threads may go through the same boxes."""
+        last = self._last
+        if last is None or last[0] != part:
             tensors = self._path.frontier(self._choice.stop)
-            self._places = Places(self._path, self._lie(self._parts[self._at]), self.crops, tensors)
-        return self._places, k % _TOGETHER
+            last = self._last = part, Places(self._path, self._lie(self._parts[part]), self.crops, tensors)
+        return last[1]
 
 
 class Places:

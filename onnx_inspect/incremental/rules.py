@@ -9,12 +9,12 @@ from .table import At, Reading, Window, rule
 
 
 @rule(
-    "Abs Add Cast Ceil Celu Clip Cos Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish "
-    "Identity LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mul Neg Not PRelu Pow Reciprocal Relu Round Selu Shrink "
-    "Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Swish Tanh ThresholdedRelu Where"
+    "Abs Add Cast Ceil Celu Clip Cos Div Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Max Mean "
+    "Min Mish Mul Neg PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Swish "
+    "Tanh ThresholdedRelu Where"
 )
 def pointwise(at: At) -> Reading:
-    """Each number of Y from those at its place; constants are the same at all of them."""
+    """Each number of Y from those at its place, floats alone; constants are the same at all of them."""
     y, along = at.shape(at.node.outputs[0]), at.along
     for i, value in enumerate(at.node.inputs):
         if value is None:
@@ -61,6 +61,10 @@ def over_the_last_axes(at: At) -> Reading:
     at.first_alone()
     if at.axis(-1) <= max(at.along) or any(y.uses() for y in at.node.outputs[1:]):
         raise Unknown
+    for value in at.node.inputs[1:]:  # a scale may have an axis for positions, too
+        shape = [1] * len(at.x) + list(at.shape(value) if value is not None else ())
+        if any(shape[a - len(at.x)] != 1 for a in at.along):
+            raise Unknown
     return Reading(at.along, at.points())
 
 
@@ -78,6 +82,8 @@ def transpose(at: At) -> Reading:
     """The same numbers, along other axes."""
     rank = len(at.x)
     perm = list(at.node.attributes.get_ints("perm", ())) or list(range(rank))[::-1]
+    if perm[0] != 0:  # rows are samples
+        raise Unknown
     return Reading(tuple(perm.index(a) for a in at.along), at.points())
 
 
@@ -116,6 +122,8 @@ def window(at: At) -> Reading:
     for a in at.along:
         j = a - 2
         extent = dilations[j] * (kernel[j] - 1) + 1
+        if extent > at.x[a] + pads[j] + pads[j + rank]:  # what a window that fits nowhere gives is up to the runtime
+            raise Unknown
         windows.append(Window(at.x[a], y[a], extent, strides[j], pads[j], pads[j + rank], ceil))
     counted = attributes.get_int("count_include_pad", 0) or not any(pads)
     fixed = node.op_type != "AveragePool" or (counted and not ceil)

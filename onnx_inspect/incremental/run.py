@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 class Patches:
-    """Runs a graph of crops for boxes of one sample.
+    """Runs a graph of crops for boxes of one sample, which have to be taken up first.
 
     Args:
         engine: what runs it.
@@ -31,8 +31,10 @@ class Patches:
 
     Attributes:
         clean: the maps of the sample as it is.
-        places: where the boxes lie that were taken up last.
+        places: where the boxes lie that were taken up.
     """
+
+    places: Places
 
     def __init__(
         self,
@@ -47,7 +49,6 @@ class Patches:
         exposed = sorted({*pasted, *crops.outputs} - {path.name})
         self.clean = {path.name: feeds[path.name], **engine.run(model, feeds, exposed)}
         self._padded: dict[Any, Array] = {}
-        self.places: Places | None = None
 
     def place(self, places: Places) -> None:
         """Take up boxes."""
@@ -67,13 +68,11 @@ class Patches:
             patch: what the input holds there, with an axis for the one sample.
         """
         names, places = self._crops.outputs, self.places
-        assert places is not None
         found = dict(zip(names, self._session.run(list(names), self._feeds(k, patch)), strict=True))
         for t in places.tensors:
             maps[t][row : row + 1][places.at[t][k]] = patch if t == self._path.name else found[t][places.part[t][k]]
 
     def _feeds(self, k: int, patch: Array) -> dict[str, Array]:
-        assert self.places is not None
         feeds: dict[str, Array] = {}
         for edge, values in zip(self.places.edges, self._values, strict=True):
             edge.feed(feeds, k, patch, values)

@@ -43,6 +43,7 @@ class Way:
         self.choice: Choice = model.memo(("way", sides, *key), lambda: choose(self._path, self._typical(sides)))
         self.maps = self._path.frontier(self.choice.stop)
         self._ready: tuple[int, Ground, Patches] | None = None
+        self._at = (-1, -1)  # the sample and the part of its boxes that are taken up
 
     def refused(self) -> str:
         """Why less would not be quicker; nothing where it is."""
@@ -61,10 +62,11 @@ class Way:
         maps = {t: patches.clean[t].repeat(len(which), axis=0) for t in self.maps}
         for row, k in enumerate(which.tolist()):
             if k < self.local.boxes[i].shape[2]:
-                places, own = ground.places(k)
-                if places is not patches.places:
-                    patches.place(places)
-                patches.put(maps, row, own, self.local.values(i, k, places.given[own]))
+                part, own = ground.part(k)
+                if self._at != (i, part):
+                    patches.place(ground.places(part))
+                    self._at = i, part
+                patches.put(maps, row, own, self.local.values(i, k, patches.places.given[own]))
         return maps
 
     def run(self, feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
@@ -74,7 +76,8 @@ class Way:
 
     def _sides(self) -> tuple[int, ...]:
         """The usual size of boxes."""
-        boxes, shape = np.concatenate(self.local.boxes, axis=2), self.job.feeds[self.local.name].shape
+        different = {id(boxes): boxes for boxes in self.local.boxes}.values()  # most samples share theirs
+        boxes, shape = np.concatenate(list(different), axis=2), self.job.feeds[self.local.name].shape
         usual = np.median(boxes[:, 1] - boxes[:, 0], axis=1)
         return tuple(min(-int(-n // _STEP) * _STEP, shape[a]) for n, a in zip(usual, self.local.axes, strict=True))
 
@@ -92,7 +95,7 @@ class Way:
             ground, pasted = self._ground(i), {self._path.tensor(edge) for edge in self.choice.pasted}
             one = self.job.copies(i, 1)
             patches = Patches(self.job.engine, self._model, self._path, ground.crops, pasted, one)
-            self._ready = i, ground, patches
+            self._ready, self._at = (i, ground, patches), (-1, -1)
         return self._ready[1], self._ready[2]
 
     def _ground(self, i: int) -> Ground:
