@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import memory
+from .amounts import told
 from .batching import Arrays, Plan
 from .errors import ResultError
-from .memory import Need, told
+from .memory import Need
 from .model import Model
 
 _BATCH = 8
@@ -69,12 +70,12 @@ class Budget:
         """Made once per model and sizes of its inputs."""
         sizes = plan.sizes(values)
         key = (model.digest, *sorted(sizes.items()))
-        if key not in self._needs:
+        if (need := self._needs.get(key)) is None:
             if len(self._needs) >= _KEPT:
                 self._needs.clear()
             known = ("need", tuple(sorted(sizes.items())), tuple(sorted(plan.samples)))
-            self._needs[key] = model.fact(known, lambda: memory.need(model, sizes, plan.samples))
-        return Estimate(model, self._needs[key], key)
+            need = self._needs[key] = model.fact(known, lambda: memory.need(model, sizes, plan.samples))
+        return Estimate(model, need, key)
 
     def most(self, of: Estimate, count: int) -> int:
         """How many samples of so many go into a run, as far as memory goes; at least 1."""

@@ -31,6 +31,7 @@ OPSET_MIN, OPSET_MAX = 21, 26  # 26 is the newest that onnxruntime 1.31 accepts
 IR_MIN, IR_MAX = 10, 12
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)
+_NAMELESS = frozenset({"", "?", "any", "dynamic", "none", "unk", "unknown"})
 
 
 def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir.Model, list[str], bool]:
@@ -53,6 +54,7 @@ def canonicalise(proto: onnx.ModelProto, folder: Path | None = None) -> tuple[ir
     _own_domain(model)
     passes.RemoveInitializersFromInputsPass()(model)
     _once(model.graph)
+    _unname(model.graph)
     _lift(model)
     _trim(model)
     _load_small(model.graph)
@@ -156,6 +158,14 @@ def _once(graph: ir.Graph) -> None:
     for value in [v for v in graph.inputs if v.name in graph.initializers]:
         ir.convenience.replace_all_uses_with(value, graph.initializers[value.name or ""])
         graph.inputs.remove(value)
+
+
+def _unname(graph: ir.Graph) -> None:
+    """Exporters that call every open axis by one name mean that it has none."""
+    for value in [*graph.inputs, *graph.outputs]:
+        if value.shape is not None:
+            axes = [n if isinstance(n, int) or str(n.value).casefold() not in _NAMELESS else None for n in value.shape]
+            value.shape = ir.Shape(axes)
 
 
 def _trim(model: ir.Model) -> None:

@@ -1,4 +1,4 @@
-"""`Engine`: runs models on onnxruntime, and is the only user of it."""
+"""`Engine`: runs models on onnxruntime."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import memory
+from .amounts import parse
 from .batching import Arrays, Plan, fit, is_second, make_plan, one_for_all, put, shared_output
 from .binding import held
 from .budget import Budget
@@ -80,7 +80,7 @@ class Engine:
         providers = choose(first, tf32=tf32, graphs=graphs)
         self.provider: str = providers[0][0]
         self.lowering = lowering
-        self.max_memory = half_of(providers[0]) if max_memory is None else memory.parse(max_memory)
+        self.max_memory = half_of(providers[0]) if max_memory is None else parse(max_memory)
         self.notes: list[str] = []
         self._budget = Budget(self.max_memory, batch, cached=self.provider == CPU, note=self._note)
         self.batch = self._budget.batch

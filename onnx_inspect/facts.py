@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ Record = dict[str, Any]  # as JSON has it: facts by key, and records of models m
 
 KINDS: dict[str, type] = {}
 _MOST = 1000  # facts of one model
+_NOTHING: Any = object()
 FOREIGN: list[str] = []
 """Rules that did not come with this package, or were exchanged: what follows from them is true in this process only."""
 
@@ -29,10 +30,14 @@ def kept(kind: type[T]) -> type[T]:
     return kind
 
 
-def registered(function: Callable[..., Any], name: str, table: Container[str]) -> None:
-    """Take note of a rule that enters a table, unless it is this package's and the first of its name."""
-    if name in table or not function.__module__.startswith(f"{__package__}."):
-        FOREIGN.append(f"{function.__module__}: {name}")
+def ours(what: Any) -> bool:
+    """Whether a function or class came with this package."""
+    return str(getattr(what, "__module__", "")).startswith((f"{__package__}.", "functools"))
+
+
+def changed(what: str) -> None:
+    """Take note that rules are not those of this package."""
+    FOREIGN.append(what)
 
 
 class Facts:
@@ -48,16 +53,20 @@ class Facts:
 
     def get(self, key: Hashable, build: Callable[[], T]) -> T:
         """A fact: as it was found before, or as it is built now."""
-        if key not in self._found:
-            self._found[key] = self._read(key, build)
+        known: T = self._found.get(key, _NOTHING)
+        if known is _NOTHING:
+            known = self._found[key] = self._read(key, build)
             _bound(self._found)
-        found: T = self._found[key]
-        return found
+        return known
 
     def under(self, key: Hashable) -> Facts:
         """The facts of a model that is made of this one."""
         name = None if FOREIGN else text(key)
-        return Facts(self._record.setdefault(f"> {name}", {}) if self._record is not None and name else None)
+        if self._record is None or name is None:
+            return Facts()
+        if not isinstance(self._record.get(f"> {name}"), dict):
+            self._record[f"> {name}"] = {}
+        return Facts(self._record[f"> {name}"])
 
     def __bool__(self) -> bool:
         """True if something was kept."""
@@ -70,7 +79,7 @@ class Facts:
         name = text(key) if self._record is not None else None
         if self._record is None or name is None:
             return build()
-        with suppress(LookupError, TypeError, ValueError):  # what a damaged file says is found again
+        with suppress(AttributeError, LookupError, TypeError, ValueError):  # what a damaged file says is found again
             return decode(self._record[name])
         value = build()
         with suppress(_Unkept):
@@ -82,14 +91,15 @@ class Facts:
 def _bound(found: dict[Any, Any]) -> None:
     """Forget what was found first, where sizes or targets never end."""
     while len(found) > _MOST:
-        del found[next(iter(found))]
+        with suppress(RuntimeError):  # another thread was quicker
+            found.pop(next(iter(found)), None)
 
 
 def text(key: Any) -> str | None:
-    """A key as text, the same in every process; None where there is no such text."""
+    """A key as text, the same in every process; None where there is no such text, as for what a user wrote."""
     if key is None or isinstance(key, bool | int | float | str):
         return repr(key)
-    if is_dataclass(key) and not isinstance(key, type):
+    if is_dataclass(key) and not isinstance(key, type) and ours(type(key)):
         parts = [text(getattr(key, f.name)) for f in fields(key) if f.compare]
         name = type(key).__name__
     elif isinstance(key, tuple):

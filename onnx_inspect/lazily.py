@@ -27,13 +27,23 @@ def _stand_in(name: str, module: Any) -> None:
     path = module.__dict__.pop("__path__")
 
     def load(attribute: str) -> Any:
-        with _lock:
+        with _lock:  # other threads wait until all of it is there; the one that imports it gets through
             if name in PENDING:
                 PENDING.discard(name)
-                del module.__getattr__
                 module.__path__ = path
-                module.__spec__.loader.exec_module(module)
-        return getattr(module, attribute)
+                try:
+                    module.__spec__.loader.exec_module(module)
+                except BaseException:
+                    del module.__path__
+                    PENDING.add(name)
+                    raise
+                if module.__dict__.get("__getattr__") is load:
+                    del module.__getattr__
+        if attribute not in module.__dict__:
+            if (own := module.__dict__.get("__getattr__", load)) is not load:
+                return own(attribute)
+            raise AttributeError(f"module '{name}' has no attribute '{attribute}'", name=attribute, obj=module)
+        return module.__dict__[attribute]
 
     module.__getattr__ = load
     sys.modules[name] = module

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import shutil
 import tempfile
 import weakref
@@ -23,7 +24,13 @@ from .errors import OutputError
 from .files import atomic
 from .source import Opened
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 LEAST = 2**23  # bytes of weights; fewer stay in memory
+_PREFIX = "onnx_inspect-"
 
 
 class File:
@@ -38,8 +45,33 @@ class File:
         self.path = path
         with path.open("rb") as stream:
             self.bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            lock = _locked(os.dup(stream.fileno())) if own else None
         if own:
-            weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
+            weakref.finalize(self, _leave, path.parent, lock)
+
+
+def _locked(file: int) -> int | None:
+    """A lock on a file as long as this process lives; None where somebody has one."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    return file
+
+
+def _leave(folder: Path, lock: int | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if lock is not None:
+        os.close(lock)
+
+
+def _sweep() -> None:
+    """Remove what processes that were killed left behind."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/*.weights"):
+        with suppress(OSError):
+            if (lock := _locked(os.open(path, os.O_RDONLY))) is not None:
+                _leave(path.parent, lock)
 
 
 class Mapped(ir.Tensor[Any]):
@@ -94,7 +126,10 @@ def message(model: ir.Model) -> tuple[ir.Model, Path | None]:
 def _written(data: bytes, found: wire.Split, name: str) -> File:
     kept = stores.weights(name, found.size)
     if kept is None:
-        path = Path(tempfile.mkdtemp(prefix="onnx_inspect-"), name)
+        if fcntl is None:
+            raise OSError("Windows removes no file that is mapped.")
+        _sweep()
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX), name)
         try:
             _write(path, data, found)
             return File(path, own=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from .collector import uncollected
-from .errors import InputError
 from .facts import kept
 from .model import Model
 from .structure import all_inputs, subgraphs, varying
@@ -23,32 +21,12 @@ from .structure import all_inputs, subgraphs, varying
 if TYPE_CHECKING:
     from .sizes import Sized, Sizes
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _UNKNOWN = 4 * 10**9  # of a machine that says nothing about itself
 _ARENA = 1.7  # onnxruntime's arena grows by doubling: on large runs it was seen to take 1.1 to 1.65 times what is live
 _SAME = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})  # give their input's bytes on
 
 
 # How much there is.
-
-
-def parse(text: int | str) -> int:
-    """Bytes from a number, or from text such as "4GB", "500MB", "1.5 GiB".
-
-    Raises:
-        InputError: it is no amount of memory, or none at all.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", str(text).strip().upper())
-    size = int(float(match[1]) * _UNITS[match[2]]) if match is not None and match[2] in _UNITS else 0
-    if size < 1:
-        raise InputError(f"'{text}' is no amount of memory: give bytes, or text as 4GB, 500MB or 2GiB (--max-memory).")
-    return size
-
-
-def told(size: float) -> str:
-    """An amount of memory for a reader."""
-    unit = next((u for u in "TGMK" if size >= _UNITS[u]), "")
-    return f"{size / _UNITS[unit]:.{1 if unit else 0}f} {unit.replace('K', 'k')}B"
 
 
 def available(root: Path = Path("/")) -> int:
@@ -76,7 +54,7 @@ def _limits(root: Path) -> Iterator[int]:
 
 def trim() -> None:
     """Give back to the system what is free: glibc keeps what reading and optimising a model took, twice its weights."""
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):  # another C library; Windows
         ctypes.CDLL(None).malloc_trim(0)
 
 

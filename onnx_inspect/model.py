@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import onnx_ir
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 T = TypeVar("T")
+_LOCK = RLock()
 
 
 class Model:
@@ -106,8 +108,10 @@ class Model:
 
     def _graph(self) -> tuple[onnx_ir.Model, tuple[str, ...], serial.Loaded]:
         if self._recipe is not None:
-            made, self._recipe = self._recipe(), None
-            self._built = made._graph()
+            with _LOCK:  # threads get one and the same graph
+                if self._recipe is not None:
+                    self._built = self._recipe()._graph()
+                    self._recipe = None
         return self._built
 
     @property

@@ -65,7 +65,8 @@ class Source:
     @cached_property
     def identity(self) -> str:
         """Tells files apart within a process without reading external data: its sizes and times of change stand in."""
-        states = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in self.data_files]
+        found = [(f.resolve(), f.stat()) for f in self.data_files]
+        states = [(str(f), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for f, s in found]
         return f"{self.graph_sha256} {states}"
 
     @property
@@ -253,7 +254,10 @@ def _external_files(proto: onnx.ModelProto, folder: Path | None, where: str, wei
         file = folder / location
         root = folder.resolve()
         if not location or not file.resolve().is_relative_to(root):
-            raise ModelError(f"{where} points outside its own folder for its weights ('{location}'): refused.")
+            raise ModelError(
+                f"{where} points outside its own folder for its weights ('{location}'): refused. If both are links, as "
+                "in a download cache, copy them into a folder as files (cp -L)."
+            )
         if not file.is_file():
             raise ModelError(f"{where} needs the file '{location}' with its weights beside it; it is missing.")
         files[file] = max(files.get(file, 0), _end(tensor, entry, where))

@@ -13,11 +13,13 @@ import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from .amounts import parse
 from .errors import OutputError
 from .facts import FOREIGN, Facts, Record
 from .files import atomic
@@ -25,6 +27,7 @@ from .source import Opened
 
 VARIABLE, SIZE = "ONNX_INSPECT_CACHE", "ONNX_INSPECT_CACHE_SIZE"
 LIMIT = 10**9  # bytes of all files together
+_EDITION, _OWN = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{64}\.(onnx|json|weights)|\.[0-9a-f]{16}\.\w+")
 _PART = 4  # no file takes more of the limit than one in so many
 _open: dict[Path, tuple[str, Record]] = {}  # the records in use, and how they were read
 
@@ -37,7 +40,9 @@ def home() -> Path:
 def folder() -> Path | None:
     """The folder of this edition; None where nothing is to be kept."""
     named = os.environ.get(VARIABLE, "off") or "off"
-    return None if named == "off" else (home() if named == "on" else Path(named)) / edition()
+    with suppress(OSError, RuntimeError):  # a user without a home; a package in an archive
+        return None if named == "off" else (home() if named == "on" else Path(named).expanduser()) / edition()
+    return None
 
 
 @functools.cache
@@ -132,9 +137,13 @@ def forget(path: Path) -> None:
 
 
 def limit() -> int:
-    """Bytes that all files may take together."""
+    """Bytes that all files may take together.
+
+    Raises:
+        InputError: the variable is no amount of memory.
+    """
     given = os.environ.get(SIZE, "")
-    return int(given) if given.isdecimal() else LIMIT
+    return parse(given, SIZE) if given else LIMIT
 
 
 def trim(root: Path, most: int) -> None:
@@ -148,9 +157,10 @@ def trim(root: Path, most: int) -> None:
 
 
 def _files(root: Path) -> Iterator[tuple[float, int, Path]]:
+    """What is ours in a folder that may hold other things, too."""
     for path in root.glob("*/*"):
         with suppress(OSError):
-            if path.suffix in (".onnx", ".json", ".weights"):
+            if _EDITION.fullmatch(path.parent.name) and _OWN.fullmatch(path.name):
                 state = path.stat()
                 yield state.st_mtime, state.st_size, path
 

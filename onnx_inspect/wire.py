@@ -48,7 +48,7 @@ class Split:
 
 
 def split(data: bytes, location: str) -> Split | None:
-    """Take large weights of the graph out of a ModelProto; None for bytes that are no usual one.
+    """Take large weights of the graph out of a ModelProto; None for bytes that are no usual one, or have files already.
 
     Args:
         data: its bytes.
@@ -86,7 +86,7 @@ def _split(data: bytes, graph: Field, location: str) -> Split:
 def _raw(data: bytes, tensor: Field) -> Field | None:
     """The bytes of a tensor, if they are plain numbers, all that it says of them, and as many as it should have."""
     dims, raws, kind = list[int](), list[Field](), 0
-    for field in _fields(data, tensor.start, tensor.end):
+    for field in _fields(data, tensor.start, tensor.end, _RANK + 16):
         if field.number == _DIMS:
             packed = field.kind == _BYTES
             dims += _varints(data, field.start, field.end) if packed else [field.value]
@@ -96,15 +96,15 @@ def _raw(data: bytes, tensor: Field) -> Field | None:
             kind = field.value
         elif field.number == _RAW:
             raws.append(field)
-        elif field.number in (_EXTERNAL, _LOCATION):
-            return None
+        elif field.number == _EXTERNAL or (field.number == _LOCATION and field.value):
+            raise ValueError(field.number)  # weights in two files are more than onnxruntime finds
     if len(raws) != 1 or raws[0].kind != _BYTES or raws[0].end - raws[0].start != math.prod(dims) * _SIZES.get(kind, 0):
         return None
     return raws[0] if raws[0].end - raws[0].start >= _SMALL else None
 
 
-def _fields(data: bytes, at: int, end: int) -> Iterator[Field]:
-    for _ in range(_MOST):
+def _fields(data: bytes, at: int, end: int, most: int = _MOST) -> Iterator[Field]:
+    for _ in range(most):
         if at >= end:
             return
         begin = at

@@ -504,7 +504,7 @@ def test_samples_that_meet_run_alone_even_where_the_file_takes_any_batch() -> No
 
 
 @pytest.mark.parametrize(
-    ("size", "batch", "runs"), [(16, None, [4]), (160, None, [1] * 4), (160, 4, [4]), (64, None, [2, 2])]
+    ("size", "batch", "runs"), [(16, None, [4]), (600, None, [1] * 4), (600, 4, [4]), (64, None, [2, 2])]
 )
 def test_samples_share_a_run_while_the_cache_holds_them(
     monkeypatch: pytest.MonkeyPatch, size: int, batch: int | None, runs: list[int]
@@ -532,3 +532,23 @@ def test_there_is_one_engine_for_runs_side_by_side() -> None:
     assert (narrow.threads, narrow.max_memory) == (1, 250_000_000)
     assert engine.narrow(1) is engine
     assert Engine("cpu", 2).narrow(4).threads == 2
+
+
+def test_words_may_come_in_batches() -> None:
+    """A classifier that gives names, whose batch is freed."""
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["k"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["names", "k"], ["y"]),
+    ]
+    infos = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3]),
+        helper.make_tensor_value_info("y", TensorProto.STRING, ["N"]),
+    ]
+    names = helper.make_tensor("names", TensorProto.STRING, [3], [b"a", b"b", b"c"])
+    proto = helper.make_model(
+        helper.make_graph(nodes, "words", infos[:1], infos[1:], [names]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    found = Engine("cpu", 1).run(oi.load(proto), {"x": np.eye(3, dtype=np.float32)}, apart=True)["y"]
+    assert found.tolist() == ["a", "b", "c"]

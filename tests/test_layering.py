@@ -15,7 +15,7 @@ PACKAGE = Path(onnx_inspect.__file__).parent
 # From the ground up. A module imports only from lower storeys; those of one line do not import each other.
 STOREYS = [
     {"errors", "versions", "collector", "lazily"},
-    {"resources", "files", "obstacles", "dtypes", "globs", "facts"},
+    {"amounts", "resources", "files", "obstacles", "dtypes", "globs", "facts"},
     {"header", "maps", "arrays", "rows", "vocabulary"},
     {"image"},
     {"geometry", "photos", "charts", "film"},

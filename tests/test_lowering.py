@@ -324,3 +324,27 @@ def test_subgraphs_and_names() -> None:
     onnx.checker.check_model(lowered.to_proto(), full_check=True)
     assert [v.name for v in lowered.ir.graph.outputs] == [v.name for v in gradient.ir.graph.outputs]
     assert all(isinstance(v, ir.Value) for v in lowered.ir.graph.outputs)
+
+
+@pytest.mark.parametrize("name", ["?", "None", "unk", "N"])
+def test_axes_that_share_a_name_are_not_taken_for_each_other(name: str) -> None:
+    """Exporters write one name for every axis that is open."""
+    rng = np.random.default_rng(0)
+    weights = {"W": rng.normal(size=(4, 3, 3, 3)), "D": rng.normal(size=(4, 5))}
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("MatMul", ["f", "D"], ["y"]),
+    ]
+    infos = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [name, 3, name, name]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [name, 5]),
+    ]
+    held = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], held)
+    model = oi.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    x = rng.normal(size=(1, 3, 7, 6)).astype(np.float32)
+    fast, plain = (oi.saliency(model, x, engine=Engine("cpu", 1, lowering=on)).values for on in (True, False))
+    np.testing.assert_allclose(fast, plain, rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,7 +108,6 @@ def tensor(kind: int, dims: list[int], raw: bytes, **more: object) -> onnx.Tenso
         (tensor(TensorProto.INT4, [16, 16], bytes(128)), False),
         (tensor(TensorProto.BFLOAT16, [8, 8], bytes(128)), False),
         (tensor(TensorProto.FLOAT, [2, 4], bytes(32)), False),  # small
-        (tensor(TensorProto.FLOAT, [4, 8], bytes(128), data_location=TensorProto.EXTERNAL), False),
         (numpy_helper.from_array(np.array(["a" * 200], object), "w"), False),
     ],
 )
@@ -224,3 +224,34 @@ def test_arrays_of_mapped_weights_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="read-only"):
         held.numpy()[:] = 0
     assert isinstance(held, ir.Tensor)
+
+
+def test_a_model_with_weights_in_a_file_keeps_the_others_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "LEAST", 1)
+    model, path = nets.classifier(), tmp_path / "model.onnx"
+    expected = Engine("cpu", 1).run(oi.load(nets.classifier()), {"image": X})["scores"]
+    onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=500)
+    assert wire.split(path.read_bytes(), "w") is None
+    mixed = oi.load(path)
+    assert mixed.external and not weights(mixed)
+    np.testing.assert_array_equal(Engine("cpu", 1).run(mixed, {"image": X})["scores"], expected)
+
+
+def test_a_tensor_of_many_fields_ends_the_search() -> None:
+    model = nets.classifier()
+    held = TensorProto(name="odd", data_type=TensorProto.FLOAT, dims=[1] * 3000, raw_data=bytes(4))
+    model.graph.initializer.append(held)
+    held = model.graph.initializer[-1]
+    found = wire.split(model.SerializeToString(), "w")
+    assert found is None or all(size != 4 for *_, size in found.parts)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="keeps them in memory")
+def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
+    left = tmp_path / "temporary" / "onnx_inspect-left"
+    left.mkdir()
+    (left / "0.weights").write_bytes(bytes(10))
+    first = oi.load(nets.classifier())
+    assert not left.exists()
+    second = oi.load(nets.classifier(classes=5))
+    assert all(weights(model)[0].file.path.is_file() for model in (first, second)), "those in use stay"

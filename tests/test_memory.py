@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_inspect as oi
-from onnx_inspect import memory
+from onnx_inspect import amounts, memory
 from onnx_inspect.engine import Engine
 from onnx_inspect.errors import InputError
 from onnx_inspect.methods.job import Job
@@ -233,7 +233,7 @@ def test_what_stays_unknown_is_as_large_as_what_goes_in_or_as_the_largest() -> N
     ],
 )
 def test_amounts(text: str | int, size: int) -> None:
-    assert memory.parse(text) == size
+    assert amounts.parse(text) == size
 
 
 @pytest.mark.parametrize(
@@ -241,11 +241,11 @@ def test_amounts(text: str | int, size: int) -> None:
 )
 def test_what_is_no_amount(text: str | int) -> None:
     with pytest.raises(InputError, match=f"'{text}' is no amount of memory.*--max-memory"):
-        memory.parse(text)
+        amounts.parse(text)
 
 
 def test_amounts_are_told_as_they_are_given() -> None:
-    assert [memory.told(n) for n in (999, 64_000, 5 * 10**8, 1.96 * 10**9)] == [
+    assert [amounts.told(n) for n in (999, 64_000, 5 * 10**8, 1.96 * 10**9)] == [
         "999 B",
         "64.0 kB",
         "500.0 MB",
@@ -323,3 +323,12 @@ def test_variants_leave_room_for_their_copies(monkeypatch: pytest.MonkeyPatch) -
     job = Job(oi.load(nets.classifier()), x, 1, engine=engine)
     sizes = [len(which) for _, which, _ in job.sweep("", 7, lambda i, which: {"image": x.repeat(len(which), axis=0)})]
     assert sizes == [3, 3, 1]
+
+
+@pytest.mark.parametrize("error", [OSError, AttributeError, TypeError])
+def test_another_c_library_keeps_what_is_free(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ctypes.CDLL", load)
+    memory.trim()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 import onnx_inspect as oi
 from onnx_inspect import facts, stores
 from onnx_inspect.engine import Engine
-from onnx_inspect.errors import ModelError
+from onnx_inspect.errors import InputError, ModelError
 from onnx_inspect.facts import Facts, decode, encode, text
 from onnx_inspect.methods.registry import NEEDS
 from onnx_inspect.naming import Layer
@@ -163,17 +164,17 @@ def test_off_keeps_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_was_used_least_lately_goes_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(stores.SIZE, "4000")
-    for i, name in enumerate("abcd"):
+    for i, name in enumerate(map(stores.name, "abcd")):
         stores.keep(name, bytes(900))
         path = stores.model(name)
         assert path is not None
         os.utime(path, (i, i))
-    assert stores.model("a") is not None  # which is a use
-    stores.keep("e", bytes(900))
+    assert stores.model(stores.name("a")) is not None  # which is a use
+    stores.keep(stores.name("e"), bytes(900))
     left = {path.stem for path in cache.glob("*/*.onnx")}
-    assert left == {"a", "c", "d", "e"}
-    stores.keep("f", bytes(1001))  # more than its part
-    assert stores.model("f") is None
+    assert left == {*map(stores.name, "acde")}
+    stores.keep(stores.name("f"), bytes(1001))  # more than its part
+    assert stores.model(stores.name("f")) is None
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(cache: Path) -> None:
@@ -218,12 +219,13 @@ def test_keys_are_texts_that_tell_them_apart() -> None:
         True,
         None,
         "None",
-        Other(),
-        Other(2),
-        ("Other",),
+        ReceptiveField((3,), (1,), (0.5,)),
+        ReceptiveField((3,), (2,), (0.5,)),
+        ("ReceptiveField",),
     ]
     assert len({text(key) for key in keys}) == len(keys)
-    assert text(("a", object())) is None and text(Other(np.zeros(2))) is None
+    assert text(("a", object())) is None and text(ReceptiveField(np.zeros(2), (1,), (0.5,))) is None  # type: ignore[arg-type]
+    assert text(Other()) is None, "what a user wrote may say something else tomorrow"
 
 
 @pytest.mark.parametrize(
@@ -283,3 +285,80 @@ def test_facts_of_sizes_that_never_end_are_forgotten(monkeypatch: pytest.MonkeyP
     for size in range(25):
         assert known.get(("need", size), lambda size=size: size) == size  # type: ignore[misc]
     assert len(record) == len(known._found) == 10 and known.get(("need", 24), int) == 24
+
+
+def test_files_of_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever folder somebody names."""
+    monkeypatch.setenv(stores.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(stores.SIZE, "100")
+    for name in ("mine/precious.onnx", "mine/package.json", f"{'0' * 16}/model.weights"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(1000))
+    stores.trim(tmp_path, 0)
+    stores.keep(stores.name("a"), bytes(20))
+    assert len(list(tmp_path.glob("*/*"))) == 4
+    stores.trim(tmp_path, 0)
+    assert len(list(tmp_path.glob("*/*"))) == 3
+
+
+def test_a_table_that_is_changed_keeps_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nets.classifier().SerializeToString()
+    plain = oi.saliency(oi.load(model), X, engine=Engine("cpu", 1)).values
+    again()
+    relu = oi.RULES["Relu"]
+    monkeypatch.setitem(oi.RULES, "Relu", lambda op, node, dy: op.Mul(relu(op, node, dy), 3.0))
+    assert facts.FOREIGN
+    other = oi.saliency(oi.load(model), X, engine=Engine("cpu", 1)).values
+    assert not np.allclose(other, plain)
+    again()
+    monkeypatch.undo()
+    monkeypatch.setenv(stores.VARIABLE, str(cache))
+    np.testing.assert_array_equal(oi.saliency(oi.load(model), X, engine=Engine("cpu", 1)).values, plain)
+    again()
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv(stores.VARIABLE, "on")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert stores.folder() is None
+
+
+@pytest.mark.parametrize(("given", "size"), [("2GB", 2 * 10**9), ("1000", 1000), ("", stores.LIMIT)])
+def test_sizes_of_the_store(given: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(stores.SIZE, given)
+    assert stores.limit() == size
+    monkeypatch.setenv(stores.SIZE, "much")
+    with pytest.raises(InputError, match="ONNX_INSPECT_CACHE_SIZE"):
+        stores.limit()
+
+
+def test_threads_get_one_graph(cache: Path) -> None:
+    file = nets.classifier().SerializeToString()
+    oi.load(file).layers  # noqa: B018
+    again()
+    for _ in range(5):
+        warm = oi.load(file)
+        with ThreadPoolExecutor(8) as pool:
+            assert len({id(graph) for graph in pool.map(lambda _, warm=warm: warm.ir, range(8))}) == 1  # type: ignore[misc]
+
+
+def test_threads_wait_for_a_package_that_is_postponed() -> None:
+    code = """
+import threading
+import onnx_inspect
+import onnx
+ready, found = threading.Barrier(8), []
+def look():
+    ready.wait()
+    found.append(onnx.load)
+threads = [threading.Thread(target=look) for _ in range(8)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+print(len(found), hasattr(onnx, "no_such_name"), onnx.helper.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["8", "False", "onnx.helper"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import onnx_ir as ir
 
@@ -10,7 +11,7 @@ from ..decompose.table import LOWERINGS, RULED, Decomposition
 from ..dtypes import is_float
 from ..emit import Op
 from ..errors import MissingRule
-from ..facts import registered
+from ..facts import changed, ours
 from ..obstacles import STEPS, machine
 from ..structure import key, label
 
@@ -20,14 +21,36 @@ Rules = Mapping[str, Rule] | Callable[[ir.Node], Rule | None]
 
 
 class Table(dict[str, Rule]):
-    """Rules under a name, by which models that were built with them are remembered: Table("guided", RULES | {...})."""
+    """Rules under a name, by which models that were built with them are remembered: Table("guided", RULES | {...}).
+
+    Attributes:
+        sealed: it is complete; who changes it from now on changes what follows from it, in this process alone.
+    """
 
     def __init__(self, name: str, rules: Mapping[str, Rule]) -> None:
         super().__init__(rules)
-        self.name = name
+        self.name, self.sealed = name, False
+        for function in {*rules.values()}:
+            if not ours(function):
+                changed(f"{name}: {function}")
 
 
-RULES: dict[str, Rule] = Table("gradient", {})
+def _noted(name: str) -> Callable[..., Any]:
+    change = getattr(dict, name)
+
+    def method(self: Table, *args: Any, **more: Any) -> Any:
+        if self.sealed:
+            changed(f"{self.name}: {name} {args[:1]}")
+        return change(self, *args, **more)
+
+    return method
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(Table, _name, _noted(_name))
+
+
+RULES = Table("gradient", {})
 CONSTANTS: set[str] = set()
 INTEGERS: set[str] = set()
 FLAT: dict[str, tuple[int, ...]] = {}
@@ -70,7 +93,6 @@ def rule(
             return [dx and x and op.sum_to(dx, x, of=y) for x, dx in zip(node.inputs, dxs, strict=False)]
 
         for op_type in (f"{domain}::{name}" if domain else name for name in op_types):
-            registered(function, op_type, RULES)
             RULES[op_type] = summed if broadcast else function
             CONSTANTS.discard(op_type)
             (INTEGERS.add if integers else INTEGERS.discard)(op_type)

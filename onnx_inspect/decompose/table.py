@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from ..emit import Op
 from ..errors import UnsupportedError
+from ..facts import changed, ours
 from ..structure import key, label
 
 Decomposition = Callable[[Op, ir.Node], "ir.Value | Sequence[ir.Value | None]"]
@@ -37,6 +38,8 @@ def decomposition(
     """
 
     def register(function: Decomposition) -> Decomposition:
+        if not ours(function):
+            changed(f"decomposition of {', '.join(op_types)}")
         for op_type in op_types:
             DECOMPOSITIONS[op_type] = function
             if when is not None:

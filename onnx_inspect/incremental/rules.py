@@ -10,8 +10,8 @@ from .table import At, Reading, Window, rule
 
 @rule(
     "Abs Add Cast Ceil Celu Clip Cos Div Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Max Mean "
-    "Min Mish Mul Neg PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Swish "
-    "Tanh ThresholdedRelu Where"
+    "Min Mish Mul Neg PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum "
+    "Swish Tanh ThresholdedRelu Where"
 )
 def pointwise(at: At) -> Reading:
     """Each number of Y from those at its place, floats alone; constants are the same at all of them."""

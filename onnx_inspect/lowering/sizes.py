@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import groupby
 
 import numpy as np
@@ -50,7 +51,9 @@ def _sizes(op: Op, node: ir.Node) -> list[int | ir.Value] | None:
     if x is None or x.shape is None or graph is None or x.is_graph_input():
         return None
     named = {n.value: (v, axis) for v in reversed(graph.inputs) for axis, n in _open(v)}  # of the first that has it
-    if any(n.value is None or n.value not in named for _, n in _open(x)):
+    # A name that one input has twice, as "?" or "None", says nothing.
+    vague = {n for v in graph.inputs for n, k in Counter(n.value for _, n in _open(v)).items() if k > 1}
+    if any(n.value is None or n.value in vague or n.value not in named for _, n in _open(x)):
         return None
 
     def found(name: str | None) -> ir.Value:

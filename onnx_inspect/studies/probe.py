@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import charts, depth, image
+from ..amounts import told
 from ..errors import InputError
 from ..finding import Finding
 from ..image import Picture
 from ..maps import channels_first
-from ..memory import told
 from ..methods.inputs import ModelLike
 from ..naming import Layer
 from ..surveys.survey import Over, Seen, Survey
