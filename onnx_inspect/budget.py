@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,14 +33,14 @@ class Budget:
 
     Args:
         limit: bytes of a run with its weights.
-        batch: the most samples in one run; None for 8, and where the cache is small for no more than it holds.
-        cached: whether what runs has a small cache, as a CPU does, rather than many cores to feed.
+        batch: the most samples in one run; None for 8, and with cores for no more than their caches hold.
+        cores: of a CPU; 0 for a card, which has more than samples can feed.
         note: told what a user should know.
     """
 
-    def __init__(self, limit: int, batch: int | None, *, cached: bool, note: Callable[[str], None]) -> None:
+    def __init__(self, limit: int, batch: int | None, *, cores: int, note: Callable[[str], None]) -> None:
         self.limit, self.batch, self.note = limit, batch or _BATCH, note
-        self._cache = _CACHE if cached and batch is None else sys.maxsize
+        self._cores = cores if batch is None else 0
         self._needs: dict[Any, Need] = {}
         self._halved: dict[Any, int] = {}
 
@@ -82,9 +81,11 @@ class Budget:
         return max(1, min(count, of.need.fit(self.limit), self._halved.get(of.key, count)))
 
     def fast(self, of: Estimate) -> int:
-        """How many samples go into a run that can have any number: no more than the cache holds."""
+        """How many samples go into a run that can have any number: one for each core, or what their caches hold."""
+        if not self._cores:
+            return self.batch
         each = max((each for each, _ in of.need.steps), default=0)
-        return max(1, min(self.batch, self._cache // max(1, each)))
+        return min(self.batch, max(self._cores, self._cores * _CACHE // max(1, each)))
 
     def less(self, of: Estimate, plan: Plan, error: Exception) -> Plan:
         """How to go on after memory ran out: with half of the samples.

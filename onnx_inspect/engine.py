@@ -32,8 +32,8 @@ class Engine:
         device: "auto" (CUDA if a session really gets it, else CPU), "cpu", "cuda", "cuda:N", or several cards,
             "cuda:0,cuda:1": runs that happen at the same time, as those of studies do, are shared out among them.
         threads: of the CPU provider; None for one per core.
-        batch: the most samples in one run; None for 8, and on the CPU provider for no more than a core's cache holds:
-            it gains nothing by others.
+        batch: the most samples in one run; None for 8, and on the CPU provider for one per thread, or as many as a
+            core's cache holds: it gains nothing by others.
         max_memory: what a run may take with its weights, in bytes or as text ("4GB", "500MB", "2GiB"): as many samples
             go into a run as are estimated to fit; a gradient that is too large for one computes parts of the forward
             pass a second time. None for half of what the machine, container or card has.
@@ -82,7 +82,8 @@ class Engine:
         self.lowering = lowering
         self.max_memory = half_of(providers[0]) if max_memory is None else parse(max_memory)
         self.notes: list[str] = []
-        self._budget = Budget(self.max_memory, batch, cached=self.provider == CPU, note=self._note)
+        cores = (threads or os.cpu_count() or 1) if self.provider == CPU else 0
+        self._budget = Budget(self.max_memory, batch, cores=cores, note=self._note)
         self.batch = self._budget.batch
         self._manners = manners(self.provider, tf32=tf32, half=half, graphs=graphs)
         self.sessions = Sessions(
@@ -100,11 +101,11 @@ class Engine:
         self._lock = threading.RLock()
 
     def narrow(self, runs: int) -> Engine:
-        """The engine for so many runs at the same time, each on one core; this one for threads or a card.
+        """The engine for so many runs at the same time, each on one core; this one for fewer threads, or a card.
 
         There is one for each number, so that what is compiled for several studies, or models, is bounded.
         """
-        if runs == 1 or self.threads is not None or self.provider != CPU:
+        if runs == 1 or (self.threads is not None and runs > self.threads) or self.provider != CPU:
             return self
         with self._lock:
             if runs not in self._narrow:

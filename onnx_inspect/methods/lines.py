@@ -121,7 +121,7 @@ class Lines:
         for i, j, k, found in self.walk(name, alphas, run):
             for one in np.unique(j).tolist():
                 here = j == one
-                yield i, one, {t: np.tensordot(weights[k[here]], found[f"gradient.{t}"][here], 1) for t in tensors}
+                yield i, one, {t: _weighted(weights[k[here]], found[f"gradient.{t}"][here]) for t in tensors}
 
     def _by_runs(
         self, name: str, alphas: NDArray[Any], weights: NDArray[Any], tensors: Sequence[str], through: str
@@ -173,6 +173,14 @@ class Lines:
 
 
 Part = tuple[int, int, dict[str, "NDArray[Any]"]]
+
+
+def _weighted(weights: NDArray[Any], arrays: NDArray[Any]) -> NDArray[Any]:
+    """A weighted sum, without BLAS: its threads would go on waiting in a loop, on the cores that the next run wants."""
+    total = np.zeros(arrays.shape[1:])
+    for weight, array in zip(weights.tolist(), arrays, strict=True):
+        total += weight * array.astype(np.float64)
+    return total
 
 
 def between(starts: NDArray[Any], ends: NDArray[Any], alphas: NDArray[Any]) -> NDArray[Any]:

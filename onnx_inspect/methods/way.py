@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -42,6 +46,7 @@ class Way:
         self._path: Path = model.memo(("path", *key), lambda: Path(self._model, local.name, local.axes, sizes))
         self.choice: Choice = model.memo(("way", sides, *key), lambda: choose(self._path, self._typical(sides)))
         self.maps = self._path.frontier(self.choice.stop)
+        self._workers = job.engine.threads or os.cpu_count() or 1
         self._ready: tuple[int, Ground, Patches] | None = None
         self._at = (-1, -1)  # the sample and the part of its boxes that are taken up
 
@@ -60,13 +65,19 @@ class Way:
         """The maps from which the rest of the network runs, for some variants."""
         ground, patches = self._prepared(i)
         maps = {t: patches.clean[t].repeat(len(which), axis=0) for t in self.maps}
-        for row, k in enumerate(which.tolist()):
-            if k < self.local.boxes[i].shape[2]:
-                part, own = ground.part(k)
-                if self._at != (i, part):
-                    patches.place(ground.places(part))
-                    self._at = i, part
-                patches.put(maps, row, own, self.local.values(i, k, patches.places.given[own]))
+        rows = [(row, *ground.part(k), k) for row, k in enumerate(which.tolist()) if k < self.local.boxes[i].shape[2]]
+        for part, some in groupby(rows, key=itemgetter(1)):
+            if self._at != (i, part):
+                patches.place(ground.places(part))
+                self._at = i, part
+            given = patches.places.given
+            each = [(maps, row, own, self.local.values(i, k, given[own])) for row, _, own, k in some]
+            if self._workers == 1:
+                for one in each:
+                    patches.put(*one)
+            else:  # crops are too small to be shared out among threads
+                with ThreadPoolExecutor(self._workers) as pool:
+                    list(pool.map(lambda one: patches.put(*one), each))
         return maps
 
     def run(self, feeds: Feeds, target: Target) -> dict[str, NDArray[Any]]:
@@ -94,7 +105,8 @@ class Way:
         if self._ready is None or self._ready[0] != i:
             ground, pasted = self._ground(i), {self._path.tensor(edge) for edge in self.choice.pasted}
             one = self.job.copies(i, 1)
-            patches = Patches(self.job.engine, self._model, self._path, ground.crops, pasted, one)
+            engine = self.job.engine.narrow(self._workers)
+            patches = Patches(engine, self._model, self._path, ground.crops, pasted, one)
             self._ready, self._at = (i, ground, patches), (-1, -1)
         return self._ready[1], self._ready[2]
 
