@@ -15,7 +15,7 @@ from .binding import held
 from .budget import Budget
 from .errors import DeviceError, InputError, ResultError
 from .model import Model
-from .providers import CPU, CUDA, choose, manners, several
+from .providers import CPU, CUDA, choose, cores, manners, several
 from .providers import half as half_of
 from .sessions import Exhausted, Session, Sessions
 
@@ -48,6 +48,7 @@ class Engine:
     Attributes:
         provider: what runs, "CPUExecutionProvider" or "CUDAExecutionProvider".
         max_memory: in bytes.
+        cores: that the CPU provider runs on, 0 for a card.
         notes: what a user should know of the runs since somebody took the notes last.
 
     Raises:
@@ -82,8 +83,8 @@ class Engine:
         self.lowering = lowering
         self.max_memory = half_of(providers[0]) if max_memory is None else parse(max_memory)
         self.notes: list[str] = []
-        cores = (threads or os.cpu_count() or 1) if self.provider == CPU else 0
-        self._budget = Budget(self.max_memory, batch, cores=cores, note=self._note)
+        self.cores = (threads or cores()) if self.provider == CPU else 0
+        self._budget = Budget(self.max_memory, batch, cores=self.cores, note=self._note)
         self.batch = self._budget.batch
         self._manners = manners(self.provider, tf32=tf32, half=half, graphs=graphs)
         self.sessions = Sessions(

@@ -116,7 +116,7 @@ engine = _apply(
         click.option(
             "--batch",
             type=click.IntRange(1),
-            help="The most samples in one run [default: 8; on the CPU as many as its cache holds].",
+            help="The most samples in one run [default: 8; on the CPU one per thread, or as many as its cache holds].",
         ),
         click.option(
             "--max-memory",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -46,7 +45,6 @@ class Way:
         self._path: Path = model.memo(("path", *key), lambda: Path(self._model, local.name, local.axes, sizes))
         self.choice: Choice = model.memo(("way", sides, *key), lambda: choose(self._path, self._typical(sides)))
         self.maps = self._path.frontier(self.choice.stop)
-        self._workers = job.engine.threads or os.cpu_count() or 1
         self._ready: tuple[int, Ground, Patches] | None = None
         self._at = (-1, -1)  # the sample and the part of its boxes that are taken up
 
@@ -72,11 +70,11 @@ class Way:
                 self._at = i, part
             given = patches.places.given
             each = [(maps, row, own, self.local.values(i, k, given[own])) for row, _, own, k in some]
-            if self._workers == 1:
+            if self.job.engine.cores == 1:
                 for one in each:
                     patches.put(*one)
             else:  # crops are too small to be shared out among threads
-                with ThreadPoolExecutor(self._workers) as pool:
+                with ThreadPoolExecutor(self.job.engine.cores) as pool:
                     list(pool.map(lambda one: patches.put(*one), each))
         return maps
 
@@ -105,7 +103,7 @@ class Way:
         if self._ready is None or self._ready[0] != i:
             ground, pasted = self._ground(i), {self._path.tensor(edge) for edge in self.choice.pasted}
             one = self.job.copies(i, 1)
-            engine = self.job.engine.narrow(self._workers)
+            engine = self.job.engine.narrow(self.job.engine.cores)
             patches = Patches(engine, self._model, self._path, ground.crops, pasted, one)
             self._ready, self._at = (i, ground, patches), (-1, -1)
         return self._ready[1], self._ready[2]
