@@ -215,6 +215,11 @@ def test_a_scale_that_varies_over_positions_ends_the_path(scale: Any) -> None:
     assert not Path(oi.load(row.proto()), "x", (1, 2), {"x": (1, 6, 6, 2)}).steps
 
 
+def test_samples_that_change_places_with_a_single_channel_end_the_path() -> None:
+    row = r(21, "a = Transpose <perm = [1,0,2,3]> (x) y = Relu(a)", x=f(1, 1, 6, 6))
+    assert not Path(oi.load(row.proto()), "x", (2, 3), {"x": (1, 1, 6, 6)}).steps
+
+
 def test_the_way_is_the_cheapest() -> None:
     """Two convolutions of many channels behind one another: pasting in between saves more than it takes."""
     row = r(21, "a = Conv <pads = [1,1,1,1]> (x, W) b = Conv <pads = [1,1,1,1]> (a, V) c = Conv <pads = [1,1,1,1]> (b, V) y = GlobalAveragePool(c)",
